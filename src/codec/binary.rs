@@ -1,0 +1,51 @@
+//! The one place that knows bincode: values to bytes and back.
+//!
+//! bincode is unmaintained (RUSTSEC-2025-0141) and pinned; everything that depends on it is this file, so that it can be
+//! swapped. Integers are little-endian and of fixed width; decoding takes a slice, is bounded by its length, and refuses
+//! bytes that are left over.
+
+use bincode::Options;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The bytes are not an encoding of the expected type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot decode {what}: {why}")]
+pub struct DecodeError {
+    /// The type that was expected.
+    pub what: &'static str,
+    /// What is wrong with the bytes.
+    pub why: String,
+}
+
+fn options(limit: usize) -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .with_limit(limit as u64)
+        .reject_trailing_bytes()
+}
+
+/// Appends the encoding of `value` to `out`.
+///
+/// # Panics
+/// Never for the types of this crate: writing to memory cannot fail, and none of them has a custom `Serialize`.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    options(usize::MAX).serialize_into(out, value).expect("encoding to memory cannot fail");
+}
+
+/// The encoding of `value`.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_into(value, &mut out);
+    out
+}
+
+/// Decodes a value that fills `bytes` exactly. Never allocates more than a small multiple of `bytes.len()`: lengths are
+/// checked against what is there first.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    options(bytes.len()).deserialize(bytes).map_err(|error| DecodeError {
+        what: std::any::type_name::<T>().rsplit("::").next().unwrap_or("a value"),
+        why: error.to_string(),
+    })
+}

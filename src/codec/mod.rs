@@ -1,0 +1,3 @@
+//! Bytes: frames between nodes, and the binary encoding inside them.
+
+pub mod binary;

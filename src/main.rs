@@ -1,0 +1,2 @@
+//! The `raft` binary.
+fn main() {}

@@ -1,0 +1,255 @@
+//! Time, threads and effects: what turns the pure protocol into a running node.
+
+pub mod session;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use serde::{Deserialize, Serialize};
+
+use crate::consensus::{Entry, Index, NodeId, Payload, Role};
+use crate::transport::{Failure, PeerMessage};
+
+/// Something for the event handler. The handler has two inboxes: clients' requests come through one that is bounded,
+/// everything else through the other, which is drained first.
+pub enum Input {
+    /// A clock fired: look at the deadlines.
+    Tick,
+    /// A peer's message arrived over a connection that its handshake identified.
+    Peer {
+        /// The sender.
+        from: NodeId,
+        /// The sender's incarnation and boot number, from the handshake.
+        life: Life,
+        /// The message.
+        message: PeerMessage,
+    },
+    /// The connection to a peer was lost, or a new one is up.
+    Link {
+        /// The peer.
+        peer: NodeId,
+        /// Whether messages can be sent to it now.
+        up: bool,
+    },
+    /// The storage stage finished everything up to this token.
+    Persisted {
+        /// The persist's token.
+        token: u64,
+    },
+    /// The storage stage, or the apply stage, cannot go on: the node stops.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The apply stage has applied everything up to here.
+    Applied {
+        /// Last applied index.
+        index: Index,
+    },
+    /// Entries for a peer, read back from the log.
+    Loaded(Loaded),
+    /// Stop: hand leadership over if there is any, then tell the runtime.
+    Stop,
+}
+
+/// The way into a node, for gateways, transports and stages. Cloning shares it.
+#[derive(Clone)]
+pub struct NodeHandle {
+    internal: Sender<Input>,
+    clients: Sender<ClientRequest>,
+}
+
+/// The event handler's side of a [`NodeHandle`].
+pub struct Inboxes {
+    /// Peers, clocks, storage and apply stages: drained first.
+    pub internal: Receiver<Input>,
+    /// Clients.
+    pub clients: Receiver<ClientRequest>,
+}
+
+/// Inputs that may wait in the internal inbox before their senders do. What is outstanding is bounded elsewhere.
+const INTERNAL_INPUTS: usize = 64 << 10;
+/// Client requests that may wait in their inbox; beyond that the controller stops reading clients' sockets.
+const CLIENT_REQUESTS: usize = 16 << 10;
+
+impl NodeHandle {
+    /// A handle, and the inboxes it leads to.
+    pub fn new() -> (NodeHandle, Inboxes) {
+        let (internal, internal_inbox) = crossbeam_channel::bounded(INTERNAL_INPUTS);
+        let (clients, clients_inbox) = crossbeam_channel::bounded(CLIENT_REQUESTS);
+        (NodeHandle { internal, clients }, Inboxes { internal: internal_inbox, clients: clients_inbox })
+    }
+
+    /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
+    /// answers it with [`Failure::NotReady`].
+    pub fn request(&self, request: ClientRequest) -> Result<(), ClientRequest> {
+        match self.clients.try_send(request) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(request)) => Err(request),
+            Err(TrySendError::Disconnected(request)) => {
+                request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands in anything else. Waits while the inbox is full, which the event handler, never blocking, ends soon.
+    /// A node that has stopped needs no more inputs: they are dropped.
+    pub fn deliver(&self, input: Input) {
+        let _ = self.internal.send(input);
+    }
+}
+
+/// Entries that the driver had asked for because they were no longer in memory.
+pub struct Loaded {
+    /// Whom they are for.
+    pub peer: NodeId,
+    /// The entries; empty when the log no longer has them.
+    pub entries: Vec<Entry>,
+}
+
+/// One life of a node: which data folder it has, and how often that has been started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Life {
+    /// Drawn at random when the data folder was made.
+    pub incarnation: u64,
+    /// Grows with every start on that folder.
+    pub boot: u64,
+}
+
+/// A client's request, as every gateway hands it in.
+pub struct ClientRequest {
+    /// The client's connection, unique in this process: requests of one connection take effect in the order sent.
+    pub connection: u64,
+    /// What to do.
+    pub operation: Operation,
+    /// Pass it on to the leader when this node is not the leader. Otherwise it is refused.
+    pub forward: bool,
+    /// Gets the one answer.
+    pub reply: Reply,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A command for the state machine, through the log.
+    Write(Payload),
+    /// A linearizable query of the state machine.
+    Read(Payload),
+    /// A query of this node's own state, as it is.
+    LocalRead(Payload),
+    /// How this node and its cluster are.
+    Status,
+    /// Entries of this node's log, for people: from this index (default: the last ones), so many.
+    Log {
+        /// First index to show.
+        from: Option<u64>,
+        /// How many at most.
+        count: u64,
+    },
+    /// Write the whole state of the node to its log.
+    Debug,
+    /// Hand leadership over.
+    Transfer {
+        /// The new leader; `None`: whoever is best.
+        to: Option<NodeId>,
+    },
+}
+
+/// What a client gets.
+pub type Outcome = Result<Response, Failure>;
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// The machine's answer to a command or a query.
+    Answer(Bytes),
+    /// How the node is.
+    Status(Box<NodeStatus>),
+    /// Entries of the log.
+    Log(Vec<LogLine>),
+    /// Done.
+    Done,
+}
+
+/// Takes the one answer to one request. May be called from any thread, must not block.
+pub struct Reply {
+    sink: Arc<dyn ReplySink>,
+    slot: u64,
+}
+
+/// Where answers go: a connection, a channel, a test.
+pub trait ReplySink: Send + Sync {
+    /// The answer to the request in this slot.
+    fn reply(&self, slot: u64, outcome: Outcome);
+
+    /// Sends out what was answered so far. Called once after a batch of answers.
+    fn flush(&self) {}
+}
+
+impl Reply {
+    /// An answer for this slot of this sink.
+    pub fn new(sink: Arc<dyn ReplySink>, slot: u64) -> Self {
+        Reply { sink, slot }
+    }
+
+    /// Answers. The sink is returned so that a batch of answers can be flushed once.
+    pub fn send(self, outcome: Outcome) -> Arc<dyn ReplySink> {
+        self.sink.reply(self.slot, outcome);
+        self.sink
+    }
+}
+
+/// How a node and its cluster are, as the node sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub id: NodeId,
+    /// Its label in raft.ini.
+    pub label: String,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
+    /// Last index of its log.
+    pub last: u64,
+    /// Its commit index.
+    pub commit: u64,
+    /// Last index its state machine applied.
+    pub applied: u64,
+    /// A leader's view of its peers; empty elsewhere.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A leader's view of one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: NodeId,
+    /// Highest index known to be in its log, durably.
+    pub matched: u64,
+    /// `probe`, `replicate` or `snapshot`.
+    pub progress: String,
+    /// Milliseconds since it was last heard.
+    pub heard_ms: u64,
+}
+
+/// One entry of the log, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Its log time in milliseconds.
+    pub time_ms: u64,
+    /// `noop`, `command`, `membership` or `tick`.
+    pub kind: String,
+    /// What it does, in words.
+    pub text: String,
+    /// Whether it is known to be committed.
+    pub committed: bool,
+}

@@ -1,0 +1,41 @@
+//! One connection's protocol without its socket: bytes in, bytes out. What owns the socket is the runtime's business.
+
+use bytes::BytesMut;
+
+/// The protocol of one accepted connection. Called by one thread at a time.
+pub trait Session: Send {
+    /// Bytes have arrived (or there is room again after [`Flow::Pause`]): takes every complete request off the front of
+    /// `input` and leaves an incomplete one there. An error closes the connection once what was queued is sent; its text
+    /// goes to the log.
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close>;
+}
+
+/// What the socket's owner should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on reading.
+    Continue,
+    /// Stop reading and call again soon: the node's inbox, or the connection's output, is full.
+    Pause,
+}
+
+/// Why a connection must be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The client asked for it.
+    Requested,
+    /// The other side broke the protocol: what it sent, for the log.
+    Broken(String),
+}
+
+/// Where a session's answers go. Any thread may write; nothing blocks.
+pub trait Output: Send + Sync {
+    /// Queues bytes.
+    fn write(&self, bytes: &[u8]);
+
+    /// Sends what is queued as far as the socket takes it at once; the rest goes out when there is room.
+    fn flush(&self);
+
+    /// Bytes queued that the socket has not taken yet.
+    fn queued(&self) -> usize;
+}

@@ -1,0 +1,72 @@
+//! Durable memory of one node: its term and vote, its log.
+//!
+//! Writing belongs to one thread, the storage stage, through [`Storage`]. Reading belongs to anyone, through the
+//! [`LogReader`] that [`Storage::reader`] hands out.
+
+use std::sync::Arc;
+
+use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta};
+
+/// Where a node keeps what must survive a crash.
+///
+/// The contract: after [`sync`](Storage::sync) returned `Ok`, everything written before it survives any crash. After
+/// any error the storage accepts nothing more: the node stops, and a restart reads what is really on the disk.
+pub trait Storage: Send {
+    /// What was found when the storage was opened. Called once, before anything is written.
+    fn recover(&mut self) -> Result<Recovered, StorageError>;
+
+    /// Writes one unit, without waiting for the disk.
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError>;
+
+    /// Makes everything written so far durable.
+    fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// A reader of the log that any thread may use. It sees what was written, synced or not.
+    fn reader(&self) -> Arc<dyn LogReader>;
+}
+
+/// Reads entries back: for followers that lag, and for the state machine after a restart.
+pub trait LogReader: Send + Sync {
+    /// The entries from `first` to at most `last`, in order, stopping once `max_bytes` of payload are exceeded but never
+    /// before the first. Empty if `first` is not in the log.
+    fn read(&self, first: Index, last: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError>;
+}
+
+/// One unit to write: carries out hard state, truncation and append, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// New term and vote.
+    pub hard_state: Option<HardState>,
+    /// Remove the entries from here on.
+    pub truncate_from: Option<Index>,
+    /// Append these, consecutive, the first right after the log's last.
+    pub entries: Vec<Entry>,
+}
+
+/// What a node finds when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Term and vote; the default if none was ever written.
+    pub hard_state: HardState,
+    /// The latest snapshot, if there is one.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Every entry of the log after the snapshot, without payloads, in order.
+    pub headers: Vec<EntryHeader>,
+    /// What was cut off the end, in words, when the last write had been interrupted.
+    pub repaired: Option<String>,
+}
+
+/// Why the storage cannot go on. The message says what happened, in which file and where, what was expected and found,
+/// and what to do.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StorageError {
+    /// An input or output operation failed.
+    #[error("{0}")]
+    Io(String),
+    /// Bytes on the disk are not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// The folder belongs to another node, another process or another version.
+    #[error("{0}")]
+    Refused(String),
+}

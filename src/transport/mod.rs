@@ -1,0 +1,92 @@
+//! Between nodes: what travels, and the trait that carries it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::consensus::{Message, NodeId, Payload};
+
+/// Carries messages to peers. Sending never blocks: what cannot be queued is dropped, and the protocol sends again.
+///
+/// Arriving messages go to the node's inbox as [`Input::Peer`](crate::runtime::Input::Peer). Another transport (say,
+/// ZeroMQ) has to keep three promises: messages between two nodes arrive in order or not at all; a message is delivered
+/// to the node it was sent to and names its true sender; one that belongs to an earlier life of either node is never
+/// delivered after a later one.
+pub trait Transport: Send {
+    /// Queues a message. An error means that it was dropped.
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered>;
+
+    /// Sends out what was queued since the last flush, as far as that needs no waiting.
+    fn flush(&mut self);
+}
+
+/// The message was dropped: the peer is not connected, or too much is queued for it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undelivered;
+
+/// Everything that one node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// The protocol's own.
+    Raft {
+        /// The message.
+        message: Message,
+        /// The payloads of its entries, one each, if it is an `AppendEntries`.
+        payloads: Vec<Payload>,
+    },
+    /// A client's request, passed on to the leader.
+    Forward(Forward),
+    /// The leader's answer to a forwarded request.
+    ForwardReply {
+        /// The request's sequence number.
+        sequence: u64,
+        /// The answer's bytes, or why there is none.
+        outcome: Result<Payload, Failure>,
+    },
+}
+
+/// A client's request on its way to the leader. The sender's incarnation and boot number are those of the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Only this term's leader may take it: by the time it is refused, it never will be executed.
+    pub term: u64,
+    /// Grows with every request this node forwards: the leader drops what is not newer, so that nothing runs twice.
+    pub sequence: u64,
+    /// The client's connection at the sender: requests of one connection take effect in order.
+    pub connection: u64,
+    /// A write or a read.
+    pub kind: ForwardKind,
+    /// The command or the query.
+    pub payload: Payload,
+}
+
+/// What kind of request is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardKind {
+    /// Through the log.
+    Write,
+    /// A linearizable read.
+    Read,
+}
+
+/// Why a request has no answer. One table for every door: section "Errors" of `docs/ARCHITECTURE.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Failure {
+    /// Never appended, and never will be: no leader, not the leader, or shutting down.
+    #[error("{0}")]
+    NotReady(String),
+    /// Never appended, and never will be: too much is waiting already.
+    #[error("{0}")]
+    Overloaded(String),
+    /// Never appended, and never will be: the request itself cannot be served.
+    #[error("{0}")]
+    Refused(String),
+    /// Appended, or maybe so: the outcome is unknown.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl Failure {
+    /// Whether the request certainly did not and will not take effect.
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, Failure::Unknown(_))
+    }
+}
