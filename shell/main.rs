@@ -49,13 +49,14 @@ fn main() -> ExitCode {
         }
     };
     let mut client = Client::from_config(&config, arguments.timeout);
-    match arguments.execute.as_slice() {
+    let code = match arguments.execute.as_slice() {
         [] => shell::run(&mut client, arguments.json, |_| {}),
         commands => {
             let commands: Vec<_> = commands.iter().map(|command| command.as_encoded_bytes()).collect();
             shell::run_commands(&mut client, &commands, arguments.json)
         }
-    }
+    };
+    code.into()
 }
 
 fn load_config(path: &Path) -> Result<Config, String> {
@@ -74,7 +75,7 @@ fn explanation() -> String {
     format!(
         "Commands:\n{}\n\n\
          A command that fails does not keep the next ones from running. Errors go to standard error.\n\
-         Exit code: the worst of all commands, 0 if all went well, 1 after an error (a failed cas, no leader, an unknown\n\
+         Exit code: the worst of all commands, 0 if all went well, 1 after an error (a failed cas, no leader, an unknown \
          outcome), 2 after a command or flag that makes no sense.\n\n\
          Examples:\n  \
          raft-shell -e 'set greeting \"hello world\"' -e 'get greeting'\n  \

@@ -10,7 +10,6 @@ mod prompt;
 mod words;
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
-use std::process::ExitCode;
 
 use crate::client::{Client, Error};
 
@@ -43,15 +42,16 @@ pub enum Flow {
 
 /// Runs the shell on this process's standard streams: with a prompt if they are a terminal ([`run_interactive`], which
 /// `on_ready` is for), otherwise the commands of standard input until its end.
-pub fn run(client: &mut Client, json: bool, on_ready: impl FnOnce(Box<dyn ExternalPrinter + Send>)) -> ExitCode {
+/// Returns the exit code.
+pub fn run(client: &mut Client, json: bool, on_ready: impl FnOnce(Box<dyn ExternalPrinter + Send>)) -> u8 {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         return run_interactive(client, json, on_ready);
     }
     on_standard_streams(json, |console| run_script(client, io::stdin().lock(), console))
 }
 
-/// Runs commands on this process's standard output.
-pub fn run_commands<C: AsRef<[u8]>>(client: &mut Client, commands: &[C], json: bool) -> ExitCode {
+/// Runs commands on this process's standard streams. Returns the exit code.
+pub fn run_commands<C: AsRef<[u8]>>(client: &mut Client, commands: &[C], json: bool) -> u8 {
     on_standard_streams(json, |console| {
         let mut worst = 0;
         for command in commands {
@@ -104,15 +104,15 @@ pub fn run_line(client: &mut Client, line: &[u8], place: &str, console: &mut Con
 }
 
 /// Nobody reads on, as in `raft-shell -e list | head -1`: no reason for words.
-fn on_standard_streams(json: bool, run: impl FnOnce(&mut Console<'_>) -> io::Result<u8>) -> ExitCode {
+fn on_standard_streams(json: bool, run: impl FnOnce(&mut Console<'_>) -> io::Result<u8>) -> u8 {
     let terminal = io::stdout().is_terminal();
     let mut console = Console { out: &mut io::stdout(), err: &mut io::stderr(), terminal, json };
     match run(&mut console) {
-        Ok(code) => code.into(),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Ok(code) => code,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => 1,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

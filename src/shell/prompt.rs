@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use rustyline::completion::Completer;
@@ -20,22 +19,18 @@ const PROMPT: &str = "raft> ";
 /// Nobody waits longer for keys to choose from.
 const COMPLETION_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Reads commands at a prompt until `quit` or Ctrl-D.
+/// Reads commands at a prompt until `quit` or Ctrl-D. Returns the exit code: 0, unless the terminal fails.
 ///
 /// What other threads have to say in the meantime (the logs of `raft cluster`) must go through the printer that
 /// `on_ready` gets before the first prompt: it writes above the prompt and what is being typed. A text should end with a
 /// line end. When the prompt is gone its `print` fails, and standard error is free again. A terminal that cannot do this
 /// gets no printer.
-pub fn run_interactive(
-    client: &mut Client,
-    json: bool,
-    on_ready: impl FnOnce(Box<dyn ExternalPrinter + Send>),
-) -> ExitCode {
+pub fn run_interactive(client: &mut Client, json: bool, on_ready: impl FnOnce(Box<dyn ExternalPrinter + Send>)) -> u8 {
     match interact(client, json, on_ready) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: the terminal: {error}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

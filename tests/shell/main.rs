@@ -1,0 +1,5 @@
+//! The client and the shell against nodes that only pretend.
+
+mod client;
+mod commands;
+mod fake_node;
