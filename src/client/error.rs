@@ -82,7 +82,9 @@ impl Error {
 
     /// From an error reply: a word in capitals and a text.
     pub(super) fn from_reply(node: &NodeAddress, reply: &str, effect: Effect) -> Error {
-        let (word, text) = reply.split_once(' ').unwrap_or((reply, ""));
+        // It may quote what other clients wrote, and end up on a terminal.
+        let reply = reply.replace(char::is_control, "\u{fffd}");
+        let (word, text) = reply.split_once(' ').unwrap_or((&reply, ""));
         match (word, effect) {
             ("NOTREADY", _) => Error::NotReady(format!("{node} is not ready: {text}")),
             ("OVERLOADED", _) => Error::Overloaded(format!("{node} is overloaded: {text}")),
@@ -91,7 +93,7 @@ impl Error {
             ("MISSING", _) => Error::Missing(text.to_owned()),
             ("DIFFERENT", _) => Error::Different(text.to_owned()),
             ("ERR", _) => Error::Refused(text.to_owned()),
-            _ => Error::Refused(reply.to_owned()),
+            _ => Error::Refused(reply),
         }
     }
 

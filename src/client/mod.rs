@@ -165,7 +165,7 @@ impl Client {
 
     /// How all nodes are, asked at the same time.
     pub fn status_of_all(&mut self) -> Vec<(NodeAddress, Result<NodeStatus, Error>)> {
-        self.ask_all(|node, deadline| node.json(&[b"RAFT", b"STATUS"], deadline))
+        self.ask_all(BRIEF, |node, deadline| node.json(&[b"RAFT", b"STATUS"], deadline))
     }
 
     /// Entries of a node's log, from this index or else the last ones.
@@ -183,12 +183,12 @@ impl Client {
 
     /// Makes a node write its whole state to its log.
     pub fn debug(&mut self, id: NodeId) -> Result<(), Error> {
-        self.ask(id, BRIEF, Node::debug)
+        self.ask(id, self.timeout, Node::debug)
     }
 
     /// Makes every node write its whole state to its log.
     pub fn debug_all(&mut self) -> Vec<(NodeAddress, Result<(), Error>)> {
-        self.ask_all(Node::debug)
+        self.ask_all(self.timeout, Node::debug)
     }
 
     /// Sends any command to a node, once. Counts as a write: without a reply its outcome is unknown.
@@ -231,9 +231,10 @@ impl Client {
     /// Asks all nodes at the same time.
     fn ask_all<T: Send>(
         &mut self,
+        patience: Duration,
         question: impl Fn(&mut Node, Instant) -> Result<T, Error> + Sync,
     ) -> Vec<(NodeAddress, Result<T, Error>)> {
-        let deadline = Instant::now() + BRIEF.min(self.timeout);
+        let deadline = Instant::now() + patience.min(self.timeout);
         let question = &question;
         thread::scope(|scope| {
             let threads: Vec<_> = self

@@ -113,7 +113,7 @@ impl Client {
         let reasons = reasons.join("; ");
         Err(match not_ready {
             true => Error::NotReady(format!("no leader: {reasons}")),
-            false => Error::Unreachable(format!("no node answers: {reasons}")),
+            false => Error::Unreachable(format!("no node answers, is the cluster running? {reasons}")),
         })
     }
 

@@ -130,6 +130,14 @@ fn printable(bytes: &[u8]) -> String {
     }
 }
 
+/// Text that cannot leave its line.
+fn one_line(text: &str) -> String {
+    match text.contains(char::is_control) {
+        true => words::quote(text.as_bytes()),
+        false => text.to_owned(),
+    }
+}
+
 fn item(key: &[u8], value: &Value) -> String {
     format!("{} = {}\n", words::quote(key), words::quote(&value.bytes))
 }
@@ -172,7 +180,7 @@ fn log_table(entries: &[LogLine]) -> String {
             entry.time_ms.to_string(),
             entry.kind.clone(),
             committed.to_owned(),
-            printable(entry.text.as_bytes()),
+            one_line(&entry.text),
         ]
     });
     table(["INDEX", "TERM", "TIME_MS", "KIND", "COMMITTED", "TEXT"], rows)
