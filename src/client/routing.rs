@@ -18,6 +18,7 @@ const ROUTE_TRUST: Duration = Duration::from_secs(5);
 const CUT_OFF_AFTER: Duration = Duration::from_secs(1);
 /// First and longest pause between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
 /// The node that gets the requests.
 #[derive(Clone, Copy)]
 pub(super) struct Route {
