@@ -241,7 +241,7 @@ impl Leader {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         while peer.next <= common.log.last_index()
             && peer.may_send(config.max_inflight_requests, config.max_inflight_bytes)
-            && !peer.sent.is_some_and(|sent| turn.now < sent + config.min_replication_interval)
+            && peer.sent.is_none_or(|sent| sent + config.min_replication_interval <= turn.now)
         {
             let (prev_index, first) = (peer.next.prev(), peer.next);
             let Some(prev_term) = common.log.term_at(prev_index) else {
