@@ -8,7 +8,7 @@ use raft::config::RuntimeKind;
 const EXAMPLES: &str = "\
 Examples:
   raft init --nodes 5 -o raft.ini      write a commented configuration of five nodes on this machine
-  raft cluster -c raft.ini             run them all here, with a shell: try `set colour blue`, `get colour`, `status`
+  raft cluster -c raft.ini             run them all here, with a shell: try `status`, `set a 1`, `get a`
   raft -c raft.ini -n 1                or run one node a terminal: -n 1 to -n 5, or by label: -n A
   raft-shell -c raft.ini               and talk to the cluster from one more
   raft help ElectionTimeout            explain a key of raft.ini

@@ -34,6 +34,9 @@ impl Config {
 
     /// All that is wrong, without lines. `sections` are the names of the nodes' sections.
     pub(super) fn mistakes(&self, sections: &[String]) -> Vec<Mistake> {
+        if self.nodes.is_empty() {
+            return vec![Mistake::of_section("Nodes", "expected at least one node, as in Node1 = A")];
+        }
         let mut mistakes = out_of_range("Cluster", keys::CLUSTER, self);
         for (node, section) in self.nodes.iter().zip(sections) {
             mistakes.extend(out_of_range(section, keys::NODE, node));
@@ -43,55 +46,57 @@ impl Config {
         mistakes
     }
 
+    /// Values of `[Cluster]` that do not go together.
     fn cluster_mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
-        let mut refuse = |wrong: bool, name: &str, problem: &str| {
-            if wrong && let Some(key) = keys::CLUSTER.iter().find(|key| key.name == name) {
-                mistakes.push(Mistake::of_value("Cluster", name, &key.get(self), problem));
-            }
-        };
-        refuse(
-            self.node_count > self.nodes.len(),
-            "NodeCount",
-            &format!("expected at most {}, the number of nodes in [Nodes]", self.nodes.len()),
-        );
-        refuse(
-            self.heartbeat_interval >= self.election_timeout,
-            "HeartbeatInterval",
-            &format!(
-                "expected less than ElectionTimeout ({}), best a fifth of it: followers have to hear the leader in time",
-                self.election_timeout.as_millis()
+        let value =
+            |name: &str| keys::CLUSTER.iter().find(|key| key.name == name).map_or(String::new(), |key| key.get(self));
+        let checks = [
+            (
+                self.node_count > self.nodes.len(),
+                "NodeCount",
+                format!("expected at most {}, the number of nodes in [Nodes]", self.nodes.len()),
             ),
-        );
-        refuse(
-            self.min_replication_interval > self.heartbeat_interval,
-            "MinReplicationInterval",
-            &format!("expected at most HeartbeatInterval ({})", self.heartbeat_interval.as_millis()),
-        );
-        refuse(
-            self.limits.max_request_bytes > self.limits.max_inflight_bytes,
-            "MaxRequestBytes",
-            &format!(
-                "expected at most MaxInflightBytes ({} bytes): a larger request could never be accepted",
-                self.limits.max_inflight_bytes
+            (
+                self.heartbeat_interval >= self.election_timeout,
+                "HeartbeatInterval",
+                format!(
+                    "expected less than ElectionTimeout ({}), best a fifth of it: followers have to hear the leader in time",
+                    value("ElectionTimeout")
+                ),
             ),
-        );
-        mistakes
+            (
+                self.min_replication_interval > self.heartbeat_interval,
+                "MinReplicationInterval",
+                format!("expected at most HeartbeatInterval ({})", value("HeartbeatInterval")),
+            ),
+            (
+                self.limits.max_request_bytes > self.limits.max_inflight_bytes,
+                "MaxRequestBytes",
+                format!(
+                    "expected at most MaxInflightBytes ({}): a larger request could never be accepted",
+                    value("MaxInflightBytes")
+                ),
+            ),
+        ];
+        let wrong = checks.into_iter().filter(|(wrong, ..)| *wrong);
+        wrong.map(|(_, name, problem)| Mistake::of_value("Cluster", name, &value(name), problem)).collect()
     }
 
     /// What no two nodes may share.
     fn node_mistakes(&self, sections: &[String]) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
-        if self.nodes.is_empty() {
-            mistakes.push(Mistake::of_section("Nodes", "expected at least one node, as in Node1 = A"));
-        }
         let mut taken: Vec<(Resource, String)> = Vec::new();
         for (node, section) in self.nodes.iter().zip(sections) {
+            let mut port_taken = false;
             for (name, value, resource) in resources(node) {
+                let is_port = matches!(resource, Resource::Port(..));
                 match taken.iter().find(|(other, _)| *other == resource) {
+                    // The first says enough: the others usually follow from it.
+                    Some(_) if is_port && port_taken => {}
                     Some((_, by)) => {
                         let problem = format!("this is {by} already; {}", resource.rule());
                         mistakes.push(Mistake::of_value(section, name, &value, problem));
+                        port_taken |= is_port;
                     }
                     None => taken.push((resource, format!("the {name} of [{section}]"))),
                 }

@@ -33,7 +33,7 @@ enum Line {
 }
 
 impl Document {
-    /// Reads a file's bytes. Lines that make no sense are mistakes; all others are in the document.
+    /// Reads a file's bytes. The document is of use only if there are no mistakes.
     pub fn parse(bytes: &[u8]) -> (Document, Vec<Mistake>) {
         let mut document = Document::default();
         let mut mistakes = Vec::new();
@@ -45,7 +45,13 @@ impl Document {
                 Ok(Line::Nothing) => Ok(()),
                 Ok(Line::Section(name)) => document.open(name, number, &mut current),
                 Ok(Line::Entry(key, value)) => document.add(current, Entry { key, value, line: number }),
-                Err(problem) => Err(Mistake::of_section("", problem)),
+                Err(problem) => {
+                    if bytes.trim_ascii_start().starts_with(b"[") {
+                        // What follows is for a section of its own, and not wrong because of this line.
+                        let _ = document.open(String::from_utf8_lossy(bytes).into(), number, &mut current);
+                    }
+                    Err(Mistake::of_section("", problem))
+                }
             };
             mistakes.extend(outcome.err().map(|mistake| mistake.at(number)));
         }
@@ -109,9 +115,10 @@ fn parse_line(bytes: &[u8]) -> Result<Line, String> {
         return Err("comments begin with ; and not with #".into());
     }
     let is_section = text.starts_with('[');
-    let problem = || match is_section {
-        true => format!("`{text}` is not a section: expected [Name] and nothing behind it"),
-        false => format!("`{text}` makes no sense here: expected `Key = value` or `[Section]`"),
+    let problem = || match text.find(['=', ':']) {
+        _ if is_section => format!("`{text}` is not a section: expected [Name] and nothing behind it"),
+        Some(1..) => format!("`{text}` has a quote without its other half: expected none, or two around the value"),
+        _ => format!("`{text}` makes no sense here: expected `Key = value` or `[Section]`"),
     };
     let ini = Ini::load_from_str_noescape(text).map_err(|_| problem())?;
     // Of a single line, the last section is the only one that can have anything in it.

@@ -68,7 +68,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             get: |c| c.node_count as u64,
             set: |c, v| c.node_count = v as usize,
         },
-        summary: "how many of [Nodes], from the first, vote when the cluster starts for the first time",
+        summary: "how many of [Nodes], from the first, vote when the cluster first starts",
         details: "A majority of the voters must be up for the cluster to work: 2 of 3, 3 of 5, and so on; an even number \
                   tolerates no more failures than the odd one below it. After the first start the membership stored in \
                   the data folders rules.",
@@ -97,7 +97,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             get: |c| milliseconds(c.heartbeat_interval),
             set: |c, v| c.heartbeat_interval = Duration::from_millis(v),
         },
-        summary: "how often a leader with nothing else to say lets its followers know that it is there",
+        summary: "a leader with nothing else to say shows this often that it is there",
         details: "Must be below ElectionTimeout, and is best at a fifth of it or less, so that a few lost messages do not \
                   cause an election. Lower costs more messages while idle, nothing more.",
     },
@@ -224,7 +224,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             get: |c| c.limits.max_inflight_bytes,
             set: |c, v| c.limits.max_inflight_bytes = v,
         },
-        summary: "most bytes that a node accepts and has not applied yet, and most that it queues for one peer",
+        summary: "most that a node accepts before it is applied, and that it queues for a peer",
         details: "Beyond it new requests are refused as overloaded (and never take effect), until the cluster has caught up. \
                   It bounds a node's memory besides the data itself.",
     },
@@ -319,8 +319,8 @@ pub(super) static NODE: &[Key<NodeConfig>] = &[
             get: |n| n.http_port.into(),
             set: |n, v| n.http_port = v as u16,
         },
-        summary: "for clients: HTTP",
-        details: "",
+        summary: "for clients: HTTP (not served yet)",
+        details: "Kept free for it: no other port of the host may be the same.",
     },
 ];
 
@@ -358,7 +358,7 @@ impl<T> Key<T> {
             }
             Kind::Number { unit: Unit::Bytes, range, .. } => {
                 let [from, to] = [range.start(), range.end()].map(|value| shown(Unit::Bytes, *value));
-                format!("a size from {from} to {to}: a number of bytes, or of KiB or MiB with that unit behind it")
+                format!("a size from {from} to {to}, written as 65536, 64 KiB or 1 MiB")
             }
             Kind::Word { allowed, .. } => (*allowed).into(),
         }

@@ -19,52 +19,57 @@ impl Config {
     pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        let (document, mut mistakes) = Document::parse(&bytes);
-        let (mut config, sections) = read(&document, &mut mistakes);
-        match resolve(&config.data_directory, path) {
-            Ok(directory) => config.data_directory = directory,
-            Err(problem) => {
-                let found = config.data_directory.display().to_string();
-                mistakes.push(Mistake::of_value("Cluster", "DataDirectory", &found, problem));
-            }
-        }
-        if mistakes.is_empty() {
-            mistakes = config.mistakes(&sections);
-        }
-        if mistakes.is_empty() {
-            return Ok(config);
-        }
-        for mistake in mistakes.iter_mut().filter(|mistake| mistake.line.is_none()) {
-            mistake.line = document.line_of(&mistake.section, mistake.key.as_deref());
-        }
-        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
-        Err(ConfigError::Mistakes { path: path.into(), mistakes })
+        let (document, mistakes) = Document::parse(&bytes);
+        refuse(path, &document, mistakes)?;
+        let (config, sections, mistakes) = read(&document, path);
+        refuse(path, &document, mistakes)?;
+        refuse(path, &document, config.mistakes(&sections))?;
+        Ok(config)
     }
 }
 
-/// Every value of the document in its place, and the names of the nodes' sections in the order of the nodes.
-fn read(document: &Document, mistakes: &mut Vec<Mistake>) -> (Config, Vec<String>) {
+/// An error if there are mistakes, in order of their lines.
+fn refuse(path: &Path, document: &Document, mut mistakes: Vec<Mistake>) -> Result<(), ConfigError> {
+    for mistake in mistakes.iter_mut().filter(|mistake| mistake.line.is_none()) {
+        mistake.line = document.line_of(&mistake.section, mistake.key.as_deref());
+    }
+    mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(ConfigError::Mistakes { path: path.into(), mistakes }),
+    }
+}
+
+/// Every value of the document in its place, the names of the nodes' sections in the order of the nodes, and what is
+/// wrong with single values.
+fn read(document: &Document, path: &Path) -> (Config, Vec<String>, Vec<Mistake>) {
     let mut config = Config::default();
-    let listed = listed_nodes(document, mistakes);
-    let mut sections = Vec::new();
-    for name in &listed {
-        let section = format!("Node.{}", name.value);
-        match document.section(&section) {
-            Some(found) => config.nodes.push(read_node(found, name, mistakes)),
-            None => mistakes.push(missing_node(document, name)),
+    let mut mistakes = Vec::new();
+    let listed = listed_nodes(document, &mut mistakes);
+    let sections: Vec<_> = listed.iter().map(|entry| format!("Node.{}", entry.value)).collect();
+    for (entry, section) in listed.into_iter().zip(&sections) {
+        match document.section(section) {
+            Some(found) => config.nodes.push(read_node(found, entry, &mut mistakes)),
+            None => mistakes.push(missing_node(document, entry, &sections)),
         }
-        sections.push(section);
     }
     config.node_count = config.nodes.len();
     for section in &document.sections {
         match section.name.as_str() {
-            "Cluster" => fill(section, keys::CLUSTER, &mut config, mistakes),
+            "Cluster" => fill(section, keys::CLUSTER, &mut config, &mut mistakes),
             "Nodes" => {}
             name if sections.iter().any(|section| section == name) => {}
-            name => mistakes.push(Mistake::of_section(name, unexpected_section(name, &sections))),
+            name => mistakes.push(Mistake::of_section(name, unexpected_section(document, name, &sections))),
         }
     }
-    (config, sections)
+    match resolve(&config.data_directory, path) {
+        Ok(directory) => config.data_directory = directory,
+        Err(problem) => {
+            let found = config.data_directory.display().to_string();
+            mistakes.push(Mistake::of_value("Cluster", "DataDirectory", &found, problem));
+        }
+    }
+    (config, sections, mistakes)
 }
 
 /// The entries of `[Nodes]` in the order of their numbers.
@@ -76,22 +81,20 @@ fn listed_nodes<'a>(document: &'a Document, mistakes: &mut Vec<Mistake>) -> Vec<
     };
     let mut listed: Vec<(u64, &Entry)> = Vec::new();
     for entry in &section.entries {
-        let problem = match node_number(&entry.key) {
-            None => Some("expected a key that is Node and a number, as in Node1 = A".into()),
-            Some(number) => {
-                let same = listed.iter().find(|(other, entry2)| *other == number || entry2.value == entry.value);
-                same.map(|(_, first)| {
-                    format!("{} = {} at line {} lists it already", first.key, first.value, first.line)
-                })
+        let number = node_number(&entry.key);
+        let first = listed.iter().find(|(other, first)| Some(*other) == number || first.value == entry.value);
+        let problem = match (number, first) {
+            (None, _) => Some("expected a key that is Node and a number, as in Node1 = A".into()),
+            (_, Some((_, first))) => {
+                Some(format!("{} = {} at line {} lists it already", first.key, first.value, first.line))
             }
+            (Some(_), None) => None,
         };
-        if let Some(problem) = problem {
-            mistakes.push(Mistake::of_value("Nodes", &entry.key, &entry.value, problem));
-        }
         // One with a wrong key counts too, so that its section is not a mistake as well.
-        if listed.iter().all(|(_, other)| other.value != entry.value) {
-            listed.push((node_number(&entry.key).unwrap_or(u64::MAX), entry));
+        if first.is_none_or(|(_, first)| first.value != entry.value) {
+            listed.push((number.unwrap_or(u64::MAX), entry));
         }
+        mistakes.extend(problem.map(|problem: String| Mistake::of_value("Nodes", &entry.key, &entry.value, problem)));
     }
     listed.sort_by_key(|(number, _)| *number);
     listed.into_iter().map(|(_, entry)| entry).collect()
@@ -102,27 +105,34 @@ fn node_number(key: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-fn missing_node(document: &Document, name: &Entry) -> Mistake {
-    let existing = document.sections.iter().filter_map(|section| section.name.strip_prefix("Node."));
-    let problem = format!("there is no section [Node.{}]{}", name.value, suggestion(&name.value, existing));
-    Mistake::of_value("Nodes", &name.key, &name.value, problem).at(name.line)
+fn missing_node(document: &Document, entry: &Entry, listed: &[String]) -> Mistake {
+    let wanted = format!("Node.{}", entry.value);
+    let names = document.sections.iter().map(|section| section.name.as_str());
+    let unlisted = names.filter(|name| name.starts_with("Node.") && !listed.iter().any(|listed| listed == name));
+    let problem = match nearest(&wanted, unlisted) {
+        Some(name) => format!("there is no section [{wanted}]; did you mean [{name}]?"),
+        None => format!("there is no section [{wanted}]; add it, or remove this line"),
+    };
+    Mistake::of_value("Nodes", &entry.key, &entry.value, problem)
 }
 
-fn unexpected_section(name: &str, nodes: &[String]) -> String {
+fn unexpected_section(document: &Document, name: &str, listed: &[String]) -> String {
     if name == "Security" {
         return "encryption and authentication are planned, but not supported yet; remove this section".into();
     }
     if name.starts_with("Start.") {
         return "starting from a given state is planned, but not supported yet; remove this section".into();
     }
-    let suggestion = suggestion(name, ["Cluster", "Nodes"].into_iter().chain(nodes.iter().map(String::as_str)));
-    match name.strip_prefix("Node.") {
-        Some(label) if suggestion.is_empty() => {
-            let number = nodes.len() + 1;
+    let missing = listed.iter().map(String::as_str).filter(|name| document.section(name).is_none());
+    let nearest = nearest(name, ["Cluster", "Nodes"].into_iter().chain(missing));
+    match (name.strip_prefix("Node."), nearest) {
+        (Some(_), Some(nearest)) => format!("[Nodes] does not list this node; did you mean [{nearest}]?"),
+        (None, Some(nearest)) => format!("there is no such section; did you mean [{nearest}]?"),
+        (Some(label), None) => {
+            let number = listed.len() + 1;
             format!("[Nodes] does not list this node; add Node{number} = {label} there, or remove this section")
         }
-        Some(_) => format!("[Nodes] does not list this node{suggestion}"),
-        None => format!("there is no such section{suggestion}; existing: [Cluster], [Nodes], [Node.X]"),
+        (None, None) => "there is no such section; existing: [Cluster], [Nodes], [Node.X]".into(),
     }
 }
 
@@ -158,36 +168,39 @@ fn read_node(section: &Section, name: &Entry, mistakes: &mut Vec<Mistake>) -> No
 
 /// Takes a section's values into `target`.
 fn fill<T>(section: &Section, keys: &[Key<T>], target: &mut T, mistakes: &mut Vec<Mistake>) {
-    for Entry { key: name, value, line } in &section.entries {
+    let before = mistakes.len();
+    for Entry { key: name, value, .. } in &section.entries {
         let outcome = match keys.iter().find(|key| key.name == name) {
             Some(key) => {
                 key.set(target, value).map_err(|problem| Mistake::of_value(&section.name, name, value, problem))
             }
-            None => {
-                let existing = keys.iter().map(|key| key.name);
-                let problem = match suggestion(name, existing.clone()) {
-                    none if none.is_empty() => format!("; existing: {}", existing.collect::<Vec<_>>().join(", ")),
-                    suggestion => suggestion,
-                };
-                Err(Mistake::of_key(&section.name, name, format!("there is no such key{problem}")))
-            }
+            None => Err(Mistake::of_key(&section.name, name, unknown_key(name, keys))),
         };
-        mistakes.extend(outcome.err().map(|mistake| mistake.at(*line)));
+        mistakes.extend(outcome.err());
     }
-    for key in keys.iter().filter(|key| matches!(key.absent, Absent::Required) && section.entry(key.name).is_none()) {
-        let problem = format!("{} is missing; expected {}", key.name, key.allowed());
-        mistakes.push(Mistake::of_section(&section.name, problem));
+    // One that is missing may be one that is misspelt, which has been said already.
+    if mistakes.len() == before {
+        let required = keys.iter().filter(|key| matches!(key.absent, Absent::Required));
+        mistakes.extend(required.filter(|key| section.entry(key.name).is_none()).map(|key| {
+            let problem = format!("{} is missing; expected {}", key.name, key.allowed());
+            Mistake::of_section(&section.name, problem)
+        }));
     }
 }
 
-/// The known name that was probably meant, as the end of a sentence; empty if none is near.
-fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+fn unknown_key<T>(name: &str, keys: &[Key<T>]) -> String {
+    let existing: Vec<_> = keys.iter().map(|key| key.name).collect();
+    match nearest(name, existing.iter().copied()) {
+        Some(nearest) => format!("there is no such key; did you mean {nearest}?"),
+        None => format!("there is no such key; existing: {}", existing.join(", ")),
+    }
+}
+
+/// The known name that was probably meant.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
-    known
-        .map(|known| (distance(known), known))
-        .min()
-        .filter(|(distance, known)| *distance <= known.len() / 3)
-        .map_or_else(String::new, |(_, known)| format!("; did you mean {known}?"))
+    let (distance, nearest) = known.map(|known| (distance(known), known)).min()?;
+    (distance <= nearest.len() / 3).then_some(nearest)
 }
 
 /// A data folder as raft.ini names it: relative to the folder of raft.ini, with `~` for the home folder.

@@ -82,9 +82,10 @@ fn header(nodes: usize) -> String {
 ;;   all nodes in one terminal, with a shell:   raft cluster -c raft.ini
 ;;   or each node in a terminal of its own:     raft -c raft.ini -n 1
 ;;   and a shell in one more:                   raft-shell -c raft.ini
+;; Both programs are in target/release after `cargo build --release`.
 ;;
-;; Comments begin with ; and may stand behind a value. Times are in milliseconds; sizes are in bytes, or have a unit, KiB
-;; or MiB. `raft help ElectionTimeout` says more about a key. What is left out has its default.
+;; Comments begin with ; and may stand behind a value. Times are in milliseconds, sizes in bytes, KiB or MiB.
+;; `raft help ElectionTimeout` says more about a key. What is left out has its default.
 "
     )
 }
