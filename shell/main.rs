@@ -1,7 +1,7 @@
 //! The `raft-shell` binary: flags in, the shell's exit code out.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match load_config(&arguments.config) {
+    let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");
@@ -57,10 +57,6 @@ fn main() -> ExitCode {
         }
     };
     code.into()
-}
-
-fn load_config(path: &Path) -> Result<Config, String> {
-    Err(format!("{}: reading raft.ini is not built in yet", path.display()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
