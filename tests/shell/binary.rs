@@ -113,7 +113,13 @@ fn without_a_cluster_it_says_so_in_time() {
     node.stop();
     let (code, out, err) = run(&folder(&[&node]), &["--timeout", "0.2", "-e", "leader"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
-    assert!(err.starts_with(&format!("error: no node answers: {} cannot be reached: ", node.address())), "{err}");
+    assert!(
+        err.starts_with(&format!(
+            "error: no node answers, is the cluster running? {} cannot be reached: ",
+            node.address()
+        )),
+        "{err}"
+    );
 }
 
 #[test]
