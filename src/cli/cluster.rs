@@ -9,13 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use raft::client::{Client, DEFAULT_TIMEOUT};
 use raft::config::{Config, NodeConfig};
+use raft::shell;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Error;
 use super::args::{ClusterArgs, CommonArgs};
-use super::printer::{self, NodeLines, Printer, StderrPrinter};
+use super::printer::{self, NodeLines, Printer, TerminalPrinter};
 use super::stop;
 use super::supervisor::Supervisor;
 
@@ -37,7 +40,8 @@ enum Event {
 
 pub fn run(args: &ClusterArgs) -> Result<ExitCode, Error> {
     let config = args.common.load()?;
-    let printer: Arc<dyn Printer> = Arc::new(StderrPrinter);
+    let _settings = TerminalSettings::remember();
+    let printer = Arc::new(TerminalPrinter::default());
     let (sender, events) = crossbeam_channel::unbounded();
     watch_signals(sender.clone()).map_err(|error| Error::failed("cannot wait for signals", error))?;
     let executable = env::current_exe().map_err(|error| Error::failed("cannot find the raft binary", error))?;
@@ -47,28 +51,34 @@ pub fn run(args: &ClusterArgs) -> Result<ExitCode, Error> {
     let mut nodes =
         Supervisor::start(commands, &lines).map_err(|error| Error::failed("cannot start the nodes", error))?;
     if !args.no_shell {
-        let path = args.common.path();
-        thread::spawn(move || sender.send(Event::ShellEnded(run_shell(&config, &path))));
+        let printer = printer.clone();
+        thread::spawn(move || sender.send(Event::ShellEnded(run_shell(&config, &printer))));
     }
     let code = watch(&mut nodes, &events, &*printer, !args.no_shell);
     let code = stop(&mut nodes, &events, &*printer, STOP_LIMIT).unwrap_or(code);
     Ok(ExitCode::from(code))
 }
 
-/// Runs the shell until it is left, and returns its exit code.
-fn run_shell(_config: &Config, path: &Path) -> u8 {
-    let status = env::current_exe().and_then(|raft| {
-        let shell = raft.with_file_name("raft-shell");
-        process::Command::new(&shell).arg("-c").arg(path).status().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("there is no {}", shell.display())),
-            _ => error,
-        })
-    });
-    match status {
-        Ok(status) => status.code().and_then(|code| code.try_into().ok()).unwrap_or(1),
-        Err(error) => {
-            StderrPrinter.print(&format!("error: cannot start the shell: {error}; --no-shell does without one"));
-            1
+/// Runs the shell until it is left, and returns its exit code. While there is a prompt, lines of nodes go through it.
+fn run_shell(config: &Config, printer: &TerminalPrinter) -> u8 {
+    let mut client = Client::from_config(config, DEFAULT_TIMEOUT);
+    shell::run(&mut client, false, |prompt| printer.use_prompt(prompt))
+}
+
+/// Remembers how the terminal was set, and sets it so again at the end: a prompt that is still up when the process ends
+/// would leave it in raw mode.
+struct TerminalSettings(Option<Termios>);
+
+impl TerminalSettings {
+    fn remember() -> Self {
+        TerminalSettings(tcgetattr(io::stdin()).ok())
+    }
+}
+
+impl Drop for TerminalSettings {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.0 {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Drain, settings);
         }
     }
 }

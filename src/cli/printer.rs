@@ -1,10 +1,11 @@
 //! Where the nodes' lines are shown, and how they look.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
+use raft::shell::ExternalPrinter;
 
 /// Shows lines while a prompt may be on the same terminal. A line editor has its own way to do so without disturbing the
 /// line being typed.
@@ -13,11 +14,29 @@ pub trait Printer: Send + Sync {
     fn print(&self, line: &str);
 }
 
-/// Lines on standard error, where they do not mix with answers on standard output.
-pub struct StderrPrinter;
+/// Lines on standard error, where they do not mix with answers on standard output; above the prompt while there is one.
+#[derive(Default)]
+pub struct TerminalPrinter {
+    prompt: Mutex<Option<Box<dyn ExternalPrinter + Send>>>,
+}
 
-impl Printer for StderrPrinter {
+impl TerminalPrinter {
+    /// From now on a prompt is on the terminal.
+    pub fn use_prompt(&self, prompt: Box<dyn ExternalPrinter + Send>) {
+        *self.prompt.lock().unwrap_or_else(PoisonError::into_inner) = Some(prompt);
+    }
+}
+
+impl Printer for TerminalPrinter {
     fn print(&self, line: &str) {
+        let mut prompt = self.prompt.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(printer) = prompt.as_mut() {
+            if printer.print(format!("{line}\n")).is_ok() {
+                return;
+            }
+            // The prompt is gone.
+            *prompt = None;
+        }
         // When nobody is left to read it, there is nothing to be done about it.
         let _ = writeln!(io::stderr(), "{line}");
     }
@@ -75,8 +94,6 @@ fn new_leader(line: &str) -> Option<(&str, u64)> {
 
 #[cfg(test)]
 pub mod tests {
-    use std::sync::Mutex;
-
     use super::*;
 
     /// Keeps the lines for a test to look at.
