@@ -1,7 +1,7 @@
 //! The Redis protocol, RESP2 and RESP3, pipelined: one connection's bytes to requests, and outcomes to its answers.
 //!
-//! A request's way: [`parser`] cuts it out of the input, [`command`] finds out what it means, it gets a place in
-//! [`slots`] and goes to the node; its outcome comes back to that place from whatever thread, [`answer`] and [`frame`]
+//! A request's way: `parser` cuts it out of the input, `command` finds out what it means, it gets a place in
+//! `slots` and goes to the node; its outcome comes back to that place from whatever thread, `answer` and `frame`
 //! put it into the client's words, and it leaves in its turn. `docs/REDIS.md` lists the commands.
 
 mod answer;

@@ -17,7 +17,7 @@ const MAX_BULK_BYTES: u64 = 512 << 20;
 const MAX_INLINE_BYTES: usize = 64 << 10;
 /// Longest line that announces a length, its line end included.
 const MAX_HEADER_BYTES: usize = 32;
-/// Room for arguments that is kept from one request to the next.
+/// Room for arguments that a connection keeps from one request to the next.
 const KEPT_ARGUMENTS: usize = 64;
 
 /// Takes requests off the front of a connection's input. Remembers how far it has looked, so that every byte is looked
@@ -75,6 +75,7 @@ impl Parser {
     /// memory of `input`.
     pub fn next(&mut self, input: &mut BytesMut, arguments: &mut Vec<Bytes>) -> Result<Parsed, ProtocolError> {
         arguments.clear();
+        arguments.shrink_to(KEPT_ARGUMENTS);
         loop {
             let step = match self.state {
                 State::Start => match input.first() {
