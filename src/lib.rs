@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod config;
 pub mod consensus;
+pub mod gateway;
 pub mod machine;
 pub mod runtime;
 pub mod storage;
