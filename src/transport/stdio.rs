@@ -115,3 +115,24 @@ impl Transport for StdioTransport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_finds_the_same_ids() {
+        let names = |me: &str| Names::new(me, ["n3", "n10", "ä", "n1"].map(str::to_owned).to_vec()).unwrap();
+        let n3 = names("n3");
+        assert_eq!((n3.me(), n3.my_name()), (NodeId(3), "n3"));
+        let known: Vec<_> = n3.ids().map(|id| n3.name(id).unwrap()).collect();
+        assert_eq!(known, ["n1", "n10", "n3", "ä"]);
+        for name in known {
+            assert_eq!(Some(names(name).me()), n3.id(name));
+        }
+        assert_eq!(
+            (n3.id("n2"), n3.name(NodeId(0)), n3.name(NodeId(5)), n3.name(NodeId(u64::MAX))),
+            (None, None, None, None)
+        );
+    }
+}

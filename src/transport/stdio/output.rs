@@ -128,3 +128,67 @@ impl Output {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+    use std::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn lines_of_all_threads_stay_whole() {
+        let (mut reader, writer) = pipe().unwrap();
+        let output = Output::start(writer, |error| panic!("{error}")).unwrap();
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let output = &output;
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        output.line(&vec![number; 10]);
+                        output.flush();
+                    }
+                });
+            }
+        });
+        output.close(PATIENCE);
+        drop(output);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        for number in 0..4 {
+            let line = serde_json::to_string(&vec![number; 10]).unwrap();
+            assert_eq!(text.lines().filter(|other| *other == line).count(), 100);
+        }
+        assert_eq!(text.lines().count(), 400);
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody() {
+        let (_reader, writer) = pipe().unwrap();
+        let output = Output::start(writer, |_| ()).unwrap();
+        let start = Instant::now();
+        let lines = vec![b'x'; 1 << 20];
+        while output.has_room() {
+            output.lines(&lines);
+            output.flush();
+        }
+        output.close(Duration::from_millis(10));
+        assert!(start.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn a_lost_reader_is_told_and_nothing_is_kept() {
+        let (reader, writer) = pipe().unwrap();
+        let (sender, lost) = crossbeam_channel::bounded(1);
+        let output = Output::start(writer, move |error| sender.send(error.kind()).unwrap()).unwrap();
+        drop(reader);
+        output.line(&1);
+        output.flush();
+        assert_eq!(lost.recv_timeout(PATIENCE), Ok(io::ErrorKind::BrokenPipe));
+        assert!(!output.has_room());
+        output.wait_for_room();
+        output.close(PATIENCE);
+    }
+}
