@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::message::{Body, ErrorCode, Request};
-use crate::codec::binary;
-use crate::machine::command::{Answer, Command, Condition, Query};
+use crate::consensus::Payload;
+use crate::machine::command::{Answer, Change, Command, Condition, Query};
 use crate::runtime::{Operation, Outcome, Response};
 use crate::transport::Failure;
 
@@ -34,18 +34,18 @@ impl Question {
         match kind.as_str() {
             "read" => {
                 let query = Query::Get { key: text("key")?.into() };
-                Ok((Question::Read, Operation::Read(binary::encode(&query).into())))
+                Ok((Question::Read, Operation::Read(Payload(query.encode()))))
             }
             "write" => {
                 let (key, value) = (text("key")?.into(), text("value")?.into());
-                let command = Command::Set { key, value, condition: Condition::Always, want_old: false };
-                Ok((Question::Write, Operation::Write(binary::encode(&command).into())))
+                let change = Change::Set { key, value, condition: Condition::Always, want_old: false };
+                Ok((Question::Write, write(change)))
             }
             "cas" => {
                 let (key, from, to) = (text("key")?.into(), text("from")?, text("to")?.into());
                 let create = request.body.optional("create_if_not_exists").map_err(malformed)?.unwrap_or(false);
-                let command = Command::CompareAndSet { key, from: from.clone().into(), to, create };
-                Ok((Question::Cas { from }, Operation::Write(binary::encode(&command).into())))
+                let change = Change::CompareAndSet { key, from: from.clone().into(), to, create };
+                Ok((Question::Cas { from }, write(change)))
             }
             "init" | "raft_init" => Err(malformed("this node has been initialised already".into())),
             _ => Err(Body::error(ErrorCode::NotSupported, format!("there is no request of type {kind:?}"))),
@@ -55,7 +55,7 @@ impl Question {
     /// What to tell the client.
     pub fn answer(&self, outcome: Outcome) -> Body {
         let answer = match outcome {
-            Ok(Response::Answer(bytes)) => binary::decode(&bytes).map_err(|error| error.to_string()),
+            Ok(Response::Answer(bytes)) => Answer::decode(&bytes).map_err(|error| error.to_string()),
             Ok(other) => Err(format!("the node answered {other:?}")),
             Err(failure) => return failed(failure),
         };
@@ -80,6 +80,10 @@ impl Question {
             }
         }
     }
+}
+
+fn write(change: Change) -> Operation {
+    Operation::Write(Payload(Command::Change(change).encode()))
 }
 
 fn failed(failure: Failure) -> Body {

@@ -60,7 +60,7 @@ impl Serving {
             Some(received) => {
                 self.node.deliver(Input::Peer { from, life: received.life, message: received.message });
             }
-            None => log::debug!("dropped an answer from node {from} to an earlier life of this node"),
+            None => log::debug!("dropped a message of an earlier life, from node {from}"),
         }
         Ok(())
     }

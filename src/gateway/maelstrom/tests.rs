@@ -7,9 +7,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::codec::binary;
 use crate::consensus::{Index, Message, MessageBody, NodeId, Payload, Term};
-use crate::machine::command::{self, Answer, Command, Query};
+use crate::machine::command::{self, Answer, Change, Command, Query};
 use crate::runtime::{ClientRequest, Inboxes, Input, Operation, Outcome, Response};
 use crate::transport::{Failure, PeerMessage, Transport};
 
@@ -106,22 +105,22 @@ fn serve_from_map(inboxes: &Inboxes) {
     let mut map = BTreeMap::new();
     for ClientRequest { operation, reply, .. } in &inboxes.clients {
         let answer = match operation {
-            Operation::Write(command) => change(&mut map, binary::decode(&command).unwrap()),
-            Operation::Read(query) => look(&map, binary::decode(&query).unwrap()),
+            Operation::Write(command) => change(&mut map, Command::decode(&command).unwrap()),
+            Operation::Read(query) => look(&map, Query::decode(&query).unwrap()),
             other => panic!("{other:?}"),
         };
-        reply.send(Ok(Response::Answer(binary::encode(&answer).into()))).flush();
+        reply.send(Ok(Response::Answer(answer.encode()))).flush();
     }
 }
 
 fn change(map: &mut BTreeMap<Bytes, Bytes>, command: Command) -> Answer {
     let done = Answer::Set { revision: Some(1), old: None };
     match command {
-        Command::Set { key, value, .. } => {
+        Command::Change(Change::Set { key, value, .. }) => {
             map.insert(key, value);
             done
         }
-        Command::CompareAndSet { key, from, to, create } => match map.get(&key) {
+        Command::Change(Change::CompareAndSet { key, from, to, create }) => match map.get(&key) {
             None if !create => Answer::Missing,
             Some(actual) if *actual != from => Answer::Different { actual: actual.clone() },
             _ => {
@@ -333,7 +332,7 @@ fn failures_have_the_codes_of_the_table() {
     assert_eq!(fail(Ok(Response::Done)), 13);
     assert_eq!(fail(Ok(Response::Answer(Bytes::from_static(b"?")))), 13);
     let value = command::Value { bytes: Bytes::from_static(b"no JSON"), revision: 1 };
-    assert_eq!(fail(Ok(Response::Answer(binary::encode(&Answer::Value(Some(value))).into()))), 13);
+    assert_eq!(fail(Ok(Response::Answer(Answer::Value(Some(value)).encode()))), 13);
 
     drop(inboxes);
     assert_eq!(bench.error_code(json!({"type": "read", "msg_id": 3, "key": 1})), 11, "the node has stopped");

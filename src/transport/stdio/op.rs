@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::Names;
-use crate::codec::{binary, json};
+use crate::codec::json;
 use crate::consensus::{EntryKind, Membership, NodeId, Payload};
-use crate::machine::command::{Answer, Command, Condition, Query, Value};
+use crate::machine::command::{Answer, Change, Command, Condition, Query, Value};
 
 /// What an entry, a forwarded request or its answer is about.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -123,11 +123,11 @@ impl Op {
 
     /// A command.
     pub fn of_command(payload: &Payload) -> Op {
-        let op = match binary::decode(payload) {
-            Ok(Command::Set { key, value, .. }) => {
+        let op = match Command::decode(payload) {
+            Ok(Command::Change(Change::Set { key, value, .. })) => {
                 Op { kind: Kind::Write, key: json(&key), value: json(&value), ..Op::default() }
             }
-            Ok(Command::CompareAndSet { key, from, to, create }) => Op {
+            Ok(Command::Change(Change::CompareAndSet { key, from, to, create })) => Op {
                 kind: Kind::Cas,
                 key: json(&key),
                 from: json(&from),
@@ -142,14 +142,14 @@ impl Op {
 
     /// The command.
     pub fn command(&self) -> Result<Payload, String> {
-        let command = match self.kind {
-            Kind::Write => Command::Set {
+        let change = match self.kind {
+            Kind::Write => Change::Set {
                 key: bytes("key", &self.key)?,
                 value: bytes("value", &self.value)?,
                 condition: Condition::Always,
                 want_old: false,
             },
-            Kind::Cas => Command::CompareAndSet {
+            Kind::Cas => Change::CompareAndSet {
                 key: bytes("key", &self.key)?,
                 from: bytes("from", &self.from)?,
                 to: bytes("to", &self.to)?,
@@ -157,12 +157,12 @@ impl Op {
             },
             _ => return self.binary_payload("a command"),
         };
-        Ok(binary::encode(&command).into())
+        Ok(Payload(Command::Change(change).encode()))
     }
 
     /// A query.
     pub fn of_query(payload: &Payload) -> Op {
-        let op = match binary::decode(payload) {
+        let op = match Query::decode(payload) {
             Ok(Query::Get { key }) => Op { kind: Kind::Read, key: json(&key), ..Op::default() },
             _ => return Op::binary(payload),
         };
@@ -172,14 +172,14 @@ impl Op {
     /// The query.
     pub fn query(&self) -> Result<Payload, String> {
         match self.kind {
-            Kind::Read => Ok(binary::encode(&Query::Get { key: bytes("key", &self.key)? }).into()),
+            Kind::Read => Ok(Payload(Query::Get { key: bytes("key", &self.key)? }.encode())),
             _ => self.binary_payload("a query"),
         }
     }
 
     /// An answer to a command or a query.
     pub fn of_answer(payload: &Payload) -> Op {
-        let op = match binary::decode(payload) {
+        let op = match Answer::decode(payload) {
             Ok(Answer::Set { revision, .. }) => Op { kind: Kind::Done, revision, ..Op::default() },
             Ok(Answer::Value(None)) => Op { kind: Kind::Value, ..Op::default() },
             Ok(Answer::Value(Some(Value { bytes, revision }))) => {
@@ -204,7 +204,7 @@ impl Op {
             Kind::Different => Answer::Different { actual: bytes("value", &self.value)? },
             _ => return self.binary_payload("an answer"),
         };
-        Ok(binary::encode(&answer).into())
+        Ok(Payload(answer.encode()))
     }
 
     /// This readable form, if it leads back to exactly the same bytes.
@@ -250,7 +250,7 @@ mod tests {
 
     fn set(key: &str, value: &str) -> Payload {
         let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
-        binary::encode(&Command::Set { key, value, condition: Condition::Always, want_old: false }).into()
+        Payload(Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false }).encode())
     }
 
     #[test]
@@ -259,8 +259,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&op).unwrap(), r#"{"type":"write","key":1,"value":{"a":[null]}}"#);
         let op = Op::of_command(&set("1", "null"));
         assert_eq!(serde_json::to_string(&op).unwrap(), r#"{"type":"write","key":1,"value":null}"#);
-        let cas = |create| Command::CompareAndSet { key: "\"k\"".into(), from: "1".into(), to: "2".into(), create };
-        let text = |create| serde_json::to_string(&Op::of_command(&binary::encode(&cas(create)).into())).unwrap();
+        let cas = |create| Change::CompareAndSet { key: "\"k\"".into(), from: "1".into(), to: "2".into(), create };
+        let text =
+            |create| serde_json::to_string(&Op::of_command(&Payload(Command::Change(cas(create)).encode()))).unwrap();
         assert_eq!(text(false), r#"{"type":"cas","key":"k","from":1,"to":2}"#);
         assert_eq!(text(true), r#"{"type":"cas","key":"k","from":1,"to":2,"create_if_not_exists":true}"#);
     }
@@ -316,14 +317,14 @@ mod tests {
         #[test]
         fn payloads_arrive_as_they_were(key in text(), one in text(), two in text(), flag: bool, revision: Option<u64>) {
             let condition = if flag { Condition::Always } else { Condition::Absent };
-            let set = Command::Set { key: key.clone(), value: one.clone(), condition, want_old: false };
-            let cas = Command::CompareAndSet { key: key.clone(), from: one.clone(), to: two.clone(), create: flag };
-            for command in [set, cas, Command::Delete { keys: vec![key.clone()] }] {
-                let payload = Payload::from(binary::encode(&command));
+            let set = Change::Set { key: key.clone(), value: one.clone(), condition, want_old: false };
+            let cas = Change::CompareAndSet { key: key.clone(), from: one.clone(), to: two.clone(), create: flag };
+            for change in [set, cas, Change::Delete { keys: vec![key.clone()] }] {
+                let payload = Payload(Command::Change(change).encode());
                 prop_assert_eq!(&there_and_back(&Op::of_command(&payload), Op::command), &payload);
             }
             for query in [Query::Get { key: key.clone() }, Query::Size] {
-                let payload = Payload::from(binary::encode(&query));
+                let payload = Payload(query.encode());
                 prop_assert_eq!(&there_and_back(&Op::of_query(&payload), Op::query), &payload);
             }
             for answer in [
@@ -333,7 +334,7 @@ mod tests {
                 Answer::Different { actual: two.clone() },
                 Answer::Malformed("text".into()),
             ] {
-                let payload = Payload::from(binary::encode(&answer));
+                let payload = Payload(answer.encode());
                 prop_assert_eq!(&there_and_back(&Op::of_answer(&payload), Op::answer), &payload);
             }
         }

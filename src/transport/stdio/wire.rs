@@ -22,7 +22,7 @@ pub struct Wire {
     lives: Mutex<Lives>,
 }
 
-/// Who this node and its peers are in this life of theirs.
+/// This node's life, and its peers' latest. Of two lives of a node the one with the larger boot number is the later.
 #[derive(Default)]
 struct Lives {
     own: Life,
@@ -67,16 +67,20 @@ impl Wire {
         Ok(())
     }
 
-    /// Decodes the body of a message from `from`. Fails, saying what is wrong, if it makes no sense. `None`: it is an
-    /// answer to an earlier life of this node.
+    /// Decodes the body of a message from `from`. Fails, saying what is wrong, if it makes no sense. `None`: it belongs to
+    /// an earlier life of the sender, or answers an earlier life of this node.
     pub fn decode(&self, from: NodeId, body: &RawValue) -> Result<Option<Received>, String> {
         let head: Head<'_> = parse(body)?;
         let life = Life::try_from(head.life)?;
         let message = Body::parse(&head.kind, body)?.into_message(from, &self.names)?;
         let to_life = head.to_life.map(Life::try_from).transpose()?;
         let mut lives = self.lives();
-        lives.peers.insert(from, life);
-        Ok(to_life.is_none_or(|to_life| to_life == lives.own).then_some(Received { life, message }))
+        let latest = lives.peers.entry(from).or_insert(life);
+        if life.boot > latest.boot {
+            *latest = life;
+        }
+        let is_current = *latest == life && to_life.is_none_or(|to_life| to_life == lives.own);
+        Ok(is_current.then_some(Received { life, message }))
     }
 
     fn lives(&self) -> MutexGuard<'_, Lives> {

@@ -4,14 +4,17 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::codec::binary;
 use crate::consensus::{EntryKind, Membership};
-use crate::machine::command::{Command, Condition};
+use crate::machine::command::{Change, Command, Condition};
 
 fn wire(me: &str, incarnation: u64) -> Wire {
+    wire_of(me, Life { incarnation, boot: 3 })
+}
+
+fn wire_of(me: &str, life: Life) -> Wire {
     let names = ["n2", "n1", "n10"].map(str::to_owned).to_vec();
     let wire = Wire::new(Names::new(me, names).unwrap());
-    wire.begin_life(Life { incarnation, boot: 3 });
+    wire.begin_life(life);
     wire
 }
 
@@ -61,9 +64,11 @@ fn messages_have_the_names_of_the_guide() {
             + r#""last_log_term":2,"pre_vote":true,"transfer":false,"life":["abc",3]}}"#
             + "\n"
     );
-    let write = Command::Set { key: "1".into(), value: "2".into(), condition: Condition::Always, want_old: false };
-    let entries =
-        vec![entry(5, EntryKind::Noop, Payload::EMPTY), entry(6, EntryKind::Command, binary::encode(&write).into())];
+    let write = Change::Set { key: "1".into(), value: "2".into(), condition: Condition::Always, want_old: false };
+    let entries = vec![
+        entry(5, EntryKind::Noop, Payload::EMPTY),
+        entry(6, EntryKind::Command, Payload(Command::Change(write).encode())),
+    ];
     assert_eq!(
         line(append(4, entries)),
         r#"{"src":"n1","dest":"n2","body":{"type":"append_entries","term":2,"leader_id":"n1","prev_log_index":4,"#
@@ -97,6 +102,23 @@ fn an_answer_to_an_earlier_life_is_dropped() {
     assert_eq!(decode(&two_again, n1, &answer_line["body"]), Ok(None));
     let request_line = encode(&one, n2, &request);
     assert!(decode(&two_again, n1, &request_line["body"]).unwrap().is_some(), "a request is for whoever gets it");
+}
+
+#[test]
+fn an_earlier_life_is_not_heard_after_a_later_one() {
+    let hear = |wire: &Wire, incarnation: u64, boot: u64| {
+        let sender = wire_of("n2", Life { incarnation, boot });
+        let line = encode(&sender, NodeId(1), &raft(1, MessageBody::TimeoutNow));
+        decode(wire, NodeId(3), &line["body"]).unwrap().is_some()
+    };
+    let one = wire("n1", 1);
+    assert!(hear(&one, 8, 4));
+    assert!(hear(&one, 8, 4));
+    assert!(hear(&one, 8, 5));
+    assert!(!hear(&one, 8, 4), "an earlier start");
+    assert!(!hear(&one, 9, 5), "another folder: which of the two is later?");
+    assert!(hear(&one, 9, 6));
+    assert!(!hear(&one, 8, 5));
 }
 
 #[test]
