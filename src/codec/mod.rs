@@ -1,3 +1,4 @@
 //! Bytes: frames between nodes, and the binary encoding inside them.
 
 pub mod binary;
+pub mod json;

@@ -1,3 +1,5 @@
-//! Client protocols: what turns a client's bytes into requests of the node, and outcomes into the client's bytes.
+//! Doors for clients: each turns its protocol into [`ClientRequest`](crate::runtime::ClientRequest)s and the outcomes into
+//! its answers.
 
+pub mod maelstrom;
 pub mod resp;
