@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Entry, Index, NodeId, Payload, Role};
+pub use crate::storage::Life;
 use crate::transport::{Failure, PeerMessage};
 
 /// Something for the event handler. The handler has two inboxes: clients' requests come through one that is bounded,
@@ -107,15 +108,6 @@ pub struct Loaded {
     pub peer: NodeId,
     /// The entries; empty when the log no longer has them.
     pub entries: Vec<Entry>,
-}
-
-/// One life of a node: which data folder it has, and how often that has been started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Life {
-    /// Drawn at random when the data folder was made.
-    pub incarnation: u64,
-    /// Grows with every start on that folder.
-    pub boot: u64,
 }
 
 /// A client's request, as every gateway hands it in.
