@@ -164,17 +164,17 @@ fn forwarded_requests() {
         "ForwardReply: sequence 3, payload \"set\"",
         PeerMessage::ForwardReply { sequence: 3, outcome: Ok(payload) },
     );
-    let failures: [(&str, fn(String) -> Failure); 4] = [
-        ("not_ready", Failure::NotReady),
-        ("overloaded", Failure::Overloaded),
-        ("refused", Failure::Refused),
-        ("unknown", Failure::Unknown),
-    ];
-    for (name, failure) in failures {
+    let why = || "why".to_string();
+    for (name, failure) in [
+        ("not_ready", Failure::NotReady(why())),
+        ("overloaded", Failure::Overloaded(why())),
+        ("refused", Failure::Refused(why())),
+        ("unknown", Failure::Unknown(why())),
+    ] {
         message(
             &format!("forward_{name}"),
             &format!("ForwardReply: sequence 3, {name}: \"why\""),
-            PeerMessage::ForwardReply { sequence: 3, outcome: Err(failure("why".into())) },
+            PeerMessage::ForwardReply { sequence: 3, outcome: Err(failure) },
         );
     }
 }

@@ -1,0 +1,74 @@
+//! Keeps what outsiders can cause at will from flooding the log.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lines per second that get through.
+const LINES: u32 = 5;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets a few lines per second through and counts the rest.
+#[derive(Debug, Default)]
+pub struct LogLimit {
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    suppressed: u64,
+}
+
+/// How many lines were suppressed since the last one: prints as nothing if none was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suppressed(u64);
+
+impl LogLimit {
+    /// `Some` if a line may be written now.
+    pub fn admit(&self) -> Option<Suppressed> {
+        self.admit_at(Instant::now())
+    }
+
+    fn admit_at(&self, now: Instant) -> Option<Suppressed> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.began.is_none_or(|began| now.duration_since(began) >= SECOND) {
+            (window.began, window.lines) = (Some(now), 0);
+        }
+        if window.lines == LINES {
+            window.suppressed += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(Suppressed(std::mem::take(&mut window.suppressed)))
+    }
+}
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            lines => write!(f, " ({lines} lines like this were left out)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_lines_per_second_get_through_and_the_rest_is_counted() {
+        let (limit, start) = (LogLimit::default(), Instant::now());
+        for _ in 0..LINES {
+            assert_eq!(limit.admit_at(start), Some(Suppressed(0)));
+        }
+        assert_eq!(limit.admit_at(start), None);
+        assert_eq!(limit.admit_at(start + SECOND / 2), None);
+        let next = limit.admit_at(start + SECOND).expect("a new second");
+        assert_eq!(next.to_string(), " (2 lines like this were left out)");
+        assert_eq!(limit.admit_at(start + SECOND), Some(Suppressed(0)));
+        assert_eq!(Suppressed(0).to_string(), "");
+    }
+}
