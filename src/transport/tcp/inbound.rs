@@ -17,8 +17,10 @@ use crate::runtime::session::{Close, Flow, Output, Session};
 use crate::runtime::threaded::Connection;
 use crate::runtime::{Input, Life};
 
+/// Most connections at a time, those included that are closed already but not yet cleared away.
+pub(super) const MAX_CONNECTIONS: usize = 1024;
 /// Most connections that have not said who they are.
-pub(super) const MAX_STRANGERS: usize = 64;
+const MAX_STRANGERS: usize = 64;
 /// How long one may take to say so, when others want in.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 /// All that is ever sent on a connection from a peer is the answer to its handshake.

@@ -168,8 +168,7 @@ impl Shared {
     fn listen(self: &Arc<Self>, controller: &ControllerHandle, listener: TcpListener) -> io::Result<()> {
         let options = ListenOptions {
             name: "peers".into(),
-            // The lobby bounds strangers, and a known peer has one connection: this is never reached.
-            max_connections: 2 * inbound::MAX_STRANGERS + 2 * self.peers.len(),
+            max_connections: inbound::MAX_CONNECTIONS,
             farewell: Vec::new(),
             max_output_bytes: inbound::MAX_OUTPUT_BYTES,
             keepalive: self.options.silence(),
