@@ -307,7 +307,7 @@ impl Listener {
 /// Errors of `accept` that concern the one connection, not the listener.
 fn is_the_others_fault(error: &io::Error) -> bool {
     use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied)
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Listens on a port. `what` tells where the port was configured; the error is for people.

@@ -1,5 +1,6 @@
 //! Keeps what outsiders can cause at will from flooding the log.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +8,10 @@ use std::time::{Duration, Instant};
 /// Lines per second that get through.
 const LINES: u32 = 5;
 const SECOND: Duration = Duration::from_secs(1);
+/// An unchanged line is repeated this often.
+const REMIND: Duration = Duration::from_secs(60);
+/// Lines that are remembered.
+const REMEMBERED: usize = 32;
 
 /// Lets a few lines per second through and counts the rest.
 #[derive(Debug, Default)]
@@ -54,6 +59,31 @@ impl fmt::Display for Suppressed {
     }
 }
 
+/// Lets a line through when it is new, and then once a minute.
+#[derive(Debug, Default)]
+pub struct LogRepeats {
+    said: Mutex<HashMap<String, Instant>>,
+}
+
+impl LogRepeats {
+    /// Whether the line should be written now. When there are too many different ones, all of them should.
+    pub fn is_news(&self, line: &str) -> bool {
+        self.is_news_at(line, Instant::now())
+    }
+
+    fn is_news_at(&self, line: &str, now: Instant) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, at| now.duration_since(*at) < REMIND);
+        if said.contains_key(line) {
+            return false;
+        }
+        if said.len() < REMEMBERED {
+            said.insert(line.to_string(), now);
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +100,19 @@ mod tests {
         assert_eq!(next.to_string(), " (2 lines like this were left out)");
         assert_eq!(limit.admit_at(start + SECOND), Some(Suppressed(0)));
         assert_eq!(Suppressed(0).to_string(), "");
+    }
+
+    #[test]
+    fn a_line_is_repeated_once_a_minute() {
+        let (repeats, start) = (LogRepeats::default(), Instant::now());
+        assert!(repeats.is_news_at("refused", start));
+        assert!(!repeats.is_news_at("refused", start + REMIND / 2));
+        assert!(repeats.is_news_at("another", start + REMIND / 2));
+        assert!(repeats.is_news_at("refused", start + REMIND));
+        assert!(!repeats.is_news_at("another", start + REMIND));
+        for number in 0..2 * REMEMBERED {
+            assert!(repeats.is_news_at(&number.to_string(), start));
+        }
+        assert!(repeats.said.lock().unwrap().len() <= REMEMBERED);
     }
 }

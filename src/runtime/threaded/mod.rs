@@ -8,4 +8,4 @@ mod worker;
 
 pub use connection::Connection;
 pub use controller::{Controller, ControllerHandle, ControllerOptions, ListenOptions, bind};
-pub use log_limit::LogLimit;
+pub use log_limit::{LogLimit, LogRepeats};

@@ -16,15 +16,13 @@ use crate::codec::frame;
 use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Welcome};
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Session};
-use crate::runtime::threaded::ControllerHandle;
+use crate::runtime::threaded::{ControllerHandle, LogRepeats};
 use crate::runtime::{Input, Life};
 
 /// The first pause between two attempts; the longest is the election timeout.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Bounds of the time for one connection attempt, and for one handshake.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// An unchanged reason for failing is repeated this often.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// Something for a dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +44,8 @@ pub(super) struct Dialer {
     /// Number of the latest attempt.
     dial: u64,
     pause: Pause,
-    /// Why the last attempt failed, and when that was logged.
-    told: Option<(String, Instant)>,
+    /// Why attempts have failed since the last success.
+    failures: LogRepeats,
 }
 
 impl Dialer {
@@ -61,7 +59,7 @@ impl Dialer {
     ) -> std::io::Result<()> {
         let pause = Pause::new(shared.options.election_timeout);
         let name = format!("dial-{}-{id}", shared.options.me);
-        let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, told: None };
+        let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, failures: LogRepeats::default() };
         std::thread::Builder::new().name(name).spawn(move || {
             dialer.run();
             drop(running);
@@ -73,7 +71,7 @@ impl Dialer {
         while !self.shared.is_stopping() {
             match self.dial() {
                 Ok((stream, life)) => self.hold(stream, life),
-                Err(reason) => self.tell(reason),
+                Err(reason) => self.log_failure(&reason),
             }
             self.rest();
         }
@@ -198,9 +196,9 @@ impl Dialer {
             Box::new(session)
         });
         if let Err(error) = adopted {
-            return self.tell(format!("cannot serve the connection: {error}"));
+            return self.log_failure(&format!("cannot serve the connection: {error}"));
         }
-        self.told = None;
+        self.failures = LogRepeats::default();
         self.wait_until_lost();
         let Some(peer) = self.peer() else { return };
         if lock(&peer.outbound).take().is_some() {
@@ -212,17 +210,15 @@ impl Dialer {
         }
     }
 
-    /// Stopping closes the connection, so that the wait ends then, too.
+    /// Stopping closes the connection, so the wait ends then, too.
     fn wait_until_lost(&self) {
-        self.signals.iter().find(|signal| *signal == Signal::Lost(self.dial));
+        let lost = Signal::Lost(self.dial);
+        while self.signals.recv().is_ok_and(|signal| signal != lost) {}
     }
 
-    /// Logs why there is no connection: when that changes, and once in a while.
-    fn tell(&mut self, reason: String) {
-        let now = Instant::now();
-        if self.told.as_ref().is_none_or(|(told, at)| *told != reason || now.duration_since(*at) >= REMIND) {
+    fn log_failure(&self, reason: &str) {
+        if self.failures.is_news(reason) {
             warn!("no connection to node {}: {reason}", self.id);
-            self.told = Some((reason, now));
         }
     }
 }

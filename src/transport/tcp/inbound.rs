@@ -1,11 +1,12 @@
 //! Connections from peers: who is there, and what they say.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use log::info;
+use log::{info, warn};
 
 use super::dialer::Signal;
 use super::{Shared, TcpOptions, lock};
@@ -116,7 +117,7 @@ impl InboundSession {
                 Ok(())
             }
             Err(reason) => {
-                self.shared.warn(&format!("refused a connection from {}: {reason}", self.connection.peer()));
+                self.shared.log_refusal(self.connection.peer(), &reason);
                 self.say(Handshake::Refused(Refused::new(&reason)));
                 Err(Close::Requested)
             }
@@ -174,6 +175,14 @@ impl Shared {
             return Err(format!("there is another node {me}"));
         }
         Ok(())
+    }
+
+    fn log_refusal(&self, peer: SocketAddr, reason: &str) {
+        if self.refusals.is_news(reason)
+            && let Some(suppressed) = self.log_limit.admit()
+        {
+            warn!("refused a connection from {peer}: {reason}{suppressed}");
+        }
     }
 
     fn myself(&self) -> Welcome {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use log::{error, warn};
+use log::error;
 
 use self::dialer::{Dialer, Signal};
 use self::inbound::{Inbound, InboundSession, Lobby};
@@ -26,7 +26,7 @@ use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::Output;
-use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit};
+use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats};
 use crate::runtime::{Life, NodeHandle};
 
 /// How long to wait for threads that are about to end.
@@ -78,6 +78,7 @@ struct Shared {
     peers: BTreeMap<NodeId, Peer>,
     lives: Mutex<PeerLives>,
     lobby: Lobby,
+    refusals: LogRepeats,
     log_limit: LogLimit,
     stopping: AtomicBool,
 }
@@ -120,6 +121,7 @@ impl TcpTransport {
             peers,
             lives: Mutex::default(),
             lobby: Lobby::default(),
+            refusals: LogRepeats::default(),
             log_limit: LogLimit::default(),
             stopping: AtomicBool::new(false),
         });
@@ -200,13 +202,6 @@ impl Shared {
     /// Whether this life of a peer may talk to us; from now on, no older one may.
     fn admit(&self, peer: NodeId, life: Life) -> Result<(), String> {
         lock(&self.lives).admit(peer, life)
-    }
-
-    /// One line about something that strangers can cause.
-    fn warn(&self, text: &str) {
-        if let Some(suppressed) = self.log_limit.admit() {
-            warn!("{text}{suppressed}");
-        }
     }
 }
 
