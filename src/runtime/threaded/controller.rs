@@ -1,25 +1,22 @@
 //! The event controller: a fixed pool of threads that serves all sockets of a node by readiness.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Poll, Registry, Token, Waker};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::connection::Connection;
+use super::listener::{ListenOptions, Listener, Seat};
 use super::log_limit::LogLimit;
 use super::worker::Worker;
 use crate::runtime::session::Session;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// The waker's token; connections and listeners share the numbers above it.
 const WAKER: Token = Token(0);
 
@@ -32,24 +29,6 @@ pub struct ControllerOptions {
     pub workers: usize,
 }
 
-/// How the connections of one listener are treated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenOptions {
-    /// Whose connections these are, for the log: `clients`, `peers`.
-    pub name: String,
-    /// Most connections at a time; more are closed at once.
-    pub max_connections: usize,
-    /// What they are told before they are closed.
-    pub farewell: Vec<u8>,
-    /// Most bytes queued for one connection; more break it.
-    pub max_output_bytes: usize,
-    /// A connection that has been silent for so long is probed now and then, so that one whose other side vanished without
-    /// a word is noticed.
-    pub keepalive: Duration,
-}
-
-/// Makes the session of an accepted connection.
-pub(super) type SessionFactory = Arc<dyn Fn(&Arc<Connection>) -> Box<dyn Session> + Send + Sync>;
 /// Makes the session of one connection, in its worker.
 pub(super) type MakeSession = Box<dyn FnOnce(&Arc<Connection>) -> Box<dyn Session> + Send>;
 
@@ -122,8 +101,7 @@ impl ControllerHandle {
         let mut listener = TcpListener::from_std(listener);
         let (mailbox, token) = (self.shared.next_mailbox(), Token(self.shared.next_id() as usize));
         mailbox.registry.register(&mut listener, token, Interest::READABLE)?;
-        let (open, session) = (Arc::new(AtomicUsize::new(0)), Arc::new(session));
-        mailbox.put(Job::Listen(Listener { token, listener, options, session, open, failing: false }));
+        mailbox.put(Job::Listen(Listener::new(token, listener, options, Arc::new(session))));
         Ok(())
     }
 
@@ -164,7 +142,7 @@ impl Shared {
         self.mailboxes.iter().for_each(Mailbox::wake);
     }
 
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -173,7 +151,7 @@ impl Shared {
         &self.mailboxes[self.turn.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len()]
     }
 
-    fn place(&self, newcomer: Newcomer) {
+    pub(super) fn place(&self, newcomer: Newcomer) {
         self.next_mailbox().put(Job::Adopt(newcomer));
     }
 }
@@ -224,114 +202,4 @@ pub(super) struct Newcomer {
     pub(super) max_output_bytes: usize,
     pub(super) session: MakeSession,
     pub(super) seat: Option<Seat>,
-}
-
-/// Counts a listener's open connections: one less when dropped.
-pub(super) struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(open: &Arc<AtomicUsize>, limit: usize) -> Option<Seat> {
-        let seat = Seat(open.clone());
-        (open.fetch_add(1, Ordering::Relaxed) < limit).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A listening socket in its worker.
-pub(super) struct Listener {
-    pub(super) token: Token,
-    listener: TcpListener,
-    options: ListenOptions,
-    session: SessionFactory,
-    open: Arc<AtomicUsize>,
-    /// The system refused the last time.
-    failing: bool,
-}
-
-impl Listener {
-    /// Accepts one connection and gives it to a worker. `false`: none is waiting. An error: the system refuses, and will
-    /// for a while.
-    pub(super) fn accept(&mut self, shared: &Shared) -> Result<bool, ()> {
-        match self.listener.accept() {
-            Ok((stream, peer)) => {
-                if std::mem::take(&mut self.failing) {
-                    warn!("connections of {} are accepted again", self.options.name);
-                }
-                self.welcome(stream, peer, shared);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if is_the_others_fault(&error) => Ok(true),
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    warn!("cannot accept connections of {} for now: {error}", self.options.name);
-                }
-                Err(())
-            }
-        }
-    }
-
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {
-        let Some(seat) = Seat::take(&self.open, self.options.max_connections) else {
-            return self.turn_away(stream, peer, shared);
-        };
-        let keepalive = TcpKeepalive::new().with_time(self.options.keepalive).with_interval(self.options.keepalive);
-        let prepared = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-        if prepared.is_err() {
-            // Closed by the other side already.
-            return;
-        }
-        let (id, factory, max_output_bytes) = (shared.next_id(), self.session.clone(), self.options.max_output_bytes);
-        let session = Box::new(move |connection: &Arc<Connection>| factory(connection));
-        shared.place(Newcomer { id, stream, peer, max_output_bytes, session, seat: Some(seat) });
-    }
-
-    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {
-        // The farewell is a courtesy: what the socket does not take at once is lost. Reading what the other side has said
-        // already keeps the kernel from resetting the connection under it.
-        let _ = io::Write::write(&mut &stream, &self.options.farewell);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let _ = io::Read::read(&mut &stream, &mut [0; 4096]);
-        if let Some(suppressed) = shared.log_limit.admit() {
-            let ListenOptions { name, max_connections, .. } = &self.options;
-            warn!("turned {peer} away: there are {max_connections} connections of {name} already{suppressed}");
-        }
-    }
-}
-
-/// Errors of `accept` that concern the one connection, not the listener.
-fn is_the_others_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-/// Listens on a port. `what` tells where the port was configured; the error is for people.
-pub fn bind(host: &str, port: u16, what: &str) -> io::Result<std::net::TcpListener> {
-    let hint = |error: &io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => ": is another node already running?",
-        io::ErrorKind::AddrNotAvailable => ": the address does not belong to this machine",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need special rights",
-        _ => "",
-    };
-    let addresses = (host, port).to_socket_addrs();
-    addresses
-        .and_then(|mut addresses| addresses.next().ok_or(io::ErrorKind::AddrNotAvailable.into()))
-        .and_then(bind_address)
-        .map_err(|error| {
-            let text = format!("cannot listen on {host}:{port} ({what}): {error}{}", hint(&error));
-            io::Error::new(error.kind(), text)
-        })
-}
-
-fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

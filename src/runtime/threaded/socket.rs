@@ -11,7 +11,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::connection::Connection;
-use super::controller::Seat;
+use super::listener::Seat;
 use super::log_limit::LogLimit;
 use crate::runtime::session::{Close, Flow, Output, Session};
 

@@ -11,7 +11,8 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::connection::Connection;
-use super::controller::{Job, Listener, Newcomer, Shared};
+use super::controller::{Job, Newcomer, Shared};
+use super::listener::Listener;
 use super::socket::{Next, Socket};
 
 /// Events taken from the system at once.
