@@ -1,6 +1,7 @@
 //! Between nodes: what travels, and the trait that carries it.
 
 pub mod stdio;
+pub mod tcp;
 
 use serde::{Deserialize, Serialize};
 
