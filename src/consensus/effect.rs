@@ -51,12 +51,10 @@ pub enum Effect {
         /// The snapshot's index must not be below this one.
         at_least: Index,
     },
-    /// Replace the state machine, and the log up to there, by this snapshot.
+    /// Replace the state machine and the whole log by this snapshot. The next [`Persist`] makes that durable.
     InstallSnapshot {
         /// The snapshot that was received.
         snapshot: SnapshotMeta,
-        /// The log's later entries agree with the snapshot and stay.
-        keep_log: bool,
     },
     /// Everything up to here is committed: apply it, in order.
     Commit {
@@ -113,6 +111,8 @@ pub struct Persist {
     pub token: u64,
     /// Term and vote, if they changed.
     pub hard_state: Option<HardState>,
+    /// Replace the whole log by this snapshot first.
+    pub snapshot: Option<SnapshotMeta>,
     /// Remove the log's entries from here on first.
     pub truncate_from: Option<Index>,
     /// Append these entries, first and last.

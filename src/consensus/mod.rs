@@ -1,17 +1,34 @@
-//! The Raft protocol, pure: one [`Server`](server) takes an [`Event`] at a time and answers with [`Effect`]s.
+//! The Raft protocol, pure: one [`Server`] takes an [`Event`] at a time and answers with [`Effect`]s.
 //!
 //! Nothing below this module touches time, threads, sockets, disk, global randomness, hash order or logging. `now` is
 //! handed in, randomness comes from a seeded generator that is part of the state. So a server can be scripted,
 //! simulated, replayed and model-checked.
+//!
+//! Read it in this order: [`types`], [`message`], [`event`], [`effect`]; then `server`, which keeps the rules about
+//! terms and moves between roles; `election`, `follower` and `leader`, one for each role; and what they build on: `log`,
+//! `progress`, `quorum`, `read`, and `common`, which also decides what must be durable before it is said.
 
+mod common;
 pub mod effect;
+mod election;
 pub mod event;
+mod follower;
+mod invariants;
+mod leader;
+mod log;
 pub mod membership;
 pub mod message;
+mod progress;
+pub mod quorum;
+mod random;
+mod read;
+pub mod server;
 pub mod types;
 
 pub use effect::{Effect, Persist, RejectReason, Role, Violation};
 pub use event::{Event, Proposal, Ticket};
+pub use log::ENTRY_OVERHEAD_BYTES;
 pub use membership::Membership;
 pub use message::{AppendEntries, Message, MessageBody, SnapshotMeta};
+pub use server::{PeerProgress, Remembered, Server, ServerConfig, ServerStatus};
 pub use types::{Entry, EntryHeader, EntryKind, HardState, Index, LogTime, NodeId, Payload, SessionSequence, Term};

@@ -1,0 +1,290 @@
+//! What a server has in every role: term and vote, log, commit and applied index, and what is on its way to the disk.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::effect::{Effect, Persist, Violation};
+use super::log::Log;
+use super::message::{Message, MessageBody, SnapshotMeta};
+use super::random::Random;
+use super::server::ServerConfig;
+use super::types::{EntryHeader, HardState, Index, NodeId, Term};
+
+/// One call of [`Server::handle`](super::Server::handle): the time, and where the effects go.
+pub(super) struct Turn<'a> {
+    pub now: Duration,
+    pub effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    pub fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Sends at once what vouches for nothing durable.
+    pub fn send(&mut self, to: NodeId, term: Term, body: MessageBody) {
+        self.effect(Effect::Send { to, message: Message { term, body } });
+    }
+
+    pub fn refuse(&mut self, from: NodeId, reason: &'static str) {
+        self.effect(Effect::Refused { from, reason });
+    }
+
+    pub fn fail(&mut self, invariant: &'static str, details: String) {
+        self.effect(Effect::Fail(Violation { invariant, details }));
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Common {
+    pub config: ServerConfig,
+    pub hard_state: HardState,
+    pub log: Log,
+    /// Everything up to here is durable.
+    pub durable: Index,
+    /// Everything up to here is committed.
+    pub commit: Index,
+    /// Everything up to here is applied to the state machine.
+    pub applied: Index,
+    /// A leader said that everything up to here is committed, and it was verified to be equal here. The commit index
+    /// follows as far as the own log is durable.
+    pub learned: Index,
+    pub random: Random,
+    /// When this server will ask for an election, unless it hears from a leader or leads.
+    pub election_deadline: Duration,
+    /// The current election timeout. Drawn anew when role or term change, so that in between hearing from the leader only
+    /// ever moves the deadline further away, and never wakes the clock.
+    election_timeout: Duration,
+    unwritten: Unwritten,
+    outstanding: VecDeque<Outstanding>,
+    held: VecDeque<Held>,
+    last_token: u64,
+}
+
+/// What this turn has changed and the next persist will carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Unwritten {
+    hard_state: bool,
+    truncate_from: Option<Index>,
+    append: Option<(Index, Index)>,
+    snapshot: Option<SnapshotMeta>,
+}
+
+/// A persist that is not durable yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Outstanding {
+    token: u64,
+    hard_state: bool,
+    /// Durable up to here when it is done. Lowered when a truncation overtakes it, so that the completion of an
+    /// overwritten write never vouches for the entries that replaced it (reliability T27).
+    last: Option<Index>,
+    since: Duration,
+}
+
+/// A message that vouches for something: it leaves when the persist with this token is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Held {
+    token: u64,
+    to: NodeId,
+    message: Message,
+}
+
+impl Common {
+    pub fn new(config: ServerConfig, hard_state: HardState, log: Log, seed: u64, now: Duration) -> Self {
+        let base = log.base_index();
+        let mut common = Common {
+            durable: log.last_index(),
+            commit: base,
+            applied: base,
+            learned: base,
+            random: Random::new(seed),
+            election_deadline: now,
+            election_timeout: config.election_timeout,
+            config,
+            hard_state,
+            log,
+            unwritten: Unwritten::default(),
+            outstanding: VecDeque::new(),
+            held: VecDeque::new(),
+            last_token: 0,
+        };
+        common.draw_election_timeout(now);
+        common
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// Whether this server may campaign: it votes in its own membership.
+    pub fn is_voter(&self) -> bool {
+        self.log.membership().is_voter(self.id())
+    }
+
+    /// Every other member.
+    pub fn others(&self) -> Vec<NodeId> {
+        let me = self.id();
+        self.log.membership().members().into_iter().filter(|&id| id != me).collect()
+    }
+
+    /// Every other voter.
+    pub fn other_voters(&self) -> Vec<NodeId> {
+        self.others().into_iter().filter(|&id| self.log.membership().is_voter(id)).collect()
+    }
+
+    /// A new random timeout from [T, 2T), counted from now.
+    pub fn draw_election_timeout(&mut self, now: Duration) {
+        let base = self.config.election_timeout;
+        self.election_timeout = base + Duration::from_nanos(self.random.below(base.as_nanos() as u64));
+        self.election_deadline = now + self.election_timeout;
+    }
+
+    /// Something was heard that postpones the election.
+    pub fn postpone_election(&mut self, now: Duration) {
+        self.election_deadline = now + self.election_timeout;
+    }
+
+    /// A higher term begins: nobody has this server's vote.
+    pub fn adopt_term(&mut self, term: Term) {
+        debug_assert!(term > self.hard_state.term);
+        self.hard_state = HardState { term, vote: None };
+        self.unwritten.hard_state = true;
+    }
+
+    pub fn vote_for(&mut self, candidate: NodeId) {
+        if self.hard_state.vote != Some(candidate) {
+            self.hard_state.vote = Some(candidate);
+            self.unwritten.hard_state = true;
+        }
+    }
+
+    pub fn append(&mut self, entries: Vec<EntryHeader>, turn: &mut Turn<'_>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let (first, last) = (first.index, last.index);
+        for entry in &entries {
+            self.log.append(entry);
+        }
+        let first = self.unwritten.append.map_or(first, |(earlier, _)| earlier);
+        self.unwritten.append = Some((first, last));
+        turn.effect(Effect::Append { entries });
+    }
+
+    /// Removes the entries from `from` on, which must be above the commit index.
+    pub fn truncate(&mut self, from: Index, turn: &mut Turn<'_>) {
+        self.log.truncate(from);
+        self.durable = self.durable.min(from.prev());
+        for outstanding in &mut self.outstanding {
+            outstanding.last = outstanding.last.map(|last| last.min(from.prev()));
+        }
+        self.unwritten.append = self
+            .unwritten
+            .append
+            .filter(|(first, _)| *first < from)
+            .map(|(first, last)| (first, last.min(from.prev())));
+        let earlier = self.unwritten.truncate_from.unwrap_or(from);
+        self.unwritten.truncate_from = Some(earlier.min(from));
+        turn.effect(Effect::Truncate { from });
+    }
+
+    /// Replaces log and state by a snapshot.
+    pub fn install(&mut self, snapshot: SnapshotMeta, turn: &mut Turn<'_>) {
+        self.log = Log::after_snapshot(&snapshot);
+        self.commit = snapshot.index;
+        self.applied = snapshot.index;
+        self.learned = snapshot.index;
+        self.durable = snapshot.index;
+        for outstanding in &mut self.outstanding {
+            outstanding.last = None;
+        }
+        self.unwritten = Unwritten {
+            hard_state: self.unwritten.hard_state,
+            snapshot: Some(snapshot.clone()),
+            ..Unwritten::default()
+        };
+        turn.effect(Effect::InstallSnapshot { snapshot });
+    }
+
+    /// Moves the commit index up, never down.
+    pub fn commit_to(&mut self, index: Index, turn: &mut Turn<'_>) {
+        if index > self.commit {
+            self.commit = index;
+            turn.effect(Effect::Commit { index });
+        }
+    }
+
+    /// The entries up to `index` are committed, and equal here. They count as far as they are durable here (B42).
+    pub fn learn_commit(&mut self, index: Index, turn: &mut Turn<'_>) {
+        self.learned = self.learned.max(index);
+        self.commit_to(self.learned.min(self.durable), turn);
+    }
+
+    /// Sends a message that vouches for what this server has seen so far, as soon as all of that is durable.
+    pub fn send_when_durable(&mut self, to: NodeId, body: MessageBody, turn: &mut Turn<'_>) {
+        let message = Message { term: self.term(), body };
+        let token = match self.is_dirty() {
+            true => self.last_token + 1,
+            false => match self.outstanding.back() {
+                Some(outstanding) => outstanding.token,
+                None => return turn.effect(Effect::Send { to, message }),
+            },
+        };
+        self.held.push_back(Held { token, to, message });
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.unwritten != Unwritten::default()
+    }
+
+    /// Whether term and vote are durable as they are.
+    pub fn hard_state_is_durable(&self) -> bool {
+        !self.unwritten.hard_state && !self.outstanding.iter().any(|outstanding| outstanding.hard_state)
+    }
+
+    /// Ends a turn: everything it changed goes to the disk as one unit.
+    pub fn persist(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_dirty() {
+            return;
+        }
+        let unwritten = std::mem::take(&mut self.unwritten);
+        self.last_token += 1;
+        self.outstanding.push_back(Outstanding {
+            token: self.last_token,
+            hard_state: unwritten.hard_state,
+            last: unwritten.append.map(|(_, last)| last),
+            since: turn.now,
+        });
+        turn.effect(Effect::Persist(Persist {
+            token: self.last_token,
+            hard_state: unwritten.hard_state.then_some(self.hard_state),
+            snapshot: unwritten.snapshot,
+            truncate_from: unwritten.truncate_from,
+            append: unwritten.append,
+        }));
+    }
+
+    /// The persists up to `token` are durable: what vouches for them may leave. What was to be said in an earlier term is
+    /// dropped, for nobody would listen.
+    pub fn persisted(&mut self, token: u64, turn: &mut Turn<'_>) {
+        if token > self.last_token {
+            return turn.fail("a completed persist was asked for", format!("token {token} of {}", self.last_token));
+        }
+        while let Some(done) = self.outstanding.pop_front_if(|outstanding| outstanding.token <= token) {
+            self.durable = self.durable.max(done.last.unwrap_or_default());
+        }
+        self.commit_to(self.learned.min(self.durable), turn);
+        while let Some(held) = self.held.pop_front_if(|held| held.token <= token) {
+            if held.message.term == self.term() {
+                turn.effect(Effect::Send { to: held.to, message: held.message });
+            }
+        }
+    }
+
+    /// Whether the own disk has not finished a write for longer than an election timeout (reliability T42).
+    pub fn disk_hangs(&self, now: Duration) -> bool {
+        self.outstanding.front().is_some_and(|oldest| now.saturating_sub(oldest.since) > self.config.election_timeout)
+    }
+}

@@ -1,0 +1,114 @@
+//! A follower: takes the leader's entries, and remembers when it last heard from it.
+
+use std::time::Duration;
+
+use super::common::{Common, Turn};
+use super::message::{AppendEntries, MessageBody, SnapshotMeta};
+use super::types::{Index, NodeId, Term};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Follower {
+    /// The leader of the current term, once it was heard, and when it was heard last.
+    pub leader: Option<(NodeId, Duration)>,
+}
+
+impl Follower {
+    /// Whether this server heard from a leader less than an election timeout ago, and so protects it from others'
+    /// elections (Raft thesis §4.2.3).
+    pub fn has_live_leader(&self, common: &Common, now: Duration) -> bool {
+        self.leader.is_some_and(|(_, heard)| now < heard + common.config.election_timeout)
+    }
+
+    /// The leader of this term spoke. False if that cannot be: the term has another leader.
+    fn hear(&mut self, common: &mut Common, from: NodeId, turn: &mut Turn<'_>) -> bool {
+        if self.leader.is_some_and(|(leader, _)| leader != from) {
+            turn.refuse(from, "claims to lead a term that has another leader");
+            return false;
+        }
+        self.leader = Some((from, turn.now));
+        common.postpone_election(turn.now);
+        true
+    }
+
+    /// The leader's entries, or its heartbeat (Raft paper §5.3). The request itself was checked by [`malformed`].
+    pub fn append(&mut self, common: &mut Common, from: NodeId, append: AppendEntries, turn: &mut Turn<'_>) {
+        if !self.hear(common, from, turn) {
+            return;
+        }
+        let AppendEntries { prev_index, prev_term, commit, round, entries } = append;
+        // Below the base everything is covered by a snapshot, hence committed, hence equal: no conflict (B10).
+        if prev_index >= common.log.base_index() && common.log.term_at(prev_index) != Some(prev_term) {
+            let (hint_index, hint_term) = common.log.last_not_after(prev_index, prev_term);
+            let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round };
+            return turn.send(from, common.term(), body);
+        }
+        let verified = Index(prev_index.0 + entries.len() as u64);
+        let is_heartbeat = entries.is_empty();
+
+        // Skip what is there already; truncate only where a term really differs (B1).
+        let known =
+            |common: &Common, index, term| index <= common.log.base_index() || common.log.term_at(index) == Some(term);
+        let fresh = entries.iter().position(|entry| !known(common, entry.index, entry.term)).unwrap_or(entries.len());
+        let fresh: Vec<_> = entries.into_iter().skip(fresh).collect();
+        if let Some(first) = fresh.first() {
+            if first.index <= common.commit.max(common.learned) {
+                return turn.refuse(from, "sent an entry that conflicts with a committed one");
+            }
+            if first.index <= common.log.last_index() {
+                common.truncate(first.index, turn);
+            }
+        }
+        common.append(fresh, turn);
+
+        // Never beyond what this request has verified (B2).
+        common.learn_commit(commit.min(verified), turn);
+        if is_heartbeat && common.hard_state_is_durable() {
+            // Answered at once, for what is durable: a slow disk must not look like a lost connection.
+            let body = MessageBody::AppendAccepted { matched: verified.min(common.durable), round };
+            turn.send(from, common.term(), body);
+        } else {
+            common.send_when_durable(from, MessageBody::AppendAccepted { matched: verified, round }, turn);
+        }
+    }
+
+    /// A complete snapshot from the leader.
+    pub fn install(&mut self, common: &mut Common, from: NodeId, snapshot: SnapshotMeta, turn: &mut Turn<'_>) {
+        if !self.hear(common, from, turn) {
+            return;
+        }
+        let matched = if snapshot.index <= common.commit {
+            // Stale: everything it covers is here and committed (B49).
+            common.commit
+        } else if common.log.term_at(snapshot.index) == Some(snapshot.term) {
+            // The log reaches further and agrees: all that is new is that its beginning is committed.
+            common.learn_commit(snapshot.index, turn);
+            snapshot.index
+        } else {
+            let index = snapshot.index;
+            common.install(snapshot, turn);
+            index
+        };
+        common.send_when_durable(from, MessageBody::SnapshotInstalled { matched }, turn);
+    }
+}
+
+/// What is wrong with this request, if anything (reliability T93).
+pub(super) fn malformed(append: &AppendEntries, term: Term) -> Option<&'static str> {
+    let mut prev = (append.prev_index, append.prev_term);
+    if prev.0.0.checked_add(append.entries.len() as u64).is_none() {
+        return Some("sent entries beyond the last possible index");
+    }
+    if prev.1 > term {
+        return Some("sent a previous entry of a later term than its own");
+    }
+    for entry in &append.entries {
+        if entry.index != prev.0.next() {
+            return Some("sent entries that are not consecutive");
+        }
+        if entry.term < prev.1 || entry.term > term {
+            return Some("sent entries whose terms go back, or are later than its own");
+        }
+        prev = (entry.index, entry.term);
+    }
+    None
+}

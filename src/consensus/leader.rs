@@ -1,0 +1,363 @@
+//! A leader: replicates its log, decides what is committed, confirms reads, and hands leadership over.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::common::{Common, Turn};
+use super::effect::{Effect, RejectReason};
+use super::event::{Proposal, Ticket};
+use super::log::ENTRY_OVERHEAD_BYTES;
+use super::message::{AppendEntries, MessageBody};
+use super::progress::{Progress, ProgressState};
+use super::quorum::agreed;
+use super::read::Reads;
+use super::types::{EntryHeader, EntryKind, Index, LogTime, NodeId, SessionSequence, Term};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leader {
+    /// Every other member.
+    pub peers: BTreeMap<NodeId, Progress>,
+    reads: Reads,
+    transfer: Option<Transfer>,
+    /// The term's first entry: once it commits, everything before it is known to be committed (Raft paper §8).
+    noop: Index,
+    /// Bytes accepted but not applied yet.
+    pending_bytes: u64,
+    heartbeat_due: Duration,
+    /// Log time is the log's last time when leadership began, plus the time that passed since.
+    began: (LogTime, Duration),
+}
+
+/// Leadership is being handed over (Raft thesis §3.10).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Transfer {
+    to: NodeId,
+    told: bool,
+    deadline: Duration,
+}
+
+/// The contents of [`MessageBody::AppendRejected`].
+pub(super) struct Rejection {
+    pub prev_index: Index,
+    pub hint_index: Index,
+    pub hint_term: Term,
+    pub round: u64,
+}
+
+/// Why a leader must step down in its own term.
+pub(super) type StepDown = &'static str;
+
+impl Leader {
+    /// Leads the current term: appends its first entry and tells everyone.
+    pub fn begin(common: &mut Common, turn: &mut Turn<'_>) -> Self {
+        let next = common.log.last_index().next();
+        let unapplied = common.log.last_index().0.saturating_sub(common.applied.0);
+        let mut leader = Leader {
+            peers: common.others().into_iter().map(|id| (id, Progress::new(next, turn.now))).collect(),
+            reads: Reads::default(),
+            transfer: None,
+            noop: next,
+            pending_bytes: common.log.bytes(common.applied.next(), common.log.last_index())
+                + unapplied * ENTRY_OVERHEAD_BYTES,
+            heartbeat_due: turn.now,
+            began: (common.log.time(), turn.now),
+        };
+        leader.append(common, vec![(EntryKind::Noop, 0, None)], turn);
+        leader.replicate_to_all(common, turn);
+        leader.heartbeat_due = turn.now + common.config.heartbeat_interval;
+        leader
+    }
+
+    /// Clients' commands: a prefix is accepted, the rest rejected.
+    pub fn propose(&mut self, common: &mut Common, proposals: Vec<Proposal>, turn: &mut Turn<'_>) {
+        let mut accepted = Vec::with_capacity(proposals.len());
+        let mut pending_bytes = self.pending_bytes;
+        let mut reason = self.transfer.is_some().then_some(RejectReason::Transferring);
+        for proposal in proposals {
+            let bytes = u64::from(proposal.size) + ENTRY_OVERHEAD_BYTES;
+            // One command always fits, or a command larger than the limit never could be accepted.
+            if reason.is_none() && pending_bytes > 0 && pending_bytes + bytes > common.config.max_pending_bytes {
+                reason = Some(RejectReason::Overloaded);
+            }
+            match reason {
+                Some(reason) => turn.effect(Effect::Reject { ticket: proposal.ticket, reason }),
+                None => {
+                    pending_bytes += bytes;
+                    accepted.push((EntryKind::Command, proposal.size, proposal.session));
+                }
+            }
+        }
+        self.append(common, accepted, turn);
+        self.replicate_to_all(common, turn);
+    }
+
+    fn append(
+        &mut self,
+        common: &mut Common,
+        new: Vec<(EntryKind, u32, Option<SessionSequence>)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let first = common.log.last_index().next().0;
+        let time = self.log_time(common, turn.now);
+        let entries: Vec<EntryHeader> = (first..)
+            .zip(new)
+            .map(|(index, (kind, size, session))| EntryHeader {
+                index: Index(index),
+                term: common.term(),
+                kind,
+                time,
+                session,
+                size,
+            })
+            .collect();
+        self.pending_bytes += entries.iter().map(|entry| u64::from(entry.size) + ENTRY_OVERHEAD_BYTES).sum::<u64>();
+        common.append(entries, turn);
+    }
+
+    /// Log time now: never before an entry that is in the log.
+    fn log_time(&self, common: &Common, now: Duration) -> LogTime {
+        let (time, since) = self.began;
+        LogTime(time.0 + now.saturating_sub(since).as_millis() as u64).max(common.log.time())
+    }
+
+    /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what
+    /// earlier leaders committed, so a read waits for that entry.
+    pub fn read(&mut self, common: &Common, tickets: Vec<Ticket>, turn: &mut Turn<'_>) {
+        self.reads.add(tickets, common.commit.max(self.noop));
+        self.confirm_reads(common, turn);
+    }
+
+    /// Answers the reads that a quorum has confirmed, and begins the next round if one is needed.
+    fn confirm_reads(&mut self, common: &Common, turn: &mut Turn<'_>) {
+        let round = self.reads.round();
+        let confirmed = agreed(common.log.membership(), |id| {
+            if id == common.id() { round } else { self.peers.get(&id).map_or(0, |peer| peer.round) }
+        });
+        self.reads.confirm(confirmed, turn);
+        if self.reads.must_tell() {
+            self.heartbeat_all(common, turn);
+        }
+    }
+
+    /// An answer in this term: the peer lives, and confirms the round. False if there is no such peer or round.
+    fn heard(&mut self, from: NodeId, round: u64, turn: &mut Turn<'_>) -> bool {
+        let latest = self.reads.round();
+        match self.peers.get_mut(&from) {
+            None => turn.refuse(from, "answered although it is not a member"),
+            Some(_) if round > latest => turn.refuse(from, "answered in a round that has not begun"),
+            Some(peer) => {
+                peer.heard = turn.now;
+                peer.round = peer.round.max(round);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A peer's log equals ours up to `matched`, durably.
+    pub fn accepted(
+        &mut self,
+        common: &mut Common,
+        from: NodeId,
+        matched: Index,
+        round: Option<u64>,
+        turn: &mut Turn<'_>,
+    ) {
+        if matched > common.log.last_index() {
+            return turn.refuse(from, "accepted entries that were never sent");
+        }
+        if !self.heard(from, round.unwrap_or_default(), turn) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            if peer.state == ProgressState::Snapshot && matched >= common.log.base_index() {
+                peer.probe_after(matched);
+            }
+            peer.accepted(matched);
+        }
+        // Reads first: a read never sees what was proposed after it.
+        self.confirm_reads(common, turn);
+        self.advance_commit(common, turn);
+        self.replicate(common, from, turn);
+        self.hand_over_if_caught_up(common, turn);
+    }
+
+    /// A peer's log does not contain the entry before those sent: go back, a term at a time.
+    pub fn rejected(&mut self, common: &Common, from: NodeId, rejection: Rejection, turn: &mut Turn<'_>) {
+        let Rejection { prev_index, hint_index, hint_term, round } = rejection;
+        if !self.heard(from, round, turn) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&from)
+            && peer.is_fresh_rejection(prev_index)
+        {
+            let (agreed, _) = common.log.last_not_after(hint_index.min(prev_index.prev()), hint_term);
+            // Where the hint lies below what the log still has, only a snapshot helps.
+            peer.probe_after(if hint_index < common.log.base_index() { hint_index } else { agreed });
+        }
+        self.confirm_reads(common, turn);
+        self.replicate(common, from, turn);
+    }
+
+    /// Messages to this peer were lost.
+    pub fn unreachable(&mut self, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.lost();
+        }
+    }
+
+    /// The own disk has caught up: this server counts, too.
+    pub fn persisted(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
+        self.advance_commit(common, turn);
+    }
+
+    pub fn applied(&mut self, common: &Common, before: Index) {
+        let bytes =
+            common.log.bytes(before.next(), common.applied) + (common.applied.0 - before.0) * ENTRY_OVERHEAD_BYTES;
+        self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
+    }
+
+    /// Commits what a quorum has durably. Only an entry of the current term commits by counting; earlier ones commit with
+    /// it (Raft paper §5.4.2, figure 8).
+    fn advance_commit(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
+        let index = agreed(common.log.membership(), |id| {
+            if id == common.id() { common.durable } else { self.peers.get(&id).map_or(Index(0), |peer| peer.matched) }
+        });
+        if common.log.term_at(index) == Some(common.term()) {
+            common.commit_to(index, turn);
+        }
+    }
+
+    pub fn replicate_to_all(&mut self, common: &Common, turn: &mut Turn<'_>) {
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.replicate(common, id, turn);
+        }
+    }
+
+    /// Sends a peer what it lacks, as far as its window allows.
+    fn replicate(&mut self, common: &Common, to: NodeId, turn: &mut Turn<'_>) {
+        let config = &common.config;
+        let round = self.reads.round();
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        while peer.next <= common.log.last_index()
+            && peer.may_send(config.max_inflight_requests, config.max_inflight_bytes)
+            && peer.sent.is_none_or(|sent| sent + config.min_replication_interval <= turn.now)
+        {
+            let (prev_index, first) = (peer.next.prev(), peer.next);
+            let Some(prev_term) = common.log.term_at(prev_index) else {
+                peer.state = ProgressState::Snapshot;
+                turn.effect(Effect::SendSnapshot { to, at_least: common.log.base_index() });
+                return;
+            };
+            let last = common.log.batch_end(first, config.max_batch_bytes);
+            let bytes = common.log.bytes(first, last) + (last.0 - first.0 + 1) * ENTRY_OVERHEAD_BYTES;
+            let append = AppendEntries { prev_index, prev_term, commit: common.commit, round, entries: Vec::new() };
+            turn.effect(Effect::SendEntries { to, term: common.term(), append, first, last });
+            peer.sent_entries(last, bytes, turn.now);
+        }
+    }
+
+    /// Tells every peer that this server leads, and the latest round.
+    fn heartbeat_all(&mut self, common: &Common, turn: &mut Turn<'_>) {
+        self.reads.told();
+        let round = self.reads.round();
+        for (&to, peer) in &self.peers {
+            // After everything sent so far, so that a loss shows. Where the log does not reach so far back, any known
+            // entry will do: the answer confirms the round either way.
+            let prev_index = peer.next.prev().max(common.log.base_index());
+            let prev_term = common.log.term_at(prev_index).unwrap_or_default();
+            let append = AppendEntries { prev_index, prev_term, commit: common.commit, round, entries: Vec::new() };
+            turn.send(to, common.term(), MessageBody::AppendEntries(append));
+        }
+    }
+
+    /// Time has passed. `Err`: this server must not go on leading.
+    pub fn tick(&mut self, common: &mut Common, turn: &mut Turn<'_>) -> Result<(), StepDown> {
+        let timeout = common.config.election_timeout;
+        if common.log.membership().voters.len() > 1 {
+            if common.config.check_quorum && self.quorum_heard(common, turn.now) + timeout < turn.now {
+                return Err("no quorum answers");
+            }
+            if common.disk_hangs(turn.now) {
+                return Err("its own disk does not answer");
+            }
+        }
+        if let Some(transfer) = self.transfer.take_if(|transfer| transfer.deadline <= turn.now) {
+            let outcome = Err("the new leader did not take over in time");
+            turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
+        }
+        if self.heartbeat_due <= turn.now {
+            // Only here: rounds for reads must not keep putting off the checks above.
+            self.heartbeat_due = turn.now + common.config.heartbeat_interval;
+            self.heartbeat_all(common, turn);
+        }
+        self.replicate_to_all(common, turn);
+        Ok(())
+    }
+
+    /// When a quorum, this server included, was last heard.
+    fn quorum_heard(&self, common: &Common, now: Duration) -> Duration {
+        agreed(common.log.membership(), |id| {
+            if id == common.id() { now } else { self.peers.get(&id).map_or(Duration::ZERO, |peer| peer.heard) }
+        })
+    }
+
+    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that had to wait.
+    pub fn heartbeat_deadline(&self, common: &Common) -> Duration {
+        let interval = common.config.min_replication_interval;
+        if interval.is_zero() {
+            return self.heartbeat_due;
+        }
+        let waiting = self.peers.values().filter(|peer| peer.next <= common.log.last_index());
+        let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + interval)).min();
+        waiting.map_or(self.heartbeat_due, |waiting| waiting.min(self.heartbeat_due))
+    }
+
+    /// Begins to hand leadership over. Until it ends, no commands are accepted.
+    pub fn transfer(&mut self, common: &Common, to: Option<NodeId>, turn: &mut Turn<'_>) {
+        let refusal = match to {
+            Some(to) if to == common.id() => Some("it leads already"),
+            Some(to) if !common.log.membership().is_voter(to) => Some("the new leader must be a voter"),
+            None if self.best_successor(common).is_none() => Some("there is no other voter"),
+            _ => None,
+        };
+        if let Some(reason) = refusal {
+            return turn.effect(Effect::TransferEnded { to, outcome: Err(reason) });
+        }
+        let Some(to) = to.or_else(|| self.best_successor(common)) else { return };
+        match &self.transfer {
+            Some(transfer) if transfer.to == to => return,
+            Some(transfer) => {
+                let outcome = Err("another transfer was asked for");
+                turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
+            }
+            None => {}
+        }
+        self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.config.election_timeout });
+        self.hand_over_if_caught_up(common, turn);
+    }
+
+    /// The voter whose log is most complete; among equals the one heard last.
+    fn best_successor(&self, common: &Common) -> Option<NodeId> {
+        let voters = self.peers.iter().filter(|(id, _)| common.log.membership().is_voter(**id));
+        voters.max_by_key(|(_, peer)| (peer.matched, peer.heard)).map(|(&id, _)| id)
+    }
+
+    fn hand_over_if_caught_up(&mut self, common: &Common, turn: &mut Turn<'_>) {
+        let Some(transfer) = &mut self.transfer else { return };
+        let caught_up = self.peers.get(&transfer.to).is_some_and(|peer| peer.matched == common.log.last_index());
+        if caught_up && !transfer.told {
+            transfer.told = true;
+            turn.send(transfer.to, common.term(), MessageBody::TimeoutNow);
+        }
+    }
+
+    /// Leadership ends. What was accepted stays in the log, and may still commit.
+    pub fn end(self, turn: &mut Turn<'_>, taken_over: bool) {
+        self.reads.reject(turn);
+        if let Some(transfer) = self.transfer {
+            let outcome = if taken_over { Ok(()) } else { Err("leadership was lost before it was handed over") };
+            turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
+        }
+    }
+}

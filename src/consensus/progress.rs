@@ -1,0 +1,209 @@
+//! A leader's view of one peer: what it has, what it was sent, and when it was last heard.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::types::Index;
+
+/// A leader's view of one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Progress {
+    /// Highest index known to equal the leader's log and to be durable at the peer. Never goes down in a term.
+    pub matched: Index,
+    /// The next index to send; above `matched`.
+    pub next: Index,
+    /// How to send.
+    pub state: ProgressState,
+    /// The latest read round that the peer has answered.
+    pub round: u64,
+    /// When the peer last answered in this term.
+    pub heard: Duration,
+    /// When entries were last sent, for `MinReplicationInterval`.
+    pub sent: Option<Duration>,
+}
+
+/// How entries are sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProgressState {
+    /// Where the logs agree is not known yet: one request at a time, and none while `waiting` for its answer.
+    Probe {
+        /// A request is under way.
+        waiting: bool,
+    },
+    /// The logs agree up to `next`: requests follow each other without waiting, up to the limits of the window.
+    Replicate(Inflight),
+    /// The peer needs entries that are no longer in the log: a snapshot is on its way.
+    Snapshot,
+}
+
+/// The requests that were sent but not answered yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Inflight {
+    /// Last index and bytes of each, in order.
+    requests: VecDeque<(Index, u64)>,
+    bytes: u64,
+}
+
+impl Inflight {
+    fn push(&mut self, last: Index, bytes: u64) {
+        self.requests.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, matched: Index) {
+        while let Some(&(last, bytes)) = self.requests.front()
+            && last <= matched
+        {
+            self.requests.pop_front();
+            self.bytes -= bytes;
+        }
+    }
+
+    fn is_full(&self, max_requests: usize, max_bytes: u64) -> bool {
+        self.requests.len() >= max_requests || self.bytes >= max_bytes
+    }
+}
+
+impl Progress {
+    /// A peer of whom nothing is known yet; `next` is the leader's best guess.
+    pub fn new(next: Index, now: Duration) -> Self {
+        Progress {
+            matched: Index(0),
+            next,
+            state: ProgressState::Probe { waiting: false },
+            round: 0,
+            heard: now,
+            sent: None,
+        }
+    }
+
+    /// Whether another request with entries may be sent.
+    pub fn may_send(&self, max_requests: usize, max_bytes: u64) -> bool {
+        match &self.state {
+            ProgressState::Probe { waiting } => !waiting,
+            ProgressState::Replicate(inflight) => !inflight.is_full(max_requests, max_bytes),
+            ProgressState::Snapshot => false,
+        }
+    }
+
+    /// Entries up to `last` were sent.
+    pub fn sent_entries(&mut self, last: Index, bytes: u64, now: Duration) {
+        self.sent = Some(now);
+        match &mut self.state {
+            ProgressState::Probe { waiting } => *waiting = true,
+            ProgressState::Replicate(inflight) => {
+                inflight.push(last, bytes);
+                self.next = last.next();
+            }
+            ProgressState::Snapshot => {}
+        }
+    }
+
+    /// The peer's log equals the leader's up to `matched`. Only an answer that covers everything up to the probed index
+    /// ends the probing.
+    pub fn accepted(&mut self, matched: Index) {
+        self.matched = self.matched.max(matched);
+        match &mut self.state {
+            ProgressState::Replicate(inflight) => inflight.acknowledge(matched),
+            ProgressState::Probe { .. } if matched.next() >= self.next => {
+                self.state = ProgressState::Replicate(Inflight::default());
+            }
+            ProgressState::Probe { waiting } => *waiting = false,
+            ProgressState::Snapshot => {}
+        }
+        self.next = self.next.max(self.matched.next());
+    }
+
+    /// Whether a refusal of the request that followed `prev` says something new: it is neither about something that was
+    /// accepted since, nor an answer to an earlier probe.
+    pub fn is_fresh_rejection(&self, prev: Index) -> bool {
+        match self.state {
+            ProgressState::Probe { .. } => prev.next() == self.next,
+            ProgressState::Replicate(_) => prev > self.matched && prev < self.next,
+            ProgressState::Snapshot => false,
+        }
+    }
+
+    /// The logs agree at best up to `agreed`: probe there.
+    pub fn probe_after(&mut self, agreed: Index) {
+        self.next = agreed.next().max(self.matched.next());
+        self.state = ProgressState::Probe { waiting: false };
+    }
+
+    /// Requests were lost: go back to what is certain, and wait for a sign of life. A probe goes on where it was: before
+    /// it has ended, nothing at all may be certain.
+    pub fn lost(&mut self) {
+        if !matches!(self.state, ProgressState::Probe { .. }) {
+            self.next = self.matched.next();
+        }
+        self.state = ProgressState::Probe { waiting: true };
+    }
+
+    /// The name of the state, for people.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            ProgressState::Probe { .. } => "probe",
+            ProgressState::Replicate(_) => "replicate",
+            ProgressState::Snapshot => "snapshot",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn replicating(matched: u64) -> Progress {
+        let mut progress = Progress::new(Index(matched + 1), NOW);
+        progress.accepted(Index(matched));
+        progress
+    }
+
+    #[test]
+    fn a_probe_sends_once_and_an_answer_that_covers_it_ends_it() {
+        let mut progress = Progress::new(Index(5), NOW);
+        assert!(progress.may_send(64, 1 << 20));
+        progress.sent_entries(Index(9), 100, NOW);
+        assert!(!progress.may_send(64, 1 << 20));
+        progress.accepted(Index(3));
+        assert_eq!(progress.state_name(), "probe", "durable only up to 3: where the logs agree above is still unknown");
+        progress.accepted(Index(9));
+        assert_eq!((progress.state_name(), progress.next), ("replicate", Index(10)));
+    }
+
+    #[test]
+    fn the_window_closes_and_opens_again() {
+        let mut progress = replicating(0);
+        progress.sent_entries(Index(2), 60, NOW);
+        progress.sent_entries(Index(4), 60, NOW);
+        assert!(!progress.may_send(2, 1 << 20), "two requests");
+        assert!(!progress.may_send(64, 100), "120 bytes");
+        progress.accepted(Index(3));
+        assert!(progress.may_send(2, 100), "the first is answered");
+    }
+
+    #[test]
+    fn stale_answers_change_nothing() {
+        let mut progress = replicating(5);
+        progress.sent_entries(Index(8), 10, NOW);
+        progress.accepted(Index(2));
+        assert_eq!((progress.matched, progress.next), (Index(5), Index(9)), "neither goes down");
+        assert!(!progress.is_fresh_rejection(Index(5)), "5 was accepted since");
+        assert!(progress.is_fresh_rejection(Index(8)));
+        progress.probe_after(Index(6));
+        assert!(!progress.is_fresh_rejection(Index(8)), "an answer to an earlier request");
+        assert!(progress.is_fresh_rejection(Index(6)));
+    }
+
+    #[test]
+    fn losing_requests_falls_back_to_what_is_certain() {
+        let mut progress = replicating(5);
+        progress.sent_entries(Index(8), 10, NOW);
+        progress.lost();
+        assert_eq!((progress.next, progress.may_send(64, 100)), (Index(6), false));
+        progress.accepted(Index(5));
+        assert!(progress.may_send(64, 100), "one answer and it goes on");
+    }
+}
