@@ -11,3 +11,5 @@ pub mod machine;
 pub mod runtime;
 pub mod storage;
 pub mod transport;
+
+pub use runtime::threaded::node::{Node, NodeOptions};

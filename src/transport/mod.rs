@@ -1,5 +1,7 @@
 //! Between nodes: what travels, and the trait that carries it.
 
+pub mod memory;
+
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Message, NodeId, Payload};

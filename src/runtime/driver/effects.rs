@@ -9,7 +9,6 @@ use crate::consensus::{
     Effect, Entry, EntryHeader, EntryKind, Index, NodeId, Payload, Persist, RejectReason, Role, Term, Ticket,
 };
 use crate::runtime::Response;
-use crate::runtime::stage::apply::PositionedRead;
 use crate::runtime::stage::storage::StorageJob;
 use crate::storage::WriteBatch;
 use crate::transport::Failure;
@@ -69,7 +68,7 @@ impl Driver {
             // Handed over at the end of the turn, after its reads: a read's position is explicit, so it may always go
             // first.
             Effect::Commit { index } => self.commit = self.commit.max(index),
-            Effect::ReadReady { ticket, index } => self.read_ready(ticket, index),
+            Effect::ReadReady { ticket, index } => self.read_confirmed(ticket, index),
             Effect::Reject { ticket, reason } => self.rejected(ticket, reason),
             Effect::RoleChanged { role, term, leader, reason } => self.role_changed(role, term, leader, reason),
             Effect::Refused { from, reason } => self.refused(from, reason),
@@ -108,18 +107,6 @@ impl Driver {
         self.tail.persisting(token, append.map(|(_, last)| last));
     }
 
-    /// Leadership is confirmed for this read. Its position is explicit: at least the commit index when it arrived, and
-    /// its connection's last write before it.
-    fn read_ready(&mut self, ticket: Ticket, index: Index) {
-        let Some(submitted) = self.requests.submitted.remove(&ticket) else { return };
-        self.settled(submitted.request.connection);
-        self.apply_job.reads.push(PositionedRead {
-            position: submitted.position.max(index),
-            query: submitted.request.payload,
-            asker: submitted.request.asker,
-        });
-    }
-
     fn rejected(&mut self, ticket: Ticket, reason: RejectReason) {
         let Some(submitted) = self.requests.submitted.remove(&ticket) else { return };
         match reason {
@@ -145,6 +132,7 @@ impl Driver {
         let answer_by = self.now + self.config.election_timeout;
         if role != Role::Leader {
             self.requests.waiters.hasten(answer_by);
+            self.repeat_confirmed_reads();
         }
         let route = leader.map(|leader| Route { leader, term });
         for forwarded in self.requests.forwarded.values_mut().filter(|forwarded| Some(forwarded.route) != route) {
@@ -158,6 +146,9 @@ impl Driver {
         let outcome = match outcome {
             Ok(()) => {
                 log::info!("{} has handed leadership over", self.name(self.server.id()));
+                if let Some(stop) = &mut self.stop {
+                    stop.awaits_successor = true;
+                }
                 Ok(Response::Done)
             }
             Err(reason) => {

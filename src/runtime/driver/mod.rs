@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Role, Server};
+use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::runtime::stage::apply::{ApplyJob, Commit};
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::storage::StorageJob;
@@ -63,6 +63,14 @@ pub struct Stages {
 /// Why a node has ended: `Ok` when it was asked to.
 pub type Ended = Result<(), String>;
 
+/// This node was asked to stop.
+struct Stop {
+    /// It waits until then at the latest.
+    by: Duration,
+    /// It has handed leadership over, and its vote may be needed until the next leader speaks.
+    awaits_successor: bool,
+}
+
 /// One node's protocol and everything that carries it out.
 pub struct Driver {
     config: DriverConfig,
@@ -88,8 +96,7 @@ pub struct Driver {
     refusals: RateLimit,
     /// When to look at limits of time again, while anything waits.
     next_sweep: Option<Duration>,
-    /// This node stops, at the latest then.
-    stop_by: Option<Duration>,
+    stop: Option<Stop>,
     ended: Option<Ended>,
 }
 
@@ -123,7 +130,7 @@ impl Driver {
             sinks: Sinks::default(),
             refusals: RateLimit::default(),
             next_sweep: None,
-            stop_by: None,
+            stop: None,
             ended: None,
         }
     }
@@ -203,7 +210,7 @@ impl Driver {
     }
 
     /// A message of the protocol. Its payloads have to fit before the server sees it.
-    fn receive(&mut self, from: NodeId, message: Message, payloads: Vec<crate::consensus::Payload>) {
+    fn receive(&mut self, from: NodeId, message: Message, payloads: Vec<Payload>) {
         let payloads = match &message.body {
             MessageBody::AppendEntries(append) => {
                 let announced = append.entries.iter().map(|entry| entry.size as usize);
@@ -255,6 +262,7 @@ impl Driver {
         if self.commit > self.tail.handed() {
             self.apply_job.commit = Some(self.settle_commit());
         }
+        self.hand_over_reads();
         if !self.apply_job.is_empty() {
             let _ = self.stages.apply.send(std::mem::take(&mut self.apply_job));
         }
@@ -283,23 +291,26 @@ impl Driver {
         if self.ended.is_some() {
             return;
         }
-        if let Some(stop_by) = self.stop_by
-            && (stop_by <= self.now || (self.transfer.is_none() && self.requests.nothing_under_way()))
-        {
-            self.ended = Some(Ok(()));
-            return self.next_sweep = None;
+        if let Some(stop) = &self.stop {
+            let is_waiting = self.transfer.is_some()
+                || !self.requests.nothing_under_way()
+                || (stop.awaits_successor && self.server.leader().is_none());
+            if !is_waiting || stop.by <= self.now {
+                self.ended = Some(Ok(()));
+            }
         }
-        let waits = self.stop_by.is_some() || !self.requests.is_idle();
-        let next = self.next_sweep.filter(|at| *at > self.now).unwrap_or(self.now + self.config.election_timeout / 4);
+        let waits = self.stop.is_some() || !self.requests.is_idle();
+        let soon = self.next_sweep.filter(|at| *at > self.now).unwrap_or(self.now + self.config.election_timeout / 4);
+        let next = if self.requests.release { self.now } else { soon };
         self.next_sweep = waits.then_some(next);
     }
 
     /// Stops: hands leadership over first, and waits for what is under way.
     fn stop(&mut self) {
-        if self.stop_by.is_some() {
+        if self.stop.is_some() {
             return;
         }
-        self.stop_by = Some(self.now + STOP_PATIENCE);
+        self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
         if self.server.role() == Role::Leader && self.transfer.is_none() {
             log::info!("{} stops: it hands leadership over first", self.name(self.server.id()));
             self.begin_transfer(None, Vec::new());

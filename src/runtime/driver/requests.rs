@@ -7,7 +7,7 @@
 //! before the turn's writes and so begins a round, later entries carry that round to the peers, and so each answer that
 //! helps to commit them confirms the read first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::effects::Payloads;
 use super::waiters::{Waiter, Waiters};
 use super::{Driver, report};
 use crate::consensus::{Event, Index, NodeId, Payload, Proposal, Role, Term, Ticket};
-use crate::runtime::stage::apply::Look;
+use crate::runtime::stage::apply::{Look, PositionedRead};
 use crate::runtime::stage::{Asker, Load};
 use crate::runtime::{ClientRequest, Life, Operation, Outcome, PeerReply, Response};
 use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
@@ -32,8 +32,11 @@ pub(super) struct Requests {
     connections: Connections,
     /// This turn's requests for this node's own server.
     batch: Vec<Request>,
-    /// Given to the own server, which has not answered: reads to be confirmed.
+    /// Given to the own server, and not done: reads.
     pub submitted: BTreeMap<Ticket, Submitted>,
+    /// Reads whose leadership is confirmed, by position: they wait until that is committed, since only then is it
+    /// certain that the state machine will ever get there.
+    confirmed: BTreeSet<(Index, Ticket)>,
     /// In the own log.
     pub waiters: Waiters,
     /// Sent to another leader, by sequence number.
@@ -80,6 +83,7 @@ impl Requests {
             connections: Connections::default(),
             batch: Vec::new(),
             submitted: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
             waiters: Waiters::default(),
             forwarded: BTreeMap::new(),
             senders: HashMap::new(),
@@ -110,10 +114,10 @@ impl Requests {
 
     /// Whether a peer's forwarded request is newer than all before, so that none runs twice.
     fn is_new(&mut self, from: NodeId, life: Life, sequence: u64) -> bool {
-        let last = self.senders.entry(from).or_insert((life, 0));
-        let is_new = (life, sequence) > *last;
+        // The transport never delivers an earlier life's messages after a later one's: another life is a new one.
+        let is_new = self.senders.get(&from).is_none_or(|&(known, last)| known != life || sequence > last);
         if is_new {
-            *last = (life, sequence);
+            self.senders.insert(from, (life, sequence));
         }
         is_new
     }
@@ -181,6 +185,9 @@ impl Driver {
     }
 
     fn accept(&mut self, connection: ConnectionKey, kind: ForwardKind, payload: Payload, scope: Scope, asker: Asker) {
+        if u32::try_from(payload.len()).is_err() {
+            return self.answer(asker, Err(Failure::Refused("a request must be smaller than 4 GiB".into())));
+        }
         let order = self.requests.next_order();
         let expires = self.now + self.requests.limit;
         self.dispatch(Request { connection, order, kind, payload, scope, asker, expires });
@@ -219,7 +226,7 @@ impl Driver {
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.stop_by.is_some() || self.ended.is_some()
+        self.stop.is_some() || self.ended.is_some()
     }
 
     /// Sends a request. False if it could not be sent, and is held.
@@ -239,7 +246,8 @@ impl Driver {
             payload: request.payload.clone(),
         };
         if self.transport.send(route.leader, PeerMessage::Forward(forward)).is_err() {
-            self.settled(request.connection);
+            // Tried again when the connection is up, there is another leader, or after a while; not at once.
+            self.requests.connections.settled(request.connection);
             self.hold(request);
             return false;
         }
@@ -320,6 +328,35 @@ impl Driver {
         }
         self.carry_out(Payloads::Proposed(payloads.into_iter()));
         self.feed_caused();
+    }
+
+    /// Leadership is confirmed for this read. Its position is explicit: at least the commit index when it arrived, and
+    /// its connection's last write before it.
+    pub(super) fn read_confirmed(&mut self, ticket: Ticket, index: Index) {
+        if let Some(submitted) = self.requests.submitted.get(&ticket) {
+            self.requests.confirmed.insert((submitted.position.max(index), ticket));
+        }
+    }
+
+    /// The confirmed reads whose position is committed now go to the apply stage.
+    pub(super) fn hand_over_reads(&mut self) {
+        while let Some(&(position, ticket)) = self.requests.confirmed.first()
+            && position <= self.commit
+        {
+            self.requests.confirmed.pop_first();
+            let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) else { continue };
+            self.settled(request.connection);
+            self.apply_job.reads.push(PositionedRead { position, query: request.payload, asker: request.asker });
+        }
+    }
+
+    /// Leadership is lost, and with it the certainty that the positions of these reads will ever be reached.
+    pub(super) fn repeat_confirmed_reads(&mut self) {
+        for (_, ticket) in std::mem::take(&mut self.requests.confirmed) {
+            if let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) {
+                self.repeat_read(request);
+            }
+        }
     }
 
     /// Waits for the writes that were accepted, and returns their payloads. The rest will be rejected.
