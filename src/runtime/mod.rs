@@ -105,9 +105,10 @@ impl NodeHandle {
         let _ = self.internal.send(input);
     }
 
-    /// Hands in anything else, without ever waiting. A full inbox, and a node that has stopped, give the input back.
-    pub fn try_deliver(&self, input: Input) -> Result<(), Input> {
-        self.internal.try_send(input).map_err(TrySendError::into_inner)
+    /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
+    /// dropped.
+    pub fn try_deliver(&self, input: Input) -> bool {
+        self.internal.try_send(input).is_ok()
     }
 }
 

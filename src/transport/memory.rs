@@ -54,7 +54,7 @@ impl State {
     fn tell_others(&self, peer: NodeId, up: bool) {
         for (_, (other, _)) in self.nodes.iter().filter(|(id, _)| **id != peer) {
             // A full inbox, or a node that has stopped: it will notice by its messages.
-            let _ = other.try_deliver(Input::Link { peer, up });
+            other.try_deliver(Input::Link { peer, up });
         }
     }
 }
@@ -73,7 +73,10 @@ impl Transport for MemoryTransport {
         if state.isolated.contains(&self.id) || state.isolated.contains(&to) {
             return Ok(());
         }
-        node.try_deliver(Input::Peer { from: self.id, life: self.life, message }).map_err(|_| Undelivered)
+        match node.try_deliver(Input::Peer { from: self.id, life: self.life, message }) {
+            true => Ok(()),
+            false => Err(Undelivered),
+        }
     }
 
     fn flush(&mut self) {}

@@ -114,7 +114,12 @@ impl Driver {
         let status = self.server.status();
         let leader = status.leader.map_or_else(|| "nobody".into(), |leader| self.name(leader));
         let vote = status.vote.map_or_else(|| "nobody".into(), |vote| self.name(vote));
-        log::info!("{}: {} in term {}, voted for {vote}, led by {leader}", self.name(self.server.id()), status.role, status.term);
+        log::info!(
+            "{}: {} in term {}, voted for {vote}, led by {leader}",
+            self.name(self.server.id()),
+            status.role,
+            status.term
+        );
         log::info!(
             "log: entries {} to {}, durable up to {}, committed up to {}, applied up to {}; in memory from {}, {} bytes",
             status.first,

@@ -452,8 +452,13 @@ impl Driver {
 
     /// Writes may have taken effect or not; reads are sent again.
     fn give_up_forwarded(&mut self, is_hopeless: impl Fn(&Forwarded) -> bool) {
-        let hopeless: Vec<u64> =
-            self.requests.forwarded.iter().filter(|(_, sent)| is_hopeless(sent)).map(|(&sequence, _)| sequence).collect();
+        let hopeless: Vec<u64> = self
+            .requests
+            .forwarded
+            .iter()
+            .filter(|(_, sent)| is_hopeless(sent))
+            .map(|(&sequence, _)| sequence)
+            .collect();
         for sequence in hopeless {
             let Some(Forwarded { request, .. }) = self.requests.forwarded.remove(&sequence) else { continue };
             match request.kind {

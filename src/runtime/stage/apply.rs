@@ -154,7 +154,9 @@ impl ApplyStage {
             let index = entry.header.index;
             if index != self.applied.next() {
                 let applied = self.applied;
-                return Err(format!("apply: entry {index} came after entry {applied}; every entry is applied once, in order"));
+                return Err(format!(
+                    "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
+                ));
             }
             let answer = self.apply(entry);
             self.applied = index;

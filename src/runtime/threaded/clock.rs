@@ -39,7 +39,8 @@ impl Clock {
     /// Moves the deadline; the time since the start, or never.
     pub fn set(&self, deadline: Option<Duration>) {
         let deadline = deadline.map_or(NEVER, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(NEVER));
-        if self.deadline.swap(deadline, Ordering::SeqCst) != deadline && deadline < self.wakes_at.load(Ordering::SeqCst) {
+        if self.deadline.swap(deadline, Ordering::SeqCst) != deadline && deadline < self.wakes_at.load(Ordering::SeqCst)
+        {
             self.wake();
         }
     }

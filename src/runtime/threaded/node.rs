@@ -207,7 +207,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.handle.try_deliver(Input::Stop);
+        self.handle.try_deliver(Input::Stop);
     }
 }
 
