@@ -1,2 +1,82 @@
-//! The interactive shell.
-fn main() {}
+//! The `raft-shell` binary: flags in, the shell's exit code out.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use raft::client::Client;
+use raft::config::Config;
+use raft::shell;
+
+/// Sends requests into a raft cluster.
+///
+/// Without -e it reads commands: at a prompt with history, editing and completion, or, if standard input is not a
+/// terminal, line by line until its end. It finds the leader by itself, and the next one when that dies.
+#[derive(Parser)]
+#[command(name = "raft-shell", version, after_long_help = explanation(), after_help = "--help explains the commands.")]
+struct Arguments {
+    /// The cluster's configuration
+    #[arg(short, long, value_name = "FILE", default_value = "raft.ini")]
+    config: PathBuf,
+
+    /// Run this command and leave; may be repeated
+    #[arg(short, long = "execute", value_name = "COMMAND")]
+    execute: Vec<OsString>,
+
+    /// How long a command may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    timeout: Duration,
+
+    /// Print one line of JSON for each command
+    ///
+    /// {"ok":true,...} or {"ok":false,"error":WORD,"definite":BOOL,"message":...}. WORD is one of unreachable, not_ready,
+    /// overloaded, unknown_outcome, timeout, missing, different, refused, protocol, usage. definite: the command certainly
+    /// did not and never will take effect. `help COMMAND` names the other fields. Keys and values that are not UTF-8
+    /// are key_base64 and value_base64.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut client = Client::from_config(&config, arguments.timeout);
+    let code = match arguments.execute.as_slice() {
+        [] => shell::run(&mut client, arguments.json, |_| {}),
+        commands => {
+            let commands: Vec<_> = commands.iter().map(|command| command.as_encoded_bytes()).collect();
+            shell::run_commands(&mut client, &commands, arguments.json)
+        }
+    };
+    code.into()
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if (0.001..=86_400.0).contains(&seconds) => Ok(timeout),
+        _ => Err("not between 0.001 and 86400 seconds".to_owned()),
+    }
+}
+
+fn explanation() -> String {
+    format!(
+        "Commands:\n{}\n\n\
+         A command that fails does not keep the next ones from running. Errors go to standard error.\n\
+         Exit code: the worst of all commands, 0 if all went well, 1 after an error (a failed cas, no leader, an unknown \
+         outcome), 2 after a command or flag that makes no sense.\n\n\
+         Examples:\n  \
+         raft-shell -e 'set greeting \"hello world\"' -e 'get greeting'\n  \
+         raft-shell --json -e status\n  \
+         printf 'set a 1\\nget a\\n' | raft-shell",
+        shell::overview()
+    )
+}

@@ -4,11 +4,14 @@
 //! [`storage`] makes them durable, [`transport`] sends them, [`machine`] applies them, and [`runtime`] owns time and
 //! threads. Clients come in through a [`gateway`]. `docs/ARCHITECTURE.md` shows how the pieces meet.
 
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod consensus;
 pub mod machine;
 pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod shell;
 pub mod storage;
 pub mod transport;
 

@@ -1,2 +1,7 @@
-//! The `raft` binary.
-fn main() {}
+//! The `raft` binary: runs a node, or a whole cluster.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,142 @@
+//! The command line, as clap reads it and `--help` shows it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use raft::config::RuntimeKind;
+
+const EXAMPLES: &str = "\
+Examples:
+  raft init --nodes 5 -o raft.ini      write a commented configuration of five nodes on this machine
+  raft cluster -c raft.ini             run them all here, with a shell: try `status`, `set a 1`, `get a`
+  raft -c raft.ini -n 1                or run one node a terminal: -n 1 to -n 5, or by label: -n A
+  raft-shell -c raft.ini               and talk to the cluster from one more
+  raft help ElectionTimeout            explain a key of raft.ini
+  maelstrom test -w lin-kv --bin target/release/raft -- -t stdio
+                                       run under Maelstrom, which starts the nodes by itself
+
+Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";
+
+const ABOUT: &str = "A replicated key-value store and message queue on its own Raft";
+
+/// `raft`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "raft",
+    version,
+    about = ABOUT,
+    long_about = "A replicated key-value store and message queue on its own Raft.\n\n\
+        Every write is on the disks of a majority of nodes before it is acknowledged, and the cluster goes on by itself \
+        when a minority of nodes fail. Without a command, `raft` runs one node of raft.ini until Ctrl-C or SIGTERM; a \
+        second one ends it at once.",
+    after_help = EXAMPLES,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do instead of running a node.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run a node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// How to run a node.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// The node to run: its Id or its Label in raft.ini
+    #[arg(short = 'n', long = "node", value_name = "ID|LABEL")]
+    pub node: Option<String>,
+    /// How nodes and clients talk to it
+    #[arg(short = 't', long, value_enum, default_value = "tcp")]
+    pub transport: TransportKind,
+    /// What all ways to run nodes have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// With `-t stdio`: without a leader for so many milliseconds, up to twice as many, run for election [default: 500]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub election_timeout: Option<u64>,
+    /// With `-t stdio`: a leader is heard at least every so many milliseconds [default: 100]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub heartbeat_interval: Option<u64>,
+    /// The process that started this one holds the other end of standard input: stop at its end, and leave the label out
+    /// of the log, for the parent adds it.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+/// What `raft` and `raft cluster` have in common.
+#[derive(Args, Debug)]
+pub struct CommonArgs {
+    /// The configuration; `raft init` writes one [default: raft.ini]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What carries a node's work, instead of Runtime in raft.ini: ThreadedRuntime
+    #[arg(short = 'r', long, value_name = "RUNTIME")]
+    pub runtime: Option<RuntimeKind>,
+    /// Allow addresses other than loopback ones, though nothing protects them yet
+    #[arg(long)]
+    pub insecure: bool,
+    /// Log every step; RUST_LOG, when set, rules over it
+    #[arg(short = 'v', long)]
+    pub debug: bool,
+}
+
+/// How a node talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TransportKind {
+    /// Its ports in raft.ini
+    Tcp,
+    /// JSON lines on standard input and output, as Maelstrom speaks; needs no raft.ini
+    Stdio,
+}
+
+/// What `raft` does besides running a node.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all nodes of raft.ini in this terminal, with a shell
+    #[command(
+        long_about = "Runs every node of raft.ini as a process of its own, shows their logs with their labels in front, and \
+            opens a shell.\n\nCtrl-D or `quit` stops them all. When standard input is not a terminal, its lines are \
+            the shell's commands, and at its end everything stops; the exit code is the shell's. Node logs go to standard \
+            error, answers to standard output.",
+        after_help = "Examples:\n  \
+            raft cluster -c raft.ini\n  \
+            echo 'set colour blue' | raft cluster -c raft.ini\n  \
+            raft cluster -c raft.ini --no-shell      until Ctrl-C or SIGTERM"
+    )]
+    Cluster(ClusterArgs),
+    /// Write a commented raft.ini for a cluster on this machine
+    #[command(after_help = "Examples:\n  raft init --nodes 5\n  raft init --nodes 3 -o three.ini")]
+    Init(InitArgs),
+    /// Explain a command, or a key of raft.ini
+    #[command(after_help = "Examples:\n  raft help cluster\n  raft help ElectionTimeout")]
+    Help {
+        /// A command or a key of raft.ini
+        topic: Option<String>,
+    },
+}
+
+/// `raft cluster`.
+#[derive(Args, Debug)]
+pub struct ClusterArgs {
+    /// What all ways to run nodes have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Run until Ctrl-C or SIGTERM, without a shell
+    #[arg(long)]
+    pub no_shell: bool,
+}
+
+/// `raft init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// How many nodes, 1 to 99; 3 and 5 are usual
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub nodes: u16,
+    /// The file to write; one that exists is left alone
+    #[arg(short = 'o', long, value_name = "FILE", default_value = "raft.ini")]
+    pub output: PathBuf,
+}

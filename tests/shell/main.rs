@@ -1,0 +1,6 @@
+//! The client and the shell against nodes that only pretend.
+
+mod binary;
+mod client;
+mod commands;
+mod fake_node;
