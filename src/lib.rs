@@ -15,3 +15,5 @@ pub mod runtime;
 pub mod shell;
 pub mod storage;
 pub mod transport;
+
+pub use runtime::threaded::node::{Node, NodeOptions};

@@ -1,6 +1,8 @@
 //! Time, threads and effects: what turns the pure protocol into a running node.
 
+pub mod driver;
 pub mod session;
+pub mod stage;
 pub mod threaded;
 
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Entry, Index, NodeId, Payload, Role};
+use crate::consensus::{Entry, Index, NodeId, Payload, Role, Term};
 pub use crate::storage::Life;
 use crate::transport::{Failure, PeerMessage};
 
@@ -51,6 +53,8 @@ pub enum Input {
     },
     /// Entries for a peer, read back from the log.
     Loaded(Loaded),
+    /// The apply stage's answers to requests that peers had forwarded.
+    Replies(Vec<PeerReply>),
     /// Stop: hand leadership over if there is any, then tell the runtime.
     Stop,
 }
@@ -101,14 +105,35 @@ impl NodeHandle {
     pub fn deliver(&self, input: Input) {
         let _ = self.internal.send(input);
     }
+
+    /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
+    /// dropped.
+    pub fn try_deliver(&self, input: Input) -> bool {
+        self.internal.try_send(input).is_ok()
+    }
 }
 
 /// Entries that the driver had asked for because they were no longer in memory.
 pub struct Loaded {
     /// Whom they are for.
     pub peer: NodeId,
-    /// The entries; empty when the log no longer has them.
+    /// The term in which they were asked for.
+    pub term: Term,
+    /// First index that was asked for.
+    pub first: Index,
+    /// The entries from there on; empty when the log no longer has them.
     pub entries: Vec<Entry>,
+}
+
+/// The answer to a request that a peer had forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerReply {
+    /// The peer.
+    pub to: NodeId,
+    /// Its number for the request.
+    pub sequence: u64,
+    /// The answer's bytes, or why there is none.
+    pub outcome: Result<Payload, Failure>,
 }
 
 /// A client's request, as every gateway hands it in.
@@ -166,9 +191,10 @@ pub enum Response {
     Done,
 }
 
-/// Takes the one answer to one request. May be called from any thread, must not block.
+/// Takes the one answer to one request. May be used from any thread, and does not block. Dropped unanswered (its thread
+/// ended, say), it answers [`Failure::Unknown`]: whatever happens, a client gets exactly one answer.
 pub struct Reply {
-    sink: Arc<dyn ReplySink>,
+    sink: Option<Arc<dyn ReplySink>>,
     slot: u64,
 }
 
@@ -184,13 +210,23 @@ pub trait ReplySink: Send + Sync {
 impl Reply {
     /// An answer for this slot of this sink.
     pub fn new(sink: Arc<dyn ReplySink>, slot: u64) -> Self {
-        Reply { sink, slot }
+        Reply { sink: Some(sink), slot }
     }
 
     /// Answers. The sink is returned so that a batch of answers can be flushed once.
-    pub fn send(self, outcome: Outcome) -> Arc<dyn ReplySink> {
-        self.sink.reply(self.slot, outcome);
-        self.sink
+    pub fn send(mut self, outcome: Outcome) -> Arc<dyn ReplySink> {
+        let sink = self.sink.take().expect("only send and drop take the sink, and both end the reply");
+        sink.reply(self.slot, outcome);
+        sink
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.reply(self.slot, Err(Failure::Unknown("outcome unknown: the node stopped meanwhile".into())));
+            sink.flush();
+        }
     }
 }
 

@@ -1,9 +1,12 @@
-//! The runtime of threads: sockets served by a small pool of them.
+//! The default runtime: one thread for each job, channels between them, and sockets served by a small pool.
 
+pub mod clock;
 mod connection;
 mod controller;
+pub mod handler;
 mod listener;
 mod log_limit;
+pub mod node;
 mod socket;
 mod worker;
 

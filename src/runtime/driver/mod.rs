@@ -1,0 +1,350 @@
+//! Carries out what the protocol wants done, the same way under every runtime.
+//!
+//! A [`Driver`] owns the [`Server`] and everything between it and the stages. It has no thread, no clock and never waits:
+//! a runtime hands it what came in, in [turns](Driver::turn). A turn feeds every input to the server, carries its effects
+//! out in the order given, puts all of the turn's writes into one proposal and all of its reads into one round, and
+//! ends with at most one job for each stage and one flush of the transport.
+
+mod connections;
+mod effects;
+mod lanes;
+mod report;
+mod requests;
+mod tail;
+mod waiters;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
+use crate::runtime::stage::apply::{ApplyJob, Commit};
+use crate::runtime::stage::loader::LoadRequest;
+use crate::runtime::stage::storage::StorageJob;
+use crate::runtime::stage::{Asker, Load, Sinks};
+use crate::runtime::{ClientRequest, Input};
+use crate::transport::{PeerMessage, Transport};
+
+use effects::Payloads;
+use lanes::Lane;
+use report::RateLimit;
+use requests::Requests;
+use tail::Tail;
+
+/// How long a node that stops waits for others to take over and for answers that are under way.
+const STOP_PATIENCE: Duration = Duration::from_millis(1000);
+/// Shortest limit on the time between a request and its answer.
+const MIN_REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// Most requests of own clients that wait for an answer at a time.
+const MAX_REQUESTS: u64 = 64 << 10;
+
+/// What a driver is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverConfig {
+    /// The names of nodes, for people.
+    pub labels: BTreeMap<NodeId, String>,
+    /// Each election timeout is drawn from [T, 2T).
+    pub election_timeout: Duration,
+    /// Most bytes of recent entries in memory, and most bytes of own clients' requests that wait for an answer.
+    pub max_inflight_bytes: u64,
+}
+
+/// Where the stages take their jobs from.
+pub struct Stages {
+    /// To the storage stage.
+    pub storage: Sender<StorageJob>,
+    /// To the apply stage.
+    pub apply: Sender<ApplyJob>,
+    /// To the log loader.
+    pub loader: Sender<LoadRequest>,
+}
+
+/// Why a node has ended: `Ok` when it was asked to.
+pub type Ended = Result<(), String>;
+
+/// This node was asked to stop.
+struct Stop {
+    /// It waits until then at the latest.
+    by: Duration,
+    /// It has handed leadership over, and its vote may be needed until the next leader speaks.
+    awaits_successor: bool,
+}
+
+/// One node's protocol and everything that carries it out.
+pub struct Driver {
+    config: DriverConfig,
+    server: Server,
+    transport: Box<dyn Transport>,
+    stages: Stages,
+    now: Duration,
+    effects: Vec<Effect>,
+    /// What carrying out effects has caused, to be fed next.
+    events: VecDeque<Event>,
+    tail: Tail,
+    lanes: BTreeMap<NodeId, Lane>,
+    /// Peers that the server was told of as unreachable in this turn.
+    lost: BTreeSet<NodeId>,
+    requests: Requests,
+    /// Whoever asked for the transfer of leadership that is under way.
+    transfer: Option<Vec<Asker>>,
+    /// This turn's jobs for the stages.
+    storage_job: Option<StorageJob>,
+    apply_job: ApplyJob,
+    commit: Index,
+    sinks: Sinks,
+    refusals: RateLimit,
+    /// When to look at limits of time again, while anything waits.
+    next_sweep: Option<Duration>,
+    stop: Option<Stop>,
+    ended: Option<Ended>,
+}
+
+impl Driver {
+    /// A driver of a server that was just started. `now` is the time on the clock that later turns will use, too.
+    pub fn new(
+        config: DriverConfig,
+        server: Server,
+        transport: Box<dyn Transport>,
+        stages: Stages,
+        now: Duration,
+    ) -> Self {
+        let request_limit = MIN_REQUEST_LIMIT.max(20 * config.election_timeout);
+        let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
+        Driver {
+            tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
+            requests: Requests::new(load, request_limit),
+            commit: server.commit(),
+            config,
+            server,
+            transport,
+            stages,
+            now,
+            effects: Vec::new(),
+            events: VecDeque::new(),
+            lanes: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            transfer: None,
+            storage_job: None,
+            apply_job: ApplyJob::default(),
+            sinks: Sinks::default(),
+            refusals: RateLimit::default(),
+            next_sweep: None,
+            stop: None,
+            ended: None,
+        }
+    }
+
+    /// One turn: everything that came in, in order, the node's own inputs before its clients' requests.
+    pub fn turn(
+        &mut self,
+        now: Duration,
+        inputs: impl IntoIterator<Item = Input>,
+        requests: impl IntoIterator<Item = ClientRequest>,
+    ) {
+        self.now = now;
+        self.lost.clear();
+        for input in inputs {
+            self.input(input);
+        }
+        for request in requests {
+            self.request(request);
+        }
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.sweep();
+        }
+        self.release_held();
+        self.submit();
+        self.flush();
+        self.look_ahead();
+    }
+
+    /// When the election clock must fire.
+    pub fn election_deadline(&self) -> Option<Duration> {
+        self.server.election_deadline()
+    }
+
+    /// When the heartbeat clock must fire.
+    pub fn heartbeat_deadline(&self) -> Option<Duration> {
+        self.server.heartbeat_deadline()
+    }
+
+    /// When the next turn is due even if nothing comes in.
+    pub fn next_turn(&self) -> Option<Duration> {
+        self.next_sweep
+    }
+
+    /// Whether the node has ended, and why. No further turn has any effect.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    fn input(&mut self, input: Input) {
+        if self.ended.is_some() {
+            return;
+        }
+        match input {
+            Input::Tick => self.feed(Event::Tick, Payloads::None),
+            Input::Peer { from, life, message } => match message {
+                PeerMessage::Raft { message, payloads } => self.receive(from, message, payloads),
+                PeerMessage::Forward(forward) => self.forward_received(from, life, forward),
+                PeerMessage::ForwardReply { sequence, outcome } => self.forward_answered(from, sequence, outcome),
+            },
+            Input::Link { peer, up } => self.link_changed(peer, up),
+            Input::Persisted { token } => {
+                self.tail.persisted(token);
+                self.feed(Event::Persisted { token }, Payloads::None);
+            }
+            Input::Applied { index } => {
+                self.tail.applied(index);
+                self.feed(Event::Applied { index }, Payloads::None);
+            }
+            Input::Loaded(loaded) => {
+                self.loaded(loaded);
+                self.feed_caused();
+            }
+            Input::Replies(replies) => replies.into_iter().for_each(|reply| self.reply_to_peer(reply)),
+            Input::Failed { reason } => self.fail(reason),
+            Input::Stop => self.stop(),
+        }
+    }
+
+    /// A message of the protocol. Its payloads have to fit before the server sees it.
+    fn receive(&mut self, from: NodeId, message: Message, payloads: Vec<Payload>) {
+        let payloads = match &message.body {
+            MessageBody::AppendEntries(append) => {
+                let announced = append.entries.iter().map(|entry| entry.size as usize);
+                if !announced.eq(payloads.iter().map(|payload| payload.len())) {
+                    return self.refused(from, "sent entries whose payloads are missing or of another size");
+                }
+                Payloads::Received { after: append.prev_index, payloads }
+            }
+            MessageBody::InstallSnapshot { .. } => {
+                return self.refused(from, "sent a snapshot, which this version cannot install");
+            }
+            _ => Payloads::None,
+        };
+        self.feed(Event::Receive { from, message }, payloads);
+    }
+
+    fn link_changed(&mut self, peer: NodeId, up: bool) {
+        if !up {
+            self.unreachable(peer);
+            self.feed_caused();
+            self.give_up_forwarded_to(peer);
+        }
+        self.requests.release = true;
+    }
+
+    /// Feeds an event to the server, carries out its effects, and whatever they cause.
+    fn feed(&mut self, event: Event, payloads: Payloads) {
+        self.server.handle(self.now, event, &mut self.effects);
+        self.carry_out(payloads);
+        self.feed_caused();
+    }
+
+    fn feed_caused(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.server.handle(self.now, event, &mut self.effects);
+            self.carry_out(Payloads::None);
+        }
+    }
+
+    /// Ends the turn: the disk starts, then the state machine, then messages and answers leave.
+    fn flush(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        // A stage that is gone has said why, or will.
+        if let Some(job) = self.storage_job.take() {
+            let _ = self.stages.storage.send(job);
+        }
+        if self.commit > self.tail.handed() {
+            self.apply_job.commit = Some(self.settle_commit());
+        }
+        self.hand_over_reads();
+        if !self.apply_job.is_empty() {
+            let _ = self.stages.apply.send(std::mem::take(&mut self.apply_job));
+        }
+        self.transport.flush();
+        self.sinks.flush();
+    }
+
+    /// What the apply stage gets of a new commit index.
+    fn settle_commit(&mut self) -> Commit {
+        let last = self.commit;
+        let settled = self.requests.waiters.settle(last, |index| self.server.term_at(index));
+        let mut askers = Vec::with_capacity(settled.committed.len());
+        for waiter in settled.committed {
+            self.settled(waiter.connection);
+            askers.push((waiter.index, waiter.asker));
+        }
+        for waiter in settled.dead {
+            self.settled(waiter.connection);
+            self.answer(waiter.asker, Err(report::overwritten()));
+        }
+        Commit { last, entries: self.tail.hand_over(last), askers }
+    }
+
+    /// Decides when to look at limits of time again, and whether a node that stops is done.
+    fn look_ahead(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(stop) = &self.stop {
+            let is_waiting = self.transfer.is_some()
+                || !self.requests.nothing_under_way()
+                || (stop.awaits_successor && self.server.leader().is_none());
+            if !is_waiting || stop.by <= self.now {
+                self.ended = Some(Ok(()));
+            }
+        }
+        let waits = self.stop.is_some() || !self.requests.is_idle();
+        let soon = self.next_sweep.filter(|at| *at > self.now).unwrap_or(self.now + self.config.election_timeout / 4);
+        let next = if self.requests.release { self.now } else { soon };
+        self.next_sweep = waits.then_some(next);
+    }
+
+    /// Stops: hands leadership over first, and waits for what is under way.
+    fn stop(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
+        if self.server.role() == Role::Leader && self.transfer.is_none() {
+            log::info!("{} stops: it hands leadership over first", self.name(self.server.id()));
+            self.begin_transfer(None, Vec::new());
+        }
+        let waiting = self.requests.waiters.len() + self.requests.forwarded.len();
+        if waiting > 0 {
+            log::info!("{} stops: it waits for {waiting} requests under way", self.name(self.server.id()));
+        }
+        self.requests.release = true;
+    }
+
+    fn begin_transfer(&mut self, to: Option<NodeId>, askers: Vec<Asker>) {
+        self.transfer = Some(askers);
+        self.recall_batch();
+        self.feed(Event::Transfer { to }, Payloads::None);
+    }
+
+    /// Ends this node at once.
+    fn fail(&mut self, reason: String) {
+        if self.ended.is_none() {
+            log::error!("{} stops: {reason}", self.name(self.server.id()));
+            self.ended = Some(Err(reason));
+        }
+    }
+
+    /// Ends everything: whoever still waits is told, and nobody is left without an answer.
+    pub fn shut_down(mut self, queued: impl IntoIterator<Item = ClientRequest>) -> Ended {
+        let ended = self.ended.get_or_insert(Ok(())).clone();
+        for request in queued {
+            self.request(request);
+        }
+        self.answer_everyone();
+        self.transport.flush();
+        self.sinks.flush();
+        ended
+    }
+}

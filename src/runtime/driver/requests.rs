@@ -1,0 +1,540 @@
+//! Clients' requests on their way: to this node's own log, to the leader, and back when leadership changes.
+//!
+//! Requests of one connection take effect in the order they came in. Between nodes: a request is sent to a leader only
+//! while nothing of its connection is under way to another one. At the leader: writes get their places in the log in
+//! order, and a read gets an explicit position, the place of its connection's last write before it. A read cannot miss
+//! that position, since leadership is confirmed for it before any later write of its connection commits: the read is fed
+//! before the turn's writes and so begins a round, later entries carry that round to the peers, and so each answer that
+//! helps to commit them confirms the read first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connections::{ConnectionKey, Connections, Request, Route, Scope};
+use super::effects::Payloads;
+use super::waiters::{Waiter, Waiters};
+use super::{Driver, report};
+use crate::consensus::{Event, Index, NodeId, Payload, Proposal, Role, Term, Ticket};
+use crate::runtime::stage::apply::{Look, PositionedRead};
+use crate::runtime::stage::{Asker, Load};
+use crate::runtime::{ClientRequest, Life, Operation, Outcome, PeerReply, Response};
+use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
+
+/// Every request that has no answer yet.
+pub(super) struct Requests {
+    load: Arc<Load>,
+    /// Longest time between a request and its answer.
+    limit: Duration,
+    next_order: u64,
+    next_ticket: u64,
+    next_sequence: u64,
+    connections: Connections,
+    /// This turn's requests for this node's own server.
+    batch: Vec<Request>,
+    /// Given to the own server, and not done: reads.
+    pub submitted: BTreeMap<Ticket, Submitted>,
+    /// Reads whose leadership is confirmed, by position: they wait until that is committed, since only then is it
+    /// certain that the state machine will ever get there.
+    confirmed: BTreeSet<(Index, Ticket)>,
+    /// In the own log.
+    pub waiters: Waiters,
+    /// Sent to another leader, by sequence number.
+    pub forwarded: BTreeMap<u64, Forwarded>,
+    /// What this node, as the leader, has heard last from each peer that forwards.
+    senders: HashMap<NodeId, (Life, u64)>,
+    /// The latest term whose leader has refused a request: it leads no more, even if nobody has said so yet.
+    refused_term: Term,
+    /// Held requests may be able to go on.
+    pub release: bool,
+}
+
+/// A request that the own server was given.
+pub(super) struct Submitted {
+    pub request: Request,
+    /// A read's position: its connection's last write before it.
+    pub position: Index,
+}
+
+/// A request that was sent to another node.
+pub(super) struct Forwarded {
+    pub request: Request,
+    pub route: Route,
+    /// When to give up.
+    pub answer_by: Duration,
+}
+
+/// Where a request can go now.
+enum Way {
+    Open(Route),
+    /// Nowhere yet.
+    Wait,
+    Refused(Failure),
+}
+
+impl Requests {
+    pub fn new(load: Arc<Load>, limit: Duration) -> Self {
+        Requests {
+            load,
+            limit,
+            next_order: 0,
+            next_ticket: 0,
+            next_sequence: 0,
+            connections: Connections::default(),
+            batch: Vec::new(),
+            submitted: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            waiters: Waiters::default(),
+            forwarded: BTreeMap::new(),
+            senders: HashMap::new(),
+            refused_term: Term(0),
+            release: false,
+        }
+    }
+
+    /// Requests of own clients that have no answer yet.
+    pub fn unanswered(&self) -> u64 {
+        self.load.requests()
+    }
+
+    /// Whether nothing waits for the log, a confirmation or another node.
+    pub fn nothing_under_way(&self) -> bool {
+        self.waiters.len() == 0 && self.forwarded.is_empty() && self.submitted.is_empty()
+    }
+
+    /// Whether nothing waits at all.
+    pub fn is_idle(&self) -> bool {
+        self.nothing_under_way() && self.connections.hold_nothing()
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+
+    /// Whether a peer's forwarded request is newer than all before, so that none runs twice.
+    fn is_new(&mut self, from: NodeId, life: Life, sequence: u64) -> bool {
+        // The transport never delivers an earlier life's messages after a later one's: another life is a new one.
+        let is_new = self.senders.get(&from).is_none_or(|&(known, last)| known != life || sequence > last);
+        if is_new {
+            self.senders.insert(from, (life, sequence));
+        }
+        is_new
+    }
+}
+
+impl Driver {
+    /// A client's request.
+    pub(super) fn request(&mut self, request: ClientRequest) {
+        let ClientRequest { connection, operation, forward, reply } = request;
+        let bytes = match &operation {
+            Operation::Write(payload) | Operation::Read(payload) | Operation::LocalRead(payload) => payload.len(),
+            _ => 0,
+        };
+        let Some(permit) = self.requests.load.admit(bytes as u64) else {
+            self.sinks.add(reply.send(Err(report::overloaded())));
+            return;
+        };
+        let asker = Asker::Client { reply, permit };
+        let scope = if forward { Scope::Cluster } else { Scope::ThisNode };
+        let key = ConnectionKey { node: self.server.id(), connection };
+        match operation {
+            Operation::Write(payload) => self.accept(key, ForwardKind::Write, payload, scope, asker),
+            Operation::Read(payload) => self.accept(key, ForwardKind::Read, payload, scope, asker),
+            Operation::LocalRead(query) => self.apply_job.looks.push(Look::LocalRead { query, asker }),
+            Operation::Status => {
+                let status = self.status();
+                self.answer(asker, Ok(Response::Status(Box::new(status))));
+            }
+            Operation::Log { from, count } => {
+                let (from, last) = (from.map(Index), self.server.last_index());
+                self.apply_job.looks.push(Look::Log { from, count, last, asker });
+            }
+            Operation::Debug => {
+                self.dump();
+                self.answer(asker, Ok(Response::Done));
+            }
+            Operation::Transfer { to } => self.transfer_requested(to, asker),
+        }
+    }
+
+    fn transfer_requested(&mut self, to: Option<NodeId>, asker: Asker) {
+        let refusal = if self.is_ending() {
+            Some(self.shutting_down())
+        } else if self.server.role() != Role::Leader {
+            Some(self.not_the_leader())
+        } else if self.transfer.is_some() {
+            Some(Failure::NotReady("leadership is being handed over already".into()))
+        } else {
+            None
+        };
+        match refusal {
+            Some(failure) => self.answer(asker, Err(failure)),
+            None => self.begin_transfer(to, vec![asker]),
+        }
+    }
+
+    /// A request that a peer has forwarded.
+    pub(super) fn forward_received(&mut self, from: NodeId, life: Life, forward: Forward) {
+        let Forward { term, sequence, connection, kind, payload } = forward;
+        if self.requests.is_new(from, life, sequence) {
+            let key = ConnectionKey { node: from, connection };
+            let asker = Asker::Peer { node: from, sequence };
+            self.accept(key, kind, payload, Scope::ThisTerm(Term(term)), asker);
+        }
+    }
+
+    fn accept(&mut self, connection: ConnectionKey, kind: ForwardKind, payload: Payload, scope: Scope, asker: Asker) {
+        if u32::try_from(payload.len()).is_err() {
+            return self.answer(asker, Err(Failure::Refused("a request must be smaller than 4 GiB".into())));
+        }
+        let order = self.requests.next_order();
+        let expires = self.now + self.requests.limit;
+        self.dispatch(Request { connection, order, kind, payload, scope, asker, expires });
+    }
+
+    /// Sends a request where it can go now, or holds it.
+    fn dispatch(&mut self, request: Request) {
+        match self.way(request.scope) {
+            Way::Refused(failure) => self.answer(request.asker, Err(failure)),
+            Way::Open(route) if self.requests.connections.may_send(request.connection, route) => {
+                self.send_request(route, request);
+            }
+            Way::Open(_) | Way::Wait => self.hold(request),
+        }
+    }
+
+    fn way(&self, scope: Scope) -> Way {
+        if self.is_ending() {
+            return Way::Refused(self.shutting_down());
+        }
+        let (me, term) = (self.server.id(), self.server.term());
+        let leads = self.server.role() == Role::Leader;
+        let here = || match self.transfer {
+            None => Way::Open(Route { leader: me, term }),
+            Some(_) => Way::Wait,
+        };
+        match scope {
+            Scope::Cluster | Scope::ThisNode if leads => here(),
+            Scope::ThisTerm(asked) if leads && asked == term => here(),
+            Scope::Cluster => match self.server.leader() {
+                Some(leader) if term > self.requests.refused_term => Way::Open(Route { leader, term }),
+                _ => Way::Wait,
+            },
+            Scope::ThisNode | Scope::ThisTerm(_) => Way::Refused(self.not_the_leader()),
+        }
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.stop.is_some() || self.ended.is_some()
+    }
+
+    /// Sends a request. False if it could not be sent, and is held.
+    fn send_request(&mut self, route: Route, request: Request) -> bool {
+        self.requests.connections.sent(&request, route);
+        if route.leader == self.server.id() {
+            self.requests.batch.push(request);
+            return true;
+        }
+        self.requests.next_sequence += 1;
+        let sequence = self.requests.next_sequence;
+        let forward = Forward {
+            term: route.term.0,
+            sequence,
+            connection: request.connection.connection,
+            kind: request.kind,
+            payload: request.payload.clone(),
+        };
+        if self.transport.send(route.leader, PeerMessage::Forward(forward)).is_err() {
+            // Tried again when the connection is up, there is another leader, or after a while; not at once.
+            self.requests.connections.settled(request.connection);
+            self.hold(request);
+            return false;
+        }
+        let answer_by = request.expires;
+        self.requests.forwarded.insert(sequence, Forwarded { request, route, answer_by });
+        true
+    }
+
+    fn hold(&mut self, request: Request) {
+        self.requests.connections.hold(request, self.now + 2 * self.config.election_timeout);
+    }
+
+    /// Sends what is held and can go on now, connection by connection.
+    pub(super) fn release_held(&mut self) {
+        if !std::mem::take(&mut self.requests.release) {
+            return;
+        }
+        for key in self.requests.connections.holding() {
+            while let Some(scope) = self.requests.connections.first_held(key) {
+                let way = self.way(scope);
+                if let Way::Wait = way {
+                    break;
+                }
+                if let Way::Open(route) = way
+                    && !self.requests.connections.may_release(key, route)
+                {
+                    break;
+                }
+                let Some(request) = self.requests.connections.release(key) else { break };
+                match way {
+                    Way::Refused(failure) => self.answer(request.asker, Err(failure)),
+                    Way::Open(route) if self.send_request(route, request) => {}
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// Gives the turn's requests to the own server: all reads in one round, then all writes in one proposal.
+    pub(super) fn submit(&mut self) {
+        if self.requests.batch.is_empty() || self.ended.is_some() {
+            return;
+        }
+        let next = self.server.last_index().next();
+        let (mut reads, mut writes, mut proposals) = (Vec::new(), Vec::new(), Vec::new());
+        for request in std::mem::take(&mut self.requests.batch) {
+            self.requests.next_ticket += 1;
+            let ticket = Ticket(self.requests.next_ticket);
+            match request.kind {
+                ForwardKind::Read => {
+                    // Of a write of this turn, the place it will have if it is accepted.
+                    let position = self.requests.connections.last_write(request.connection);
+                    reads.push(ticket);
+                    self.requests.submitted.insert(ticket, Submitted { request, position });
+                }
+                ForwardKind::Write => {
+                    let place = Index(next.0 + writes.len() as u64);
+                    self.requests.connections.written(request.connection, place);
+                    proposals.push(Proposal { ticket, size: request.payload.len() as u32, session: None });
+                    writes.push((ticket, request));
+                }
+            }
+        }
+        let tickets = reads.clone();
+        if !reads.is_empty() {
+            self.server.handle(self.now, Event::Read(reads), &mut self.effects);
+        }
+        if !proposals.is_empty() {
+            self.server.handle(self.now, Event::Propose(proposals), &mut self.effects);
+        }
+        // A prefix of the writes has got the places after the last.
+        let last = self.server.last_index();
+        let payloads = self.await_writes(writes, next, last);
+        for ticket in tickets {
+            if let Some(read) = self.requests.submitted.get_mut(&ticket) {
+                read.position = read.position.min(last);
+            }
+        }
+        self.carry_out(Payloads::Proposed(payloads.into_iter()));
+        self.feed_caused();
+    }
+
+    /// Leadership is confirmed for this read. Its position is explicit: at least the commit index when it arrived, and
+    /// its connection's last write before it.
+    pub(super) fn read_confirmed(&mut self, ticket: Ticket, index: Index) {
+        if let Some(submitted) = self.requests.submitted.get(&ticket) {
+            self.requests.confirmed.insert((submitted.position.max(index), ticket));
+        }
+    }
+
+    /// The confirmed reads whose position is committed now go to the apply stage.
+    pub(super) fn hand_over_reads(&mut self) {
+        while let Some(&(position, ticket)) = self.requests.confirmed.first()
+            && position <= self.commit
+        {
+            self.requests.confirmed.pop_first();
+            let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) else { continue };
+            self.settled(request.connection);
+            self.apply_job.reads.push(PositionedRead { position, query: request.payload, asker: request.asker });
+        }
+    }
+
+    /// Leadership is lost, and with it the certainty that the positions of these reads will ever be reached.
+    pub(super) fn repeat_confirmed_reads(&mut self) {
+        for (_, ticket) in std::mem::take(&mut self.requests.confirmed) {
+            if let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) {
+                self.repeat_read(request);
+            }
+        }
+    }
+
+    /// Waits for the writes that were accepted, and returns their payloads. The rest will be rejected.
+    fn await_writes(&mut self, writes: Vec<(Ticket, Request)>, next: Index, last: Index) -> Vec<Payload> {
+        let term = self.server.term();
+        let mut payloads = Vec::with_capacity(writes.len());
+        for (place, (ticket, request)) in (next.0..).zip(writes) {
+            let Request { connection, payload, asker, expires, .. } = request;
+            if place <= last.0 {
+                payloads.push(payload);
+                self.requests.waiters.push(Waiter { index: Index(place), term, connection, asker, answer_by: expires });
+            } else {
+                self.requests.connections.written(connection, last);
+                let request = Request { payload, asker, ..request };
+                self.requests.submitted.insert(ticket, Submitted { request, position: last });
+            }
+        }
+        payloads
+    }
+
+    /// Takes back what was to be given to the own server in this turn.
+    pub(super) fn recall_batch(&mut self) {
+        for request in std::mem::take(&mut self.requests.batch) {
+            self.settled(request.connection);
+            self.hold(request);
+        }
+        self.requests.release = true;
+    }
+
+    /// The own server has refused a request after all: a write has no place in the log, a read found no leader.
+    pub(super) fn take_back(&mut self, request: Request) {
+        match request.kind {
+            ForwardKind::Write => {
+                self.settled(request.connection);
+                self.hold(request);
+                self.requests.release = true;
+            }
+            ForwardKind::Read => self.repeat_read(request),
+        }
+    }
+
+    /// A read lost its leader: it is sent again, if it cannot see a later write of its own connection. A peer's read is
+    /// its own business; that the answer is not a definite one tells it that only this request has failed.
+    fn repeat_read(&mut self, read: Request) {
+        let may_repeat = self.requests.connections.may_repeat(&read) && read.expires > self.now;
+        self.settled(read.connection);
+        if let Asker::Peer { .. } = read.asker {
+            self.answer(read.asker, Err(report::leadership_lost()));
+        } else if may_repeat {
+            self.hold(read);
+            self.requests.release = true;
+        } else {
+            self.answer(read.asker, Err(report::read_without_leader()));
+        }
+    }
+
+    /// A leader's answer to a forwarded request.
+    pub(super) fn forward_answered(&mut self, from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) {
+        if self.requests.forwarded.get(&sequence).is_none_or(|forwarded| forwarded.route.leader != from) {
+            return;
+        }
+        let Some(Forwarded { request, route, .. }) = self.requests.forwarded.remove(&sequence) else { return };
+        match outcome {
+            Err(Failure::NotReady(_)) => self.refused_by_leader(route, sequence, request),
+            Err(Failure::Unknown(_)) if request.kind == ForwardKind::Read => self.repeat_read(request),
+            outcome => {
+                self.settled(request.connection);
+                self.answer(request.asker, outcome.map(|payload| Response::Answer(payload.0)));
+            }
+        }
+    }
+
+    /// The leader leads no more, and this request never took effect. Neither will anything sent to it later: it is
+    /// refused likewise, or stands behind this one in a part of the log that is void. All of it goes to the next leader.
+    fn refused_by_leader(&mut self, route: Route, sequence: u64, first: Request) {
+        self.requests.refused_term = self.requests.refused_term.max(route.term);
+        let mut later = self.requests.forwarded.split_off(&sequence);
+        let others: Vec<u64> = later.iter().filter(|(_, sent)| sent.route != route).map(|(&at, _)| at).collect();
+        for sequence in others {
+            self.requests.forwarded.extend(later.remove_entry(&sequence));
+        }
+        for request in std::iter::once(first).chain(later.into_values().map(|forwarded| forwarded.request)) {
+            self.settled(request.connection);
+            self.hold(request);
+        }
+        self.requests.release = true;
+    }
+
+    /// The connection to a peer broke: nothing that was forwarded to it will be answered.
+    pub(super) fn give_up_forwarded_to(&mut self, peer: NodeId) {
+        self.give_up_forwarded(|forwarded| forwarded.route.leader == peer);
+    }
+
+    /// Writes may have taken effect or not; reads are sent again.
+    fn give_up_forwarded(&mut self, is_hopeless: impl Fn(&Forwarded) -> bool) {
+        let hopeless: Vec<u64> = self
+            .requests
+            .forwarded
+            .iter()
+            .filter(|(_, sent)| is_hopeless(sent))
+            .map(|(&sequence, _)| sequence)
+            .collect();
+        for sequence in hopeless {
+            let Some(Forwarded { request, .. }) = self.requests.forwarded.remove(&sequence) else { continue };
+            match request.kind {
+                ForwardKind::Read => self.repeat_read(request),
+                ForwardKind::Write => {
+                    self.settled(request.connection);
+                    self.answer(request.asker, Err(report::leadership_lost()));
+                }
+            }
+        }
+    }
+
+    /// Answers everything that has waited too long, and tries again what is held.
+    pub(super) fn sweep(&mut self) {
+        let now = self.now;
+        for waiter in self.requests.waiters.expired(now) {
+            self.settled(waiter.connection);
+            self.answer(waiter.asker, Err(report::leadership_lost()));
+        }
+        self.give_up_forwarded(|forwarded| forwarded.answer_by <= now);
+        let late = |submitted: &Submitted| submitted.request.expires <= now;
+        let late: Vec<Ticket> =
+            self.requests.submitted.iter().filter(|(_, read)| late(read)).map(|(&ticket, _)| ticket).collect();
+        for ticket in late {
+            if let Some(submitted) = self.requests.submitted.remove(&ticket) {
+                self.repeat_read(submitted.request);
+            }
+        }
+        for request in self.requests.connections.expired(now) {
+            let failure = self.no_leader();
+            self.answer(request.asker, Err(failure));
+        }
+        self.requests.release = true;
+    }
+
+    /// A request of this connection is no longer under way.
+    pub(super) fn settled(&mut self, key: ConnectionKey) {
+        self.requests.release |= self.requests.connections.settled(key);
+    }
+
+    /// Answers, here or at the node that had forwarded the request.
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
+        if let Some(reply) = asker.answer(outcome, &mut self.sinks) {
+            self.reply_to_peer(reply);
+        }
+    }
+
+    /// Sends an answer to the node that had forwarded the request. If it is lost, that node gives up in time.
+    pub(super) fn reply_to_peer(&mut self, reply: PeerReply) {
+        let PeerReply { to, sequence, outcome } = reply;
+        let _ = self.transport.send(to, PeerMessage::ForwardReply { sequence, outcome });
+    }
+
+    /// The node ends: whatever may be in a log has an unknown outcome, everything else never will have any.
+    pub(super) fn answer_everyone(&mut self) {
+        let shutting_down = self.shutting_down();
+        let waiters: Vec<Waiter> = self.requests.waiters.drain().collect();
+        for waiter in waiters {
+            self.answer(waiter.asker, Err(report::leadership_lost()));
+        }
+        for forwarded in std::mem::take(&mut self.requests.forwarded).into_values() {
+            let failure = match forwarded.request.kind {
+                ForwardKind::Write => report::leadership_lost(),
+                ForwardKind::Read => shutting_down.clone(),
+            };
+            self.answer(forwarded.request.asker, Err(failure));
+        }
+        let submitted = std::mem::take(&mut self.requests.submitted).into_values().map(|submitted| submitted.request);
+        let batch = std::mem::take(&mut self.requests.batch);
+        for request in submitted.chain(batch) {
+            self.answer(request.asker, Err(shutting_down.clone()));
+        }
+        for asker in self.transfer.take().unwrap_or_default() {
+            self.answer(asker, Err(shutting_down.clone()));
+        }
+        self.requests.release = true;
+        self.release_held();
+    }
+}

@@ -1,0 +1,34 @@
+//! The stages behind the event handler. Each takes its jobs from a channel in a step that never waits for more of them;
+//! threads and waiting are the runtime's business.
+
+mod answer;
+pub mod apply;
+pub mod loader;
+pub mod storage;
+
+use crossbeam_channel::Receiver;
+
+pub use answer::{Asker, Load, Permit, Sinks};
+
+/// A worker that is fed through a channel.
+pub trait Stage: Send {
+    /// What it is told to do.
+    type Job: Send;
+
+    /// Where the jobs come from. A runtime waits here while the stage is idle.
+    fn jobs(&self) -> &Receiver<Self::Job>;
+
+    /// Does what is queued, reports it to the node, and returns without waiting for more.
+    fn step(&mut self) -> Step;
+}
+
+/// How a [`Stage::step`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Worked,
+    /// Nothing is queued.
+    Idle,
+    /// Nothing will ever be queued again, or the stage has failed and said so.
+    Ended,
+}

@@ -1,0 +1,307 @@
+//! A running node: its threads, and a few simple calls for programs that use it as a library.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::clock::Clock;
+use super::handler::Handler;
+use crate::config::Config;
+use crate::consensus::{Membership, NodeId, Payload, Remembered, Server, ServerConfig};
+use crate::machine::Machine;
+use crate::runtime::driver::{Driver, DriverConfig, Ended, Stages};
+use crate::runtime::stage::apply::ApplyStage;
+use crate::runtime::stage::loader::Loader;
+use crate::runtime::stage::storage::StorageStage;
+use crate::runtime::stage::{Stage, Step};
+use crate::runtime::{
+    ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
+};
+use crate::storage::{Storage, StorageError};
+use crate::transport::{Failure, Transport};
+
+/// Connections of library calls are numbered from here: gateways count theirs from 0.
+const LIBRARY_CONNECTIONS: u64 = 1 << 63;
+
+/// What a node has to know about itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// The protocol's settings.
+    pub server: ServerConfig,
+    /// The members that a new cluster starts with.
+    pub membership: Membership,
+    /// The names of nodes, for people.
+    pub labels: BTreeMap<NodeId, String>,
+}
+
+impl NodeOptions {
+    /// A node of a cluster of these voters, with the usual timing and limits.
+    pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
+        NodeOptions {
+            server: ServerConfig::new(id, Duration::from_millis(150), Duration::from_millis(30)),
+            membership: Membership::of_voters(voters),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// The node with this id, as raft.ini has it.
+    pub fn from_config(config: &Config, id: NodeId) -> Self {
+        NodeOptions {
+            server: ServerConfig {
+                min_replication_interval: config.min_replication_interval,
+                max_pending_bytes: config.limits.max_inflight_bytes,
+                ..ServerConfig::new(id, config.election_timeout, config.heartbeat_interval)
+            },
+            membership: config.initial_membership(),
+            labels: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
+        }
+    }
+}
+
+/// A running node. Dropping it stops it, without waiting; [`stop`](Node::stop) waits.
+pub struct Node {
+    handle: NodeHandle,
+    next_connection: AtomicU64,
+    ended: Arc<Latch>,
+    threads: Vec<&'static str>,
+    finished: Receiver<&'static str>,
+}
+
+impl Node {
+    /// Starts a node: recovers what its storage remembers, and starts its threads. `connect` makes the transport that
+    /// delivers to the handle it is given.
+    pub fn start<T: Transport + 'static>(
+        options: NodeOptions,
+        storage: Box<dyn Storage>,
+        machine: Box<dyn Machine>,
+        connect: impl FnOnce(&NodeHandle) -> T,
+    ) -> Result<Node, StorageError> {
+        let (handle, inboxes) = NodeHandle::new();
+        let transport = Box::new(connect(&handle));
+        Node::assemble(options, storage, machine, transport, handle, inboxes)
+    }
+
+    /// Like [`start`](Node::start), around a handle that gateways and a transport have got already.
+    pub fn assemble(
+        options: NodeOptions,
+        mut storage: Box<dyn Storage>,
+        machine: Box<dyn Machine>,
+        transport: Box<dyn Transport>,
+        handle: NodeHandle,
+        inboxes: Inboxes,
+    ) -> Result<Node, StorageError> {
+        let recovered = storage.recover()?;
+        if let Some(repaired) = &recovered.repaired {
+            log::warn!("node {}: {repaired}", options.server.id);
+        }
+        let remembered = Remembered {
+            hard_state: recovered.hard_state,
+            snapshot: recovered.snapshot,
+            headers: recovered.headers,
+            membership: options.membership,
+        };
+        let start = Instant::now();
+        let driver_config = DriverConfig {
+            labels: options.labels,
+            election_timeout: options.server.election_timeout,
+            max_inflight_bytes: options.server.max_pending_bytes,
+        };
+        let server = Server::new(options.server, remembered, seed(), Duration::ZERO);
+        let (to_storage, storage_jobs) = unbounded();
+        let (to_apply, apply_jobs) = unbounded();
+        let (to_loader, loader_jobs) = unbounded();
+        let reader = storage.reader();
+        let apply = ApplyStage::new(machine, server.applied(), Arc::clone(&reader), apply_jobs, handle.clone());
+        let loader = Loader::new(reader, loader_jobs, handle.clone());
+        let storage = StorageStage::new(storage, storage_jobs, handle.clone());
+        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader };
+        let driver = Driver::new(driver_config, server, transport, stages, Duration::ZERO);
+
+        let (election_clock, heartbeat_clock) = (Arc::new(Clock::new(start)), Arc::new(Clock::new(start)));
+        let ended = Arc::new(Latch::default());
+        let (finish, finished) = unbounded();
+        let mut threads = Threads { handle: handle.clone(), finish, names: Vec::new() };
+        threads.spawn("storage", move || run_stage(storage))?;
+        threads.spawn("apply", move || run_stage(apply))?;
+        threads.spawn("loader", move || run_stage(loader))?;
+        for (name, clock) in [("election clock", &election_clock), ("heartbeat clock", &heartbeat_clock)] {
+            let (clock, node) = (Arc::clone(clock), handle.clone());
+            threads.spawn(name, move || clock.run(&node))?;
+        }
+        let latch = Arc::clone(&ended);
+        threads.spawn("event handler", move || {
+            let clocks = [Arc::clone(&election_clock), Arc::clone(&heartbeat_clock)];
+            let handler = Handler { driver, inboxes, election_clock, heartbeat_clock, start };
+            let outcome = catch_unwind(AssertUnwindSafe(|| handler.run()));
+            clocks.iter().for_each(|clock| clock.stop());
+            latch.set(outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
+        })?;
+        Ok(Node { handle, next_connection: AtomicU64::new(0), ended, threads: threads.names, finished })
+    }
+
+    /// The way into the node, for gateways.
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Puts a command through the log, wherever the leader is, and waits for the state machine's answer.
+    pub fn propose(&self, command: impl Into<Bytes>) -> Result<Bytes, Failure> {
+        answer(self.call(Operation::Write(Payload(command.into())))?)
+    }
+
+    /// Asks the state machine, linearizably: the answer reflects every command that was answered before this call.
+    pub fn query(&self, query: impl Into<Bytes>) -> Result<Bytes, Failure> {
+        answer(self.call(Operation::Read(Payload(query.into())))?)
+    }
+
+    /// How the node and its cluster are.
+    pub fn status(&self) -> Result<NodeStatus, Failure> {
+        match self.call(Operation::Status)? {
+            Response::Status(status) => Ok(*status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn call(&self, operation: Operation) -> Outcome {
+        let (sender, receiver) = bounded(1);
+        let connection = LIBRARY_CONNECTIONS + self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let reply = Reply::new(Arc::new(Caller(sender)), 0);
+        let request = ClientRequest { connection, operation, forward: true, reply };
+        if let Err(request) = self.handle.request(request) {
+            let overloaded = Failure::Overloaded("too many requests wait in the node's inbox; try again later".into());
+            request.reply.send(Err(overloaded));
+        }
+        receiver.recv().unwrap_or_else(|_| Err(Failure::Unknown("outcome unknown: the node stopped meanwhile".into())))
+    }
+
+    /// Waits until the node has ended. An error says why it ended by itself.
+    pub fn wait(&self) -> Ended {
+        self.ended.wait()
+    }
+
+    /// Stops the node, and waits for that for `patience` at most: it hands leadership over if it leads, answers what is
+    /// under way, and finishes writing. An error says why the node had ended before, or what did not stop in time.
+    pub fn stop(mut self, patience: Duration) -> Ended {
+        let deadline = Instant::now() + patience;
+        self.handle.deliver(Input::Stop);
+        while !self.threads.is_empty() {
+            let Ok(finished) = self.finished.recv_deadline(deadline) else {
+                let hanging = self.threads.join(", ");
+                log::warn!("gave up waiting for: {hanging}");
+                return Err(format!("did not stop within {} ms: {hanging}", patience.as_millis()));
+            };
+            self.threads.retain(|thread| *thread != finished);
+            if finished == "event handler" && !self.threads.is_empty() {
+                log::debug!("stopping: waiting for {}", self.threads.join(", "));
+            }
+        }
+        self.ended.wait()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.handle.try_deliver(Input::Stop);
+    }
+}
+
+fn answer(response: Response) -> Result<Bytes, Failure> {
+    match response {
+        Response::Answer(bytes) => Ok(bytes),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::Unknown("outcome unknown: the node gave an answer to another kind of request".into())
+}
+
+/// A seed for election timeouts, different on every node and at every start. Nothing but a tie depends on it, so the
+/// time is good enough should the system have no randomness.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        since.as_nanos() as u64 ^ u64::from(std::process::id())
+    })
+}
+
+/// A library call that waits.
+struct Caller(Sender<Outcome>);
+
+impl ReplySink for Caller {
+    fn reply(&self, _slot: u64, outcome: Outcome) {
+        // One answer, room for one: never full.
+        let _ = self.0.try_send(outcome);
+    }
+}
+
+/// Runs a stage on this thread until it ends.
+fn run_stage<S: Stage>(mut stage: S) {
+    loop {
+        match stage.step() {
+            Step::Worked => {}
+            Step::Ended => return,
+            Step::Idle => {
+                let mut select = crossbeam_channel::Select::new();
+                select.recv(stage.jobs());
+                select.ready();
+            }
+        }
+    }
+}
+
+/// Starts a node's threads, and hears of each one's end.
+struct Threads {
+    handle: NodeHandle,
+    finish: Sender<&'static str>,
+    names: Vec<&'static str>,
+}
+
+impl Threads {
+    /// Starts a thread. A panic in it stops the node.
+    fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+        let (handle, finish) = (self.handle.clone(), self.finish.clone());
+        let body = move || {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                handle.deliver(Input::Failed { reason: format!("the {name} thread panicked") });
+            }
+            let _ = finish.send(name);
+        };
+        thread::Builder::new()
+            .name(name.into())
+            .spawn(body)
+            .map_err(|error| StorageError::Io(format!("cannot start the {name} thread: {error}")))?;
+        self.names.push(name);
+        Ok(())
+    }
+}
+
+/// Set once; wakes whoever waits.
+#[derive(Default)]
+struct Latch {
+    ended: Mutex<Option<Ended>>,
+    changed: Condvar,
+}
+
+impl Latch {
+    fn set(&self, ended: Ended) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> Ended {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &*ended {
+                Some(ended) => return ended.clone(),
+                None => ended = self.changed.wait(ended).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
