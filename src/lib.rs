@@ -8,6 +8,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod consensus;
+pub mod gateway;
 pub mod machine;
 pub mod runtime;
 #[cfg(feature = "cli")]

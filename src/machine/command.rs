@@ -1,13 +1,55 @@
 //! What clients ask of the built-in machine, and what it answers: one type for every door.
 //!
-//! The encoding (bincode, see `docs/FORMATS.md`) is part of the log's format: variants are only ever added at the end.
+//! # Format
+//!
+//! `encode` puts one byte in front, the format's version ([`FORMAT`]), and then the value as
+//! [`codec::binary`](crate::codec::binary) writes it: a variant is its position as `u32`, a list or a byte string is
+//! its length as `u64` and then its content, an option is one byte and then the value, integers are little-endian and of
+//! fixed width. Commands are part of the log and answers travel between nodes, so this format is kept: variants are only
+//! ever added at the end, and fields never. None of the types contains itself, so that decoding needs no recursion
+//! and no bytes, however deep they nest, can exhaust the stack.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::codec::binary::{self, DecodeError};
+
+/// The version of the encoding.
+pub const FORMAT: u8 = 1;
+
+/// Most keys that one [`Query::List`] or [`Query::State`] answers, and that one [`Query::Scan`] looks at: more are
+/// got with the next query, from where the last one ended.
+pub const MAX_ITEMS: u64 = 10_000;
+
+/// Most bytes of keys and values in one answer. A list ends early but has at least one item; [`Query::Keys`], which
+/// cannot be continued, and steps of a transaction answer [`Answer::TooLarge`].
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// Most guards and steps of one transaction, together.
+pub const MAX_TRANSACTION_STEPS: usize = 4096;
+
+/// Longest glob: what bounds the time that matching one key takes.
+pub const MAX_PATTERN_BYTES: usize = 1024;
 
 /// Changes the state. Travels through the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
+    /// One change.
+    Change(Change),
+    /// All guards hold and all steps take effect, or nothing does. Answer: [`Answer::Transaction`] or
+    /// [`Answer::GuardFailed`].
+    Transaction {
+        /// What must hold beforehand.
+        guards: Vec<Guard>,
+        /// What to do, in order.
+        steps: Vec<Step>,
+    },
+}
+
+/// One change of the state. All changes of one log entry carry its index as their revision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Change {
     /// Sets a key if the condition holds. Answer: [`Answer::Set`].
     Set {
         /// The key.
@@ -36,26 +78,19 @@ pub enum Command {
         /// Set a missing key too.
         create: bool,
     },
-    /// All guards hold and all commands take effect, or nothing does. Answer: [`Answer::Transaction`] or
-    /// [`Answer::GuardFailed`].
-    Transaction {
-        /// What must hold beforehand.
-        guards: Vec<Guard>,
-        /// What to do, in order. Not itself transactions.
-        steps: Vec<Step>,
-    },
 }
 
 /// One step of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Step {
     /// Change something.
-    Command(Command),
-    /// Look at something; sees the steps before.
+    Change(Change),
+    /// Look at something; sees the steps before. Only what its answer bounds: [`Query::Get`], [`Query::Exists`],
+    /// [`Query::List`] and [`Query::Size`].
     Query(Query),
 }
 
-/// When a [`Command::Set`] takes effect.
+/// When a [`Change::Set`] takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Condition {
     /// Always.
@@ -96,24 +131,29 @@ pub enum Query {
         prefix: Bytes,
         /// Only keys above this one.
         after: Option<Bytes>,
-        /// At most so many.
+        /// At most so many; never more than [`MAX_ITEMS`].
         limit: u64,
     },
     /// Keys in the order of a hash that is the same on every node. Answer: [`Answer::Keys`].
     Scan {
         /// Where to go on: 0 at first, then the last answer's cursor. Every key present throughout is seen.
         cursor: u64,
-        /// Look at about so many keys.
+        /// Look at about so many keys, 1 to [`MAX_ITEMS`].
         count: u64,
-        /// Only keys that match this glob, as in Redis.
+        /// Only keys that match this glob, as in Redis; at most [`MAX_PATTERN_BYTES`].
         pattern: Option<Bytes>,
     },
     /// Number of keys. Answer: [`Answer::Count`].
     Size,
-    /// All keys that match a glob. Answer: [`Answer::Keys`] with cursor 0.
+    /// All keys that match a glob, in order. Answer: [`Answer::Keys`] with cursor 0, or [`Answer::TooLarge`].
     Keys {
-        /// The glob, as in Redis.
+        /// The glob, as in Redis; at most [`MAX_PATTERN_BYTES`].
         pattern: Bytes,
+    },
+    /// The machine's state, for people and for comparing replicas. Answer: [`Answer::State`].
+    State {
+        /// At most so many keys; never more than [`MAX_ITEMS`].
+        limit: u64,
     },
 }
 
@@ -152,8 +192,8 @@ pub enum Answer {
         /// The keys.
         keys: Vec<Bytes>,
     },
-    /// Every step's answer, in order.
-    Transaction(Vec<Answer>),
+    /// Every step's answer, in order, each as [`Answer::decode`] takes it.
+    Transaction(Vec<Bytes>),
     /// This guard of the transaction did not hold; nothing took effect.
     GuardFailed {
         /// Position in the list of guards.
@@ -161,6 +201,21 @@ pub enum Answer {
     },
     /// The command or query makes no sense, and had no effect.
     Malformed(String),
+    /// There is an answer, but it is larger than [`MAX_ANSWER_BYTES`]. A change took effect all the same.
+    TooLarge,
+    /// What the machine holds.
+    State {
+        /// Log index of the last command that was applied.
+        applied: u64,
+        /// Number of keys.
+        keys: u64,
+        /// The machine's [`digest`](super::Machine::digest).
+        digest: u64,
+        /// The first keys and their values, in order of key.
+        items: Vec<(Bytes, Value)>,
+        /// More follow after the last.
+        more: bool,
+    },
 }
 
 /// A value and when it was written.
@@ -170,4 +225,85 @@ pub struct Value {
     pub bytes: Bytes,
     /// Log index of the command that wrote it.
     pub revision: u64,
+}
+
+macro_rules! encoded {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The encoding, version byte and all.
+            pub fn encode(&self) -> Bytes {
+                // Room for every field of fixed size, so that the usual value is one allocation.
+                let mut out = Vec::with_capacity(64 + self.content_bytes());
+                out.push(FORMAT);
+                binary::encode_into(self, &mut out);
+                out.into()
+            }
+
+            /// Decodes what `encode` wrote. Nothing in the result shares memory with `bytes`.
+            pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+                decode(bytes, stringify!($name))
+            }
+        }
+    )*};
+}
+
+encoded!(Command, Query, Answer);
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, DecodeError> {
+    match bytes.split_first() {
+        Some((&FORMAT, body)) => binary::decode(body),
+        Some((version, _)) => Err(DecodeError { what, why: format!("format version {version}, expected {FORMAT}") }),
+        None => Err(DecodeError { what, why: "it is empty".into() }),
+    }
+}
+
+impl Command {
+    fn content_bytes(&self) -> usize {
+        match self {
+            Command::Change(Change::Set { key, value, .. }) => key.len() + value.len(),
+            Command::Change(Change::CompareAndSet { key, from, to, .. }) => key.len() + from.len() + to.len(),
+            Command::Change(Change::Delete { .. }) | Command::Transaction { .. } => 0,
+        }
+    }
+}
+
+impl From<Change> for Command {
+    fn from(change: Change) -> Self {
+        Command::Change(change)
+    }
+}
+
+impl Query {
+    fn content_bytes(&self) -> usize {
+        match self {
+            Query::Get { key } => key.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Answer {
+    /// Bytes of keys and values in it: nearly the size of its encoding.
+    pub fn content_bytes(&self) -> usize {
+        match self {
+            Answer::Set { old: Some(bytes), .. } | Answer::Different { actual: bytes } => bytes.len(),
+            Answer::Value(Some(value)) => value.bytes.len(),
+            Answer::Items { items, .. } | Answer::State { items, .. } => {
+                items.iter().map(|(key, value)| item_bytes(key, value)).sum()
+            }
+            Answer::Keys { keys, .. } => keys.iter().map(|key| key_bytes(key)).sum(),
+            Answer::Transaction(answers) => answers.iter().map(|answer| key_bytes(answer)).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// What a key takes in an answer, its length included.
+pub(super) fn key_bytes(key: &[u8]) -> usize {
+    key.len() + 8
+}
+
+/// What a key and its value take in an answer, lengths and revision included.
+pub(super) fn item_bytes(key: &[u8], value: &Value) -> usize {
+    key.len() + value.bytes.len() + 24
 }

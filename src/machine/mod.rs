@@ -1,6 +1,13 @@
 //! Deterministic state machines: what the replicated log is for.
 
 pub mod command;
+pub mod composite;
+pub mod glob;
+pub mod kv;
+mod scan;
+pub mod words;
+
+pub use composite::Composite;
 
 use bytes::Bytes;
 

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Entry, Index, NodeId, Payload, Role, Term};
+pub use crate::storage::Life;
 use crate::transport::{Failure, PeerMessage};
 
 /// Something for the event handler. The handler has two inboxes: clients' requests come through one that is bounded,
@@ -133,15 +134,6 @@ pub struct PeerReply {
     pub sequence: u64,
     /// The answer's bytes, or why there is none.
     pub outcome: Result<Payload, Failure>,
-}
-
-/// One life of a node: which data folder it has, and how often that has been started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Life {
-    /// Drawn at random when the data folder was made.
-    pub incarnation: u64,
-    /// Grows with every start on that folder.
-    pub boot: u64,
 }
 
 /// A client's request, as every gateway hands it in.

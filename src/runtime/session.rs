@@ -2,12 +2,18 @@
 
 use bytes::BytesMut;
 
-/// The protocol of one accepted connection. Called by one thread at a time.
+/// The protocol of one connection. Called by one thread at a time, and dropped when the connection is over.
 pub trait Session: Send {
     /// Bytes have arrived (or there is room again after [`Flow::Pause`]): takes every complete request off the front of
     /// `input` and leaves an incomplete one there. An error closes the connection once what was queued is sent; its text
     /// goes to the log.
     fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close>;
+
+    /// Whether every request received so far has its answer in the output. Until then a connection that receives no
+    /// more stays open for the answers.
+    fn finished(&self) -> bool {
+        true
+    }
 }
 
 /// What the socket's owner should do next.

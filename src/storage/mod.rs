@@ -3,8 +3,24 @@
 //! Writing belongs to one thread, the storage stage, through [`Storage`]. Reading belongs to anyone, through the
 //! [`LogReader`] that [`Storage::reader`] hands out.
 
+mod collect;
+pub mod conformance;
+mod error;
+mod fields;
+mod file;
+pub mod files;
+mod identity;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod wal;
+
 use std::sync::Arc;
 
+pub use self::error::StorageError;
+pub use self::file::{FileStorage, OpenOptions};
+pub use self::identity::{Life, cluster_id};
+pub use self::memory::InMemoryStorage;
 use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta};
 
 /// Where a node keeps what must survive a crash.
@@ -43,6 +59,28 @@ pub struct WriteBatch {
     pub entries: Vec<Entry>,
 }
 
+impl WriteBatch {
+    /// The last index of a log that ended with `last`, once this is written.
+    ///
+    /// # Errors
+    /// [`Refused`](StorageError::Refused): the entries do not follow each other, or are not of the size they say.
+    fn last_after(&self, last: Index) -> Result<Index, StorageError> {
+        let mut last = self.truncate_from.map_or(last, |from| last.min(from.prev()));
+        for Entry { header, payload } in &self.entries {
+            let (expected, size) = (last.next(), payload.len());
+            if header.index != expected || header.size as usize != size {
+                let (index, stated) = (header.index, header.size);
+                return Err(StorageError::Refused(format!(
+                    "cannot append entry {index} of {stated} bytes: expected entry {expected}, and its payload has {size} \
+                     bytes. This is a defect of the program: please report it"
+                )));
+            }
+            last = expected;
+        }
+        Ok(last)
+    }
+}
+
 /// What a node finds when it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -54,19 +92,4 @@ pub struct Recovered {
     pub headers: Vec<EntryHeader>,
     /// What was cut off the end, in words, when the last write had been interrupted.
     pub repaired: Option<String>,
-}
-
-/// Why the storage cannot go on. The message says what happened, in which file and where, what was expected and found,
-/// and what to do.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum StorageError {
-    /// An input or output operation failed.
-    #[error("{0}")]
-    Io(String),
-    /// Bytes on the disk are not what was written.
-    #[error("{0}")]
-    Damaged(String),
-    /// The folder belongs to another node, another process or another version.
-    #[error("{0}")]
-    Refused(String),
 }

@@ -1,6 +1,8 @@
 //! Between nodes: what travels, and the trait that carries it.
 
 pub mod memory;
+pub mod stdio;
+pub mod tcp;
 
 use serde::{Deserialize, Serialize};
 

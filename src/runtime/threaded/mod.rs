@@ -1,5 +1,16 @@
-//! The default runtime: one thread for each job, and channels between them.
+//! The default runtime: one thread for each job, and channels between them. Sockets are served by a small pool.
 
 pub mod clock;
+mod connection;
+mod controller;
 pub mod handler;
+mod listener;
+mod log_limit;
 pub mod node;
+mod socket;
+mod worker;
+
+pub use connection::Connection;
+pub use controller::{Controller, ControllerHandle, ControllerOptions};
+pub use listener::{ListenOptions, bind};
+pub use log_limit::{LogLimit, LogRepeats};

@@ -1,0 +1,138 @@
+//! Maelstrom's envelope: who says what to whom.
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::codec::json::Object;
+use crate::transport::stdio::Output;
+
+/// A message as it came in.
+pub struct Incoming<'a> {
+    /// The sender.
+    pub src: String,
+    /// Whom it is for, or why that is not clear.
+    pub dest: Result<String, String>,
+    /// What it says, not looked into.
+    pub body: &'a RawValue,
+}
+
+impl<'a> Incoming<'a> {
+    /// Parses a line. Fails, saying why, if it is no message, or one that nobody could answer.
+    pub fn parse(line: &'a [u8]) -> Result<Self, String> {
+        let message = Object::parse(std::str::from_utf8(line).map_err(|error| error.to_string())?)?;
+        Ok(Incoming { src: message.field("src")?, dest: message.field("dest"), body: message.required("body")? })
+    }
+
+    /// Looks into the body. `Ok(None)`: it is the answer to something that was never asked. Fails, saying why, if the
+    /// body is one that cannot be answered.
+    pub fn request(&self) -> Result<Option<Request<'a>>, String> {
+        let body = Object::parse(self.body.get()).map_err(|why| format!("the field `body`: {why}"))?;
+        if body.get("in_reply_to").is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Request { kind: body.field("type"), msg_id: body.field("msg_id")?, body }))
+    }
+
+    /// Where the answer goes, from the node of this name.
+    pub fn address(&self, me: &str, msg_id: i64) -> Address {
+        Address { src: me.to_owned(), dest: self.src.clone(), in_reply_to: msg_id }
+    }
+}
+
+/// The body of a request.
+pub struct Request<'a> {
+    /// Its type, or why that is not clear.
+    pub kind: Result<String, String>,
+    /// Names the request in the answer.
+    pub msg_id: i64,
+    /// All its fields.
+    pub body: Object<'a>,
+}
+
+/// Where an answer goes, and what it answers.
+pub struct Address {
+    src: String,
+    dest: String,
+    in_reply_to: i64,
+}
+
+impl Address {
+    /// Queues an answer.
+    pub fn queue(&self, output: &Output, body: &Body) {
+        let body = InReply { body, in_reply_to: self.in_reply_to };
+        output.line(&Outgoing { src: &self.src, dest: &self.dest, body });
+    }
+
+    /// Writes an answer.
+    pub fn answer(&self, output: &Output, body: &Body) {
+        self.queue(output, body);
+        output.flush();
+    }
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    src: &'a str,
+    dest: &'a str,
+    body: InReply<'a>,
+}
+
+#[derive(Serialize)]
+struct InReply<'a> {
+    #[serde(flatten)]
+    body: &'a Body,
+    in_reply_to: i64,
+}
+
+/// What an answer says.
+#[derive(Debug, Serialize)]
+pub struct Body {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<ErrorCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+impl Body {
+    /// A request of this type has been carried out.
+    pub fn ok(request: &str) -> Self {
+        Body { kind: format!("{request}_ok"), value: None, code: None, text: None }
+    }
+
+    /// The value that a `read` found.
+    pub fn value(value: Box<RawValue>) -> Self {
+        Body { value: Some(value), ..Body::ok("read") }
+    }
+
+    /// A request has failed.
+    pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
+        Body { kind: "error".into(), value: None, code: Some(code), text: Some(text.into()) }
+    }
+}
+
+/// Maelstrom's error codes. All but [`Crash`](ErrorCode::Crash) say that the request did not and will not take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// There is no such type of request.
+    NotSupported = 10,
+    /// No leader, too much to do, or stopping.
+    TemporarilyUnavailable = 11,
+    /// A field is missing or of the wrong type.
+    MalformedRequest = 12,
+    /// The outcome is unknown.
+    Crash = 13,
+    /// There is no such key.
+    KeyDoesNotExist = 20,
+    /// The value is not the expected one.
+    PreconditionFailed = 22,
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}

@@ -1,0 +1,130 @@
+//! What happens to each line once the node runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::message::{Address, Body, ErrorCode, Incoming};
+use super::request::Question;
+use super::{Init, excerpt};
+use crate::consensus::NodeId;
+use crate::runtime::{ClientRequest, Input, NodeHandle, Outcome, Reply, ReplySink};
+use crate::transport::Failure;
+use crate::transport::stdio::Output;
+
+/// A node that runs, and what the door needs to serve it.
+pub struct Serving {
+    init: Init,
+    node: NodeHandle,
+    max_request_bytes: u64,
+    /// Every client that was ever heard has one connection, whose requests take effect in order.
+    connections: HashMap<String, u64>,
+}
+
+impl Serving {
+    /// Serves this node. Every peer can be reached from now on, as far as one can tell.
+    pub fn new(init: Init, node: NodeHandle, max_request_bytes: u64) -> Self {
+        let names = init.names();
+        log::info!("this is {}, node {} of {}", names.my_name(), names.me(), names.ids().count());
+        for peer in names.ids().filter(|id| *id != names.me()) {
+            node.deliver(Input::Link { peer, up: true });
+        }
+        Serving { init, node, max_request_bytes, connections: HashMap::new() }
+    }
+
+    /// Takes a line to whom it is for. Waits while nobody reads the answers.
+    pub fn handle(&mut self, line: &[u8]) {
+        self.init.output.wait_for_room();
+        if let Err(why) = Incoming::parse(line).and_then(|message| self.dispatch(&message)) {
+            log::warn!("ignored a line: {why}: {}", excerpt(line));
+        }
+    }
+
+    fn dispatch(&mut self, message: &Incoming<'_>) -> Result<(), String> {
+        let names = self.init.names();
+        if let Ok(dest) = &message.dest
+            && dest != names.my_name()
+        {
+            return Err(format!("this is {}", names.my_name()));
+        }
+        match names.id(&message.src) {
+            Some(me) if me == names.me() => Err("this node never sends anything to itself".into()),
+            Some(peer) => self.receive(peer, message.body),
+            None => self.request(message),
+        }
+    }
+
+    fn receive(&self, from: NodeId, body: &RawValue) -> Result<(), String> {
+        match self.init.wire.decode(from, body)? {
+            Some(received) => {
+                self.node.deliver(Input::Peer { from, life: received.life, message: received.message });
+            }
+            None => log::debug!("dropped a message of an earlier life, from node {from}"),
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, message: &Incoming<'_>) -> Result<(), String> {
+        let Some(request) = message.request()? else {
+            log::debug!("{} answered something that was never asked", message.src);
+            return Ok(());
+        };
+        let client = message.address(self.init.names().my_name(), request.msg_id);
+        let question = message.dest.clone().map_err(malformed).and_then(|_| {
+            let request_bytes = message.body.get().len() as u64;
+            match request_bytes <= self.max_request_bytes {
+                true => Question::parse(&request),
+                false => Err(malformed(format!("{request_bytes} bytes; {} are allowed", self.max_request_bytes))),
+            }
+        });
+        let (question, operation) = match question {
+            Ok(question) => question,
+            Err(answer) => {
+                client.answer(&self.init.output, &answer);
+                return Ok(());
+            }
+        };
+        let connection = self.connection(&message.src);
+        let sink = Arc::new(Asked { output: self.init.output.clone(), client, question });
+        // Each request has a sink of its own, so that the slot says nothing.
+        let request = ClientRequest { connection, operation, forward: true, reply: Reply::new(sink, 0) };
+        if let Err(request) = self.node.request(request) {
+            let why = "too many requests are waiting at this node".to_owned();
+            request.reply.send(Err(Failure::Overloaded(why))).flush();
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, client: &str) -> u64 {
+        match self.connections.get(client) {
+            Some(connection) => *connection,
+            None => {
+                let connection = self.connections.len() as u64 + 1;
+                self.connections.insert(client.to_owned(), connection);
+                connection
+            }
+        }
+    }
+}
+
+fn malformed(why: String) -> Body {
+    Body::error(ErrorCode::MalformedRequest, why)
+}
+
+/// A request that waits for its outcome.
+struct Asked {
+    output: Arc<Output>,
+    client: Address,
+    question: Question,
+}
+
+impl ReplySink for Asked {
+    fn reply(&self, _slot: u64, outcome: Outcome) {
+        self.client.queue(&self.output, &self.question.answer(outcome));
+    }
+
+    fn flush(&self) {
+        self.output.flush();
+    }
+}

@@ -1,0 +1,174 @@
+//! The Redis protocol, RESP2 and RESP3, pipelined: one connection's bytes to requests, and outcomes to its answers.
+//!
+//! A request's way: `parser` cuts it out of the input, `command` finds out what it means, it gets a place in
+//! `slots` and goes to the node; its outcome comes back to that place from whatever thread, `answer` and `frame`
+//! put it into the client's words, and it leaves in its turn. `docs/REDIS.md` lists the commands.
+
+mod answer;
+mod catalogue;
+mod command;
+mod connection;
+mod data;
+mod frame;
+mod info;
+mod parser;
+mod raft;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use self::answer::Shape;
+use self::command::Action;
+use self::connection::Client;
+use self::frame::Frame;
+use self::parser::{Parsed, Parser, ProtocolError};
+use self::slots::Slots;
+use crate::config::Limits;
+use crate::consensus::NodeId;
+use crate::runtime::session::{Close, Flow, Output, Session};
+use crate::runtime::{ClientRequest, NodeHandle, Operation, Reply, ReplySink};
+use crate::transport::Failure;
+
+/// What all connections have in common.
+#[derive(Clone, Debug)]
+pub struct RespOptions {
+    /// The limits of raft.ini: here, the largest request.
+    pub limits: Limits,
+    /// Ids and labels of the cluster's nodes.
+    pub nodes: Vec<(NodeId, String)>,
+    /// How long a request waits for room in the node's inbox before it is refused.
+    pub patience: Duration,
+}
+
+/// One connection of a Redis client.
+pub struct RespSession {
+    handle: NodeHandle,
+    client: Client,
+    parser: Parser,
+    /// The request at hand; empty in between, kept for its memory.
+    request: Vec<Bytes>,
+    slots: Arc<Slots>,
+    /// A request for which the node's inbox had no room, and since when.
+    turned_away: Option<(ClientRequest, Instant)>,
+    /// The connection ends so, once everything is answered.
+    closing: Option<Close>,
+}
+
+impl RespSession {
+    /// A session on a new connection, whose number is unique in this process. Answers go to `output`.
+    pub fn new(options: Arc<RespOptions>, handle: NodeHandle, connection: u64, output: Arc<dyn Output>) -> Self {
+        RespSession {
+            handle,
+            parser: Parser::new(options.limits.max_request_bytes),
+            request: Vec::new(),
+            slots: Slots::new(options.clone(), output),
+            client: Client::new(connection, options),
+            turned_away: None,
+            closing: None,
+        }
+    }
+
+    /// Takes requests while there are any, and room for them.
+    fn take_requests(&mut self, input: &mut BytesMut) -> Flow {
+        while self.closing.is_none() {
+            if !self.hand_in_again() || !self.has_room() {
+                return Flow::Pause;
+            }
+            match self.parser.next(input, &mut self.request) {
+                Ok(Parsed::Request) => self.execute(),
+                Ok(Parsed::TooLarge(size)) => self.refuse_too_large(size),
+                Ok(Parsed::Incomplete) => return Flow::Continue,
+                Err(error) => self.refuse_the_rest(error),
+            }
+        }
+        Flow::Pause
+    }
+
+    fn execute(&mut self) {
+        let (ran, forward) = command::run(&mut self.client, &self.request);
+        self.request.clear();
+        match ran {
+            Ok(Action::Reply(frame)) | Err(frame) => self.answer(&frame),
+            Ok(Action::Submit(operation, shape)) => self.submit(operation, shape, forward),
+            Ok(Action::Quit) => {
+                self.answer(&Frame::Simple("OK"));
+                self.closing = Some(Close::Requested);
+            }
+        }
+    }
+
+    fn answer(&self, frame: &Frame) {
+        self.slots.answer(frame, self.client.protocol());
+    }
+
+    fn submit(&mut self, operation: Operation, shape: Shape, forward: bool) {
+        let size = match &operation {
+            Operation::Write(payload) | Operation::Read(payload) | Operation::LocalRead(payload) => payload.len(),
+            Operation::Status | Operation::Log { .. } | Operation::Debug | Operation::Transfer { .. } => 0,
+        };
+        let slot = self.slots.open(shape, self.client.protocol(), size);
+        let reply = Reply::new(self.slots.clone(), slot);
+        let request = ClientRequest { connection: self.client.id(), operation, forward, reply };
+        if let Err(request) = self.handle.request(request) {
+            self.turned_away = Some((request, Instant::now()));
+        }
+    }
+
+    /// Hands in the request that was turned away; whether none is left. It must not wait for ever: its client should
+    /// learn that the node has too much to do.
+    fn hand_in_again(&mut self) -> bool {
+        let Some((request, since)) = self.turned_away.take() else { return true };
+        match self.handle.request(request) {
+            Ok(()) => true,
+            Err(request) if since.elapsed() >= self.client.options().patience => {
+                let why = "this node has more requests waiting than it can take: try again later";
+                request.reply.send(Err(Failure::Overloaded(why.into())));
+                true
+            }
+            Err(request) => {
+                self.turned_away = Some((request, since));
+                false
+            }
+        }
+    }
+
+    /// Whether one more request may be taken, once what can leave has left.
+    fn has_room(&self) -> bool {
+        self.slots.has_room() || {
+            self.slots.flush();
+            self.slots.has_room()
+        }
+    }
+
+    fn refuse_too_large(&self, size: u64) {
+        let limit = self.client.options().limits.max_request_bytes;
+        self.answer(&Frame::error(format!("ERR this request has {size} bytes, more than MaxRequestBytes = {limit}")));
+    }
+
+    fn refuse_the_rest(&mut self, ProtocolError(what): ProtocolError) {
+        self.answer(&Frame::error(format!("ERR Protocol error: {what}")));
+        self.closing = Some(Close::Broken(format!("protocol error: {what}")));
+    }
+}
+
+impl Session for RespSession {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        let flow = self.take_requests(input);
+        self.slots.flush();
+        let Some(close) = &self.closing else { return Ok(flow) };
+        // What follows is not looked at. The connection closes once all that came before is answered.
+        input.clear();
+        if self.slots.is_idle() { Err(close.clone()) } else { Ok(Flow::Pause) }
+    }
+}
+
+impl Drop for RespSession {
+    fn drop(&mut self) {
+        self.slots.close();
+    }
+}

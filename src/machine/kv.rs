@@ -1,0 +1,277 @@
+//! The key-value store: an ordered map from keys to values and the log index that wrote them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use twox_hash::XxHash3_64;
+
+use super::command::{Answer, Change, Condition, Guard, MAX_ANSWER_BYTES, MAX_ITEMS, Value, item_bytes, key_bytes};
+use super::glob;
+use super::scan::ScanIndex;
+
+/// Keys and values.
+#[derive(Clone, Debug, Default)]
+pub struct KeyValue {
+    entries: BTreeMap<Bytes, Value>,
+    scan_index: ScanIndex,
+    digest: u64,
+}
+
+/// Part of the store, in order of key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Keys and values.
+    pub items: Vec<(Bytes, Value)>,
+    /// More follow after the last.
+    pub more: bool,
+}
+
+impl KeyValue {
+    /// Carries out a change at this log index.
+    pub fn apply(&mut self, change: Change, revision: u64) -> Answer {
+        match change {
+            Change::Set { key, value, condition, want_old } => self.set(key, value, &condition, want_old, revision),
+            Change::Delete { keys } => Answer::Count(keys.iter().filter(|key| self.delete(key)).count() as u64),
+            Change::CompareAndSet { key, from, to, create } => self.compare_and_set(key, &from, to, create, revision),
+        }
+    }
+
+    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool, revision: u64) -> Answer {
+        let current = self.entries.get(&key).map(|value| &value.bytes);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Present => current.is_some(),
+            Condition::Equals(expected) => current == Some(expected),
+        };
+        let old = current.filter(|_| want_old).cloned();
+        if holds {
+            self.put(key, value, revision);
+        }
+        Answer::Set { revision: holds.then_some(revision), old }
+    }
+
+    fn compare_and_set(&mut self, key: Bytes, from: &Bytes, to: Bytes, create: bool, revision: u64) -> Answer {
+        match self.entries.get(&key) {
+            None if !create => return Answer::Missing,
+            Some(found) if found.bytes != *from => return Answer::Different { actual: found.bytes.clone() },
+            _ => self.put(key, to, revision),
+        }
+        Answer::Set { revision: Some(revision), old: None }
+    }
+
+    fn put(&mut self, key: Bytes, bytes: Bytes, revision: u64) {
+        let value = Value { bytes, revision };
+        self.digest = self.digest.wrapping_add(item_digest(&key, &value));
+        if let Some(current) = self.entries.get_mut(&key) {
+            self.digest = self.digest.wrapping_sub(item_digest(&key, current));
+            *current = value;
+        } else {
+            self.scan_index.insert(key.clone());
+            self.entries.insert(key, value);
+        }
+    }
+
+    fn delete(&mut self, key: &Bytes) -> bool {
+        let Some(value) = self.entries.remove(key) else { return false };
+        self.digest = self.digest.wrapping_sub(item_digest(key, &value));
+        self.scan_index.remove(key);
+        true
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&Value> {
+        self.entries.get(key)
+    }
+
+    /// Whether a transaction's condition holds.
+    pub fn holds(&self, guard: &Guard) -> bool {
+        self.get(&guard.key).map(|value| value.revision) == guard.revision
+    }
+
+    /// How many of these keys exist.
+    pub fn count_existing(&self, keys: &[Bytes]) -> u64 {
+        keys.iter().filter(|key| self.entries.contains_key(*key)).count() as u64
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A hash of all keys, values and revisions, kept up to date with every change.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The keys that begin with `prefix` and come after `after`, in order: at most `limit`, at most [`MAX_ITEMS`], and
+    /// no more than fit into `max_bytes`, but always the first.
+    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: u64, max_bytes: usize) -> Page {
+        let limit = limit.min(MAX_ITEMS) as usize;
+        let mut page = Page { items: Vec::new(), more: false };
+        let mut bytes = 0;
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let following = self.entries.range::<[u8], _>((start, Bound::Unbounded));
+        for (key, value) in following.take_while(|(key, _)| key.starts_with(prefix)) {
+            bytes += item_bytes(key, value);
+            if page.items.len() == limit || (bytes > max_bytes && !page.items.is_empty()) {
+                page.more = true;
+                break;
+            }
+            page.items.push((key.clone(), value.clone()));
+        }
+        page
+    }
+
+    /// About `count` keys from `cursor` on, those that match the glob, and the cursor to go on from.
+    pub fn scan(&self, cursor: u64, count: u64, pattern: Option<&[u8]>) -> (u64, Vec<Bytes>) {
+        let keep = |key: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, key));
+        self.scan_index.page(cursor, count.clamp(1, MAX_ITEMS), keep)
+    }
+
+    /// All keys that match the glob, in order; `None` if they exceed [`MAX_ANSWER_BYTES`].
+    pub fn keys(&self, pattern: &[u8]) -> Option<Vec<Bytes>> {
+        let mut keys = Vec::new();
+        let mut bytes = 0;
+        for key in self.entries.keys().filter(|key| glob::matches(pattern, key)) {
+            bytes += key_bytes(key);
+            if bytes > MAX_ANSWER_BYTES {
+                return None;
+            }
+            keys.push(key.clone());
+        }
+        Some(keys)
+    }
+}
+
+/// One item's part of the digest. The digest is the sum of the parts, so it does not depend on how the state came to be.
+fn item_digest(key: &[u8], value: &Value) -> u64 {
+    let of_key = XxHash3_64::oneshot_with_seed(value.revision, key);
+    XxHash3_64::oneshot_with_seed(of_key, &value.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &'static str, value: &'static str, condition: Condition) -> Change {
+        Change::Set { key: key.into(), value: value.into(), condition, want_old: true }
+    }
+
+    fn put(store: &mut KeyValue, key: &'static str, value: &'static str, revision: u64) {
+        store.apply(set(key, value, Condition::Always), revision);
+    }
+
+    fn store(items: &[(&'static str, &'static str)]) -> KeyValue {
+        let mut store = KeyValue::default();
+        for (position, (key, value)) in items.iter().enumerate() {
+            put(&mut store, key, value, position as u64 + 1);
+        }
+        store
+    }
+
+    fn done(revision: u64, old: Option<&'static str>) -> Answer {
+        Answer::Set { revision: Some(revision), old: old.map(Bytes::from) }
+    }
+
+    fn not_done(old: Option<&'static str>) -> Answer {
+        Answer::Set { revision: None, old: old.map(Bytes::from) }
+    }
+
+    #[test]
+    fn set_obeys_its_condition_and_tells_the_old_value() {
+        let mut store = KeyValue::default();
+        assert_eq!(store.apply(set("a", "1", Condition::Present), 1), not_done(None));
+        assert_eq!(store.apply(set("a", "1", Condition::Equals("".into())), 2), not_done(None));
+        assert_eq!(store.apply(set("a", "1", Condition::Absent), 3), done(3, None));
+        assert_eq!(store.apply(set("a", "2", Condition::Absent), 4), not_done(Some("1")));
+        assert_eq!(store.apply(set("a", "2", Condition::Present), 5), done(5, Some("1")));
+        assert_eq!(store.apply(set("a", "3", Condition::Equals("1".into())), 6), not_done(Some("2")));
+        assert_eq!(store.apply(set("a", "3", Condition::Equals("2".into())), 7), done(7, Some("2")));
+        assert_eq!(store.get(b"a"), Some(&Value { bytes: "3".into(), revision: 7 }));
+    }
+
+    #[test]
+    fn compare_and_set_tells_missing_from_different() {
+        let mut store = KeyValue::default();
+        let cas = |from: &'static str, to: &'static str, create| Change::CompareAndSet {
+            key: "a".into(),
+            from: from.into(),
+            to: to.into(),
+            create,
+        };
+        assert_eq!(store.apply(cas("1", "2", false), 1), Answer::Missing);
+        assert_eq!(store.apply(cas("1", "2", true), 2), done(2, None));
+        assert_eq!(store.apply(cas("1", "3", true), 3), Answer::Different { actual: "2".into() });
+        assert_eq!(store.apply(cas("2", "3", false), 4), done(4, None));
+        assert_eq!(store.get(b"a"), Some(&Value { bytes: "3".into(), revision: 4 }));
+    }
+
+    #[test]
+    fn delete_counts_a_key_named_twice_once_and_exists_twice() {
+        let mut store = store(&[("a", "1"), ("b", "2")]);
+        let keys: Vec<Bytes> = vec!["a".into(), "a".into(), "x".into()];
+        assert_eq!(store.count_existing(&keys), 2);
+        assert_eq!(store.apply(Change::Delete { keys }, 3), Answer::Count(1));
+        assert_eq!((store.len(), store.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn list_is_bounded_by_prefix_start_number_and_bytes() {
+        let store = store(&[("", "0"), ("a", "1"), ("a:1", "2"), ("a:2", "3"), ("a:3", "4"), ("b", "5")]);
+        let keys = |prefix: &str, after: Option<&str>, limit, max_bytes| {
+            let page = store.list(prefix.as_bytes(), after.map(str::as_bytes), limit, max_bytes);
+            let keys: Vec<_> = page.items.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect();
+            (keys.join(" "), page.more)
+        };
+        assert_eq!(keys("", None, 100, 1000), (" a a:1 a:2 a:3 b".into(), false));
+        assert_eq!(keys("", Some(""), 1, 1000), ("a".into(), true));
+        assert_eq!(keys("a:", None, 100, 1000), ("a:1 a:2 a:3".into(), false));
+        assert_eq!(keys("a:", Some("a"), 2, 1000), ("a:1 a:2".into(), true));
+        assert_eq!(keys("a:", Some("a:2"), 1, 1000), ("a:3".into(), false));
+        assert_eq!(keys("a:", Some("b"), 1, 1000), ("".into(), false));
+        assert_eq!(keys("a:", None, 100, 60), ("a:1 a:2".into(), true));
+        assert_eq!(keys("a:", None, 100, 0), ("a:1".into(), true));
+        assert_eq!(keys("a:", None, 0, 1000), ("".into(), true));
+    }
+
+    #[test]
+    fn keys_that_exceed_an_answer_are_refused() {
+        let mut store = KeyValue::default();
+        let long = "x".repeat(MAX_ANSWER_BYTES / 4);
+        for n in 0..4 {
+            let key = format!("{n}{long}").into();
+            store.apply(Change::Set { key, value: "".into(), condition: Condition::Always, want_old: false }, 1);
+        }
+        assert_eq!(store.keys(b"*"), None);
+        assert_eq!(store.keys(b"[0-2]*").map(|keys| keys.len()), Some(3));
+        let (cursor, first) = store.scan(0, MAX_ITEMS, None);
+        assert_eq!((cursor, first.len()), (0, 4), "the page was full only with the last key");
+    }
+
+    #[test]
+    fn digest_depends_on_the_content_alone() {
+        let mut one = store(&[("a", "1"), ("b", "2")]);
+        let mut other = KeyValue::default();
+        put(&mut other, "c", "3", 9);
+        put(&mut other, "b", "2", 2);
+        put(&mut other, "a", "7", 8);
+        put(&mut other, "a", "1", 1);
+        assert_ne!(one.digest(), other.digest());
+        other.apply(Change::Delete { keys: vec!["c".into()] }, 10);
+        assert_eq!(one.digest(), other.digest());
+        put(&mut one, "a", "1", 11);
+        assert_ne!(one.digest(), other.digest(), "the revision is part of the state");
+        one.apply(Change::Delete { keys: vec!["a".into(), "b".into()] }, 12);
+        assert_eq!(one.digest(), KeyValue::default().digest());
+    }
+}

@@ -1,0 +1,139 @@
+//! The sending side of one socket, for any thread.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::debug;
+use mio::net::TcpStream;
+
+use crate::runtime::session::Output;
+
+/// Capacity that a buffer may keep once it is empty: idle connections must cost next to nothing, and a busy one should
+/// not allocate anew for every small answer.
+const RETAINED_BYTES: usize = 16 << 10;
+
+/// The sending side of one socket.
+///
+/// What is written is queued; [`flush`](Output::flush) hands all of it to the non-blocking socket in one system call,
+/// from whatever thread. What the socket does not take goes out with the next edge-triggered event, in the worker that
+/// owns the socket. Once the socket is broken or closed, writes are swallowed: whoever has an answer need not care.
+pub struct Connection {
+    id: u64,
+    peer: SocketAddr,
+    limit_bytes: usize,
+    outgoing: Mutex<Outgoing>,
+}
+
+struct Outgoing {
+    /// `None` once the connection is over: the worker's own reference is then the last, and the descriptor is closed
+    /// even while others still hold the [`Connection`].
+    stream: Option<Arc<TcpStream>>,
+    buffer: Vec<u8>,
+    /// How many bytes of `buffer`, from its front, the socket has taken.
+    sent: usize,
+}
+
+impl Connection {
+    /// The sending side of `stream`. More than `limit_bytes` in the queue break the connection.
+    pub(super) fn new(id: u64, peer: SocketAddr, limit_bytes: usize, stream: Arc<TcpStream>) -> Self {
+        let outgoing = Outgoing { stream: Some(stream), buffer: Vec::new(), sent: 0 };
+        Connection { id, peer, limit_bytes, outgoing: Mutex::new(outgoing) }
+    }
+
+    /// A number that no other connection of this process's controller has or had.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The other side's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Lets `encode` append to the queue itself, which saves a copy. `None` if the connection is over.
+    pub fn append<R>(&self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> Option<R> {
+        let mut outgoing = self.outgoing();
+        outgoing.stream.as_ref()?;
+        outgoing.make_room();
+        let result = encode(&mut outgoing.buffer);
+        if outgoing.queued() > self.limit_bytes {
+            debug!("connection {} to {}: {} bytes queued are too many, closing", self.id, self.peer, outgoing.queued());
+            outgoing.close();
+        }
+        Some(result)
+    }
+
+    /// Closes the connection at once; what is queued is dropped. The worker notices by itself.
+    pub fn close(&self) {
+        self.outgoing().close();
+    }
+
+    /// Whether the connection is, as far as is known, alive.
+    pub fn is_open(&self) -> bool {
+        self.outgoing().stream.is_some()
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Output for Connection {
+    fn write(&self, bytes: &[u8]) {
+        self.append(|buffer| buffer.extend_from_slice(bytes));
+    }
+
+    fn flush(&self) {
+        let mut outgoing = self.outgoing();
+        if let Err(error) = outgoing.send() {
+            debug!("connection {} to {}: {error}", self.id, self.peer);
+            outgoing.close();
+        }
+    }
+
+    fn queued(&self) -> usize {
+        self.outgoing().queued()
+    }
+}
+
+impl Outgoing {
+    fn queued(&self) -> usize {
+        self.buffer.len() - self.sent
+    }
+
+    fn send(&mut self) -> std::io::Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        while self.sent < self.buffer.len() {
+            match (&**stream).write(&self.buffer[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.buffer.clear();
+        self.sent = 0;
+        if self.buffer.capacity() > RETAINED_BYTES {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Moves what is left to the front once that costs less than what it frees.
+    fn make_room(&mut self) {
+        if self.sent > self.queued() {
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // An error means that the other side was faster.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        (self.buffer, self.sent) = (Vec::new(), 0);
+    }
+}

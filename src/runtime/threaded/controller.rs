@@ -1,0 +1,205 @@
+//! The event controller: a fixed pool of threads that serves all sockets of a node by readiness.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use log::warn;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Poll, Registry, Token, Waker};
+
+use super::connection::Connection;
+use super::listener::{ListenOptions, Listener, Seat};
+use super::log_limit::LogLimit;
+use super::worker::Worker;
+use crate::runtime::session::Session;
+
+/// The waker's token; connections and listeners share the numbers above it.
+const WAKER: Token = Token(0);
+
+/// How the pool is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerOptions {
+    /// Names the threads: `NAME-io-0`, ...
+    pub name: String,
+    /// Number of threads; 0 counts as 1.
+    pub workers: usize,
+}
+
+/// Makes the session of one connection, in its worker.
+pub(super) type MakeSession = Box<dyn FnOnce(&Arc<Connection>) -> Box<dyn Session> + Send>;
+
+/// The pool of threads. Dropping it closes every connection and waits for the threads.
+pub struct Controller {
+    handle: ControllerHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The way into a [`Controller`], for those who have sockets to serve.
+#[derive(Clone)]
+pub struct ControllerHandle {
+    shared: Arc<Shared>,
+}
+
+impl Controller {
+    /// Starts the threads.
+    pub fn start(options: ControllerOptions) -> io::Result<Controller> {
+        let (mut pools, mut mailboxes) = (Vec::new(), Vec::new());
+        for _ in 0..options.workers.max(1) {
+            let (pool, mailbox) = Mailbox::new()?;
+            pools.push(pool);
+            mailboxes.push(mailbox);
+        }
+        let shared = Arc::new(Shared {
+            mailboxes,
+            turn: AtomicUsize::new(0),
+            ids: AtomicU64::new(WAKER.0 as u64 + 1),
+            stopping: AtomicBool::new(false),
+            log_limit: LogLimit::default(),
+        });
+        let mut controller = Controller { handle: ControllerHandle { shared: shared.clone() }, threads: Vec::new() };
+        for (number, (poll, jobs)) in pools.into_iter().enumerate() {
+            let worker = Worker::new(shared.clone(), poll, jobs);
+            let name = format!("{}-io-{number}", options.name);
+            // If this fails, dropping the controller stops those that are running.
+            controller.threads.push(std::thread::Builder::new().name(name).spawn(move || worker.run())?);
+        }
+        Ok(controller)
+    }
+
+    /// A way in that can be given away.
+    pub fn handle(&self) -> ControllerHandle {
+        self.handle.clone()
+    }
+
+    /// Closes every connection and listener and waits for the threads. What is queued is not waited for.
+    pub fn stop(self) {}
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.handle.shared.stop();
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ControllerHandle {
+    /// Serves the connections of a listener. `session` is called for each, in the worker that will own it.
+    pub fn listen(
+        &self,
+        listener: std::net::TcpListener,
+        options: ListenOptions,
+        session: impl Fn(&Arc<Connection>) -> Box<dyn Session> + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        let (mailbox, token) = (self.shared.next_mailbox(), Token(self.shared.next_id() as usize));
+        mailbox.registry.register(&mut listener, token, Interest::READABLE)?;
+        mailbox.put(Job::Listen(Listener::new(token, listener, options, Arc::new(session))));
+        Ok(())
+    }
+
+    /// Serves a connection that is already up. `session` is called in the worker that will own it; a controller that has
+    /// stopped drops it uncalled.
+    pub fn adopt(
+        &self,
+        stream: std::net::TcpStream,
+        max_output_bytes: usize,
+        session: impl FnOnce(&Arc<Connection>) -> Box<dyn Session> + Send + 'static,
+    ) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let peer = stream.peer_addr()?;
+        let (stream, session) = (TcpStream::from_std(stream), Box::new(session));
+        let id = self.shared.next_id();
+        self.shared.place(Newcomer { id, stream, peer, max_output_bytes, session, seat: None });
+        Ok(())
+    }
+}
+
+/// What all workers share.
+pub(super) struct Shared {
+    mailboxes: Vec<Mailbox>,
+    turn: AtomicUsize,
+    ids: AtomicU64,
+    stopping: AtomicBool,
+    /// For lines that the other side of a connection can cause.
+    pub(super) log_limit: LogLimit,
+}
+
+impl Shared {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.mailboxes.iter().for_each(Mailbox::wake);
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Workers take turns.
+    fn next_mailbox(&self) -> &Mailbox {
+        &self.mailboxes[self.turn.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len()]
+    }
+
+    pub(super) fn place(&self, newcomer: Newcomer) {
+        self.next_mailbox().put(Job::Adopt(newcomer));
+    }
+}
+
+/// The way to one worker.
+struct Mailbox {
+    jobs: Sender<Job>,
+    waker: Waker,
+    registry: Registry,
+}
+
+impl Mailbox {
+    fn new() -> io::Result<((Poll, Receiver<Job>), Mailbox)> {
+        let poll = Poll::new()?;
+        let (jobs, inbox) = crossbeam_channel::unbounded();
+        let mailbox =
+            Mailbox { jobs, waker: Waker::new(poll.registry(), WAKER)?, registry: poll.registry().try_clone()? };
+        Ok(((poll, inbox), mailbox))
+    }
+
+    /// A worker that has ended needs no more jobs: they are dropped.
+    fn put(&self, job: Job) {
+        if self.jobs.send(job).is_ok() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            warn!("cannot wake a worker: {error}");
+        }
+    }
+}
+
+/// Something new for a worker.
+pub(super) enum Job {
+    /// A connection.
+    Adopt(Newcomer),
+    /// A listener, already registered.
+    Listen(Listener),
+}
+
+/// A connection on its way to its worker.
+pub(super) struct Newcomer {
+    pub(super) id: u64,
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) max_output_bytes: usize,
+    pub(super) session: MakeSession,
+    pub(super) seat: Option<Seat>,
+}

@@ -1,0 +1,42 @@
+//! Why storage cannot go on, in words for people.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// Why the storage cannot go on. The message says what happened, in which file and where, what was expected and found,
+/// and what to do.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StorageError {
+    /// An input or output operation failed.
+    #[error("{0}")]
+    Io(String),
+    /// Bytes on the disk are not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// The folder belongs to another node, another process or another version; or the request makes no sense.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StorageError {
+    /// An operation on a file failed. `doing` completes the sentence "cannot ...".
+    pub(super) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        StorageError::Io(format!(
+            "cannot {doing} {}: {error}. Check the disk, the space left on it and the folder's permissions, then start \
+             the node again: it goes on from what is really on the disk",
+            path.display()
+        ))
+    }
+
+    /// A file does not hold what it must.
+    pub(super) fn damaged(path: &Path, offset_bytes: u64, expected: impl Display, found: impl Display) -> Self {
+        StorageError::Damaged(format!(
+            "{} is damaged at offset {offset_bytes}: expected {expected}, found {found}. The node does not start, rather \
+             than lose or invent data; the cluster goes on without it as long as a majority runs. Check the disk, and put \
+             back a copy of this folder made after the node last ran. Neither an older copy nor an empty folder will do: \
+             the node would forget votes it cast and entries it acknowledged",
+            path.display()
+        ))
+    }
+}

@@ -1,0 +1,155 @@
+//! The durable storage: a data folder with the node's identity and its write-ahead log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
+use super::identity::{self, Identity, Life};
+use super::wal::{Wal, is_segment};
+use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
+use crate::consensus::{Membership, NodeId};
+
+/// Which folder to open, for whom.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The data folder; made if it is not there.
+    pub folder: PathBuf,
+    /// From [`cluster_id`](super::cluster_id).
+    pub cluster_id: u64,
+    /// The node whose folder it is.
+    pub node: NodeId,
+    /// The members that raft.ini names. Its voters are remembered, and others are refused later.
+    pub membership: Membership,
+    /// Size of a file of the log, up to 1 GiB. What has to be written as one unit and is larger gets a larger file.
+    pub segment_bytes: u64,
+}
+
+/// Keeps everything in one data folder, which it locks as long as it lives.
+///
+/// What is written is gathered in memory until [`sync`](Storage::sync) puts it into the file with one write and one
+/// fdatasync, so that any number of [`write`](Storage::write)s before a `sync` cost the disk the same.
+pub struct FileStorage {
+    wal: Wal,
+    life: Life,
+    recovered: Option<Recovered>,
+    _lock: Lock,
+}
+
+impl FileStorage {
+    /// Opens a data folder: locks it, checks whose it is, reads the log, cuts off what an interrupted last write left
+    /// behind, and durably counts the start.
+    ///
+    /// # Errors
+    /// [`Refused`](StorageError::Refused): it is another node's or in use; [`Damaged`](StorageError::Damaged): bytes that
+    /// had been synced are not there any more; [`Io`](StorageError::Io): the disk failed.
+    pub fn open(options: &OpenOptions) -> Result<Self, StorageError> {
+        FileStorage::open_with(options, Arc::new(DiskFiles))
+    }
+
+    /// Like [`open`](FileStorage::open), on another file system.
+    pub fn open_with(options: &OpenOptions, files: Arc<dyn Files>) -> Result<Self, StorageError> {
+        let folder = &options.folder;
+        make_folder(&*files, folder).map_err(|error| StorageError::io("make the folder", folder, &error))?;
+        let lock = lock(&*files, folder)?;
+        let mut identity = match Identity::load(&*files, folder)? {
+            Some(identity) => identity,
+            None => new_identity(options, &*files)?,
+        };
+        identity.check(folder, options.cluster_id, options.node, &options.membership.voters)?;
+        remove_temporary(&*files, folder).map_err(|error| StorageError::io("clean", folder, &error))?;
+        if identity.life.boot == 0 {
+            Wal::create(&*files, folder, identity.life.incarnation)?;
+        }
+        let (wal, recovered) = Wal::open(files.clone(), folder, identity.life.incarnation, options.segment_bytes)?;
+        identity.life.boot += 1;
+        identity.store(&*files, folder)?;
+        report(folder, &identity.life, &recovered);
+        Ok(FileStorage { wal, life: identity.life, recovered: Some(recovered), _lock: lock })
+    }
+
+    /// The folder's incarnation, and the number of this start.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+}
+
+impl Storage for FileStorage {
+    fn recover(&mut self) -> Result<Recovered, StorageError> {
+        let again = || StorageError::Refused("what was found at the start is handed out once".into());
+        self.recovered.take().ok_or_else(again)
+    }
+
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.wal.write(batch)
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.wal.sync()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.wal.reader()
+    }
+}
+
+/// Makes the folder and those above it, durably.
+fn make_folder(files: &dyn Files, folder: &Path) -> io::Result<()> {
+    if files.exists(folder)? {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(files, above)?;
+    files.create_folder(folder)?;
+    files.sync_folder(above)
+}
+
+fn lock(files: &dyn Files, folder: &Path) -> Result<Lock, StorageError> {
+    let path = folder.join("lock");
+    files.lock(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StorageError::Refused(format!(
+            "the data folder {} is in use by another process. Stop that one first, or give this node a folder of its own: \
+             two nodes on one folder would destroy it",
+            folder.display()
+        )),
+        _ => StorageError::io("lock", &path, &error),
+    })
+}
+
+/// Begins a new folder. Until the first start is counted the log may be missing.
+fn new_identity(options: &OpenOptions, files: &dyn Files) -> Result<Identity, StorageError> {
+    let folder = &options.folder;
+    let names = files.list(folder).map_err(|error| StorageError::io("list", folder, &error))?;
+    if let Some(segment) = names.iter().find(|name| is_segment(name)) {
+        let expected = format!("the identity of the node that wrote {segment}");
+        return Err(StorageError::damaged(&folder.join(identity::FILE), 0, expected, "no such file"));
+    }
+    let identity = Identity {
+        cluster_id: options.cluster_id,
+        node: options.node,
+        life: Life::draw()?,
+        voters: options.membership.voters.clone(),
+    };
+    identity.store(files, folder)?;
+    Ok(identity)
+}
+
+/// Removes files that were not finished.
+fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
+    for name in files.list(folder)? {
+        let unfinished = name.strip_suffix(TEMPORARY_SUFFIX);
+        if unfinished.is_some_and(|name| name == identity::FILE || is_segment(name)) {
+            files.remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn report(folder: &Path, life: &Life, recovered: &Recovered) {
+    let Life { incarnation, boot } = life;
+    let last = recovered.headers.last().map_or(0, |header| header.index.0);
+    log::info!("opened {}: incarnation {incarnation:016x}, boot {boot}, last entry {last}", folder.display());
+    if let Some(repaired) = &recovered.repaired {
+        log::warn!("{repaired}");
+    }
+}

@@ -1,0 +1,161 @@
+//! The operations on files that storage needs, behind one trait: whatever touches the disk goes through it, so that every
+//! single input and output can be made to fail.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system. All paths are given in full; none of the operations is retried by its callers.
+pub trait Files: Send + Sync {
+    /// Whether there is a file or folder of this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Makes one folder. Its parent must be there.
+    fn create_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// The names of the files in a folder, in any order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>>;
+
+    /// Makes an empty file, in place of the one that may be there.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>>;
+
+    /// Gives a file another name, in place of the one that may have that name. Durable after
+    /// [`sync_folder`](Files::sync_folder).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Durable after [`sync_folder`](Files::sync_folder).
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable: what was created, renamed or removed in it.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Locks a file, made if necessary, for this process alone, until the lock is dropped or the process ends. Held by
+    /// someone else: [`io::ErrorKind::WouldBlock`].
+    fn lock(&self, path: &Path) -> io::Result<Lock>;
+}
+
+/// A lock on a file, held until it is dropped.
+pub type Lock = Box<dyn Send>;
+
+/// An open file. Any thread may use it.
+pub trait OpenFile: Send + Sync {
+    /// Reads at this offset until the buffer is full or the file ends, and returns how many bytes that were.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all the bytes at this offset. After an error any part of them may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// The file's size in bytes.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts the file off, or extends it by zeros that need not occupy the disk.
+    fn set_size(&self, bytes: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes durable, and what is needed to read them back.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the file's bytes and everything about the file durable.
+    fn sync_all(&self) -> io::Result<()>;
+}
+
+/// Ends the name of a file until it is whole. What is left of such files is removed when the folder is opened.
+pub(super) const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Makes a file with these bytes, or replaces it by them: durably, and as a whole or not at all.
+pub(super) fn create_whole(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn OpenFile>> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY_SUFFIX);
+    let temporary = Path::new(&temporary);
+    let file = files.create(temporary)?;
+    file.write_at(bytes, 0)?;
+    file.sync_all()?;
+    files.rename(temporary, path)?;
+    files.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(file)
+}
+
+/// The real file system.
+pub struct DiskFiles;
+
+impl Files for DiskFiles {
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir(folder)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        Ok(Arc::new(fs::OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        Ok(Arc::new(fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        fs::File::open(folder)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl OpenFile for fs::File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match FileExt::read_at(self, rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        fs::File::sync_data(self)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        fs::File::sync_all(self)
+    }
+}

@@ -1,0 +1,159 @@
+//! Whose data folder it is, and how often it has been started.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::StorageError;
+use super::fields::Fields;
+use super::files::{Files, create_whole};
+use crate::consensus::{Membership, NodeId};
+
+/// The file's name.
+pub(super) const FILE: &str = "identity";
+
+const MAGIC: [u8; 8] = *b"RAFT IDN";
+const VERSION: u32 = 1;
+/// Far more than the voters of any cluster need.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// One life of a node: which data folder it has, and how often that has been started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Life {
+    /// Drawn at random when the data folder was made.
+    pub incarnation: u64,
+    /// Grows with every start on that folder.
+    pub boot: u64,
+}
+
+impl Life {
+    /// A new incarnation that has not been started yet.
+    pub(super) fn draw() -> Result<Self, StorageError> {
+        let incarnation = getrandom::u64()
+            .map_err(|error| StorageError::Io(format!("cannot get a random number from the system: {error}")))?;
+        Ok(Life { incarnation, boot: 0 })
+    }
+}
+
+/// A cluster's number: nodes with different ones refuse each other. The 64-bit FNV-1a hash of the length of the name in
+/// bytes, the name, and the voters' ids in ascending order, numbers as eight bytes, little-endian.
+pub fn cluster_id(name: &str, voters: &Membership) -> u64 {
+    let length = (name.len() as u64).to_le_bytes();
+    let ids = voters.voters.iter().flat_map(|id| id.0.to_le_bytes());
+    let bytes = length.into_iter().chain(name.bytes()).chain(ids);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// What the file `identity` of a data folder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub cluster_id: u64,
+    pub node: NodeId,
+    /// A folder that is still being made has boot 0.
+    pub life: Life,
+    /// The voters that the cluster started with.
+    pub voters: BTreeSet<NodeId>,
+}
+
+impl Identity {
+    /// Reads the folder's identity; `None` if there is none.
+    pub fn load(files: &dyn Files, folder: &Path) -> Result<Option<Self>, StorageError> {
+        let path = path(folder);
+        let read = || {
+            if !files.exists(&path)? {
+                return Ok(None);
+            }
+            let file = files.open(&path)?;
+            let mut bytes = vec![0; file.size()?.min(MAX_BYTES) as usize];
+            let count = file.read_at(&mut bytes, 0)?;
+            bytes.truncate(count);
+            Ok(Some(bytes))
+        };
+        let bytes = read().map_err(|error| StorageError::io("read", &path, &error))?;
+        bytes.map(|bytes| Identity::decode(&bytes, &path)).transpose()
+    }
+
+    /// Replaces the folder's identity, durably.
+    pub fn store(&self, files: &dyn Files, folder: &Path) -> Result<(), StorageError> {
+        let path = path(folder);
+        let stored = create_whole(files, &path, &self.encode());
+        stored.map(drop).map_err(|error| StorageError::io("write", &path, &error))
+    }
+
+    /// Refuses a folder that is not this node's.
+    pub fn check(
+        &self,
+        folder: &Path,
+        cluster_id: u64,
+        node: NodeId,
+        voters: &BTreeSet<NodeId>,
+    ) -> Result<(), StorageError> {
+        let refuse = |what: &str, stored: &dyn Display, given: &dyn Display| {
+            Err(StorageError::Refused(format!(
+                "the data folder {} belongs to {what} {stored}, but raft.ini says {given}. Correct raft.ini (DataDirectory \
+                 and what it says of the cluster), or start with another, empty folder; never give a node the folder of \
+                 another one",
+                folder.display()
+            )))
+        };
+        if self.node != node {
+            return refuse("node", &self.node, &node);
+        }
+        if self.voters != *voters {
+            return refuse("a cluster of the nodes", &ids(&self.voters), &ids(voters));
+        }
+        if self.cluster_id != cluster_id {
+            let (stored, given) = (format!("{:016x}", self.cluster_id), format!("{cluster_id:016x}: another Name"));
+            return refuse("the cluster with id", &stored, &given);
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend((self.voters.len() as u32).to_le_bytes());
+        for number in [self.cluster_id, self.node.0, self.life.incarnation, self.life.boot] {
+            out.extend(number.to_le_bytes());
+        }
+        self.voters.iter().for_each(|id| out.extend(id.0.to_le_bytes()));
+        out.extend(crc32fast::hash(&out).to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8], path: &Path) -> Result<Self, StorageError> {
+        let damaged = |expected: &str, found: &str| StorageError::damaged(path, 0, expected, found);
+        let mut fields = Fields(bytes);
+        if fields.array() != Some(MAGIC) {
+            return Err(damaged("the magic \"RAFT IDN\"", "other bytes"));
+        }
+        let version = fields.u32().unwrap_or_default();
+        if version != VERSION {
+            let found = format!("version {version} (if a newer program wrote the folder, start that one)");
+            return Err(damaged(&format!("format version {VERSION}"), &found));
+        }
+        let valid = bytes.split_last_chunk().filter(|(covered, crc)| crc32fast::hash(covered).to_le_bytes() == **crc);
+        let (covered, _) = valid.ok_or_else(|| damaged("a file with the CRC of its bytes", "another CRC"))?;
+        let mut fields = Fields(covered.get(12..).unwrap_or_default());
+        let mut decode = || {
+            let voters = fields.u32()?;
+            let (cluster_id, node) = (fields.u64()?, NodeId(fields.u64()?));
+            let life = Life { incarnation: fields.u64()?, boot: fields.u64()? };
+            let voters = fields.u64s(voters)?.map(NodeId).collect();
+            fields.0.is_empty().then_some(Identity { cluster_id, node, life, voters })
+        };
+        decode().ok_or_else(|| damaged("as many voters as it says", "another number of bytes"))
+    }
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+fn ids(voters: &BTreeSet<NodeId>) -> String {
+    let ids: Vec<String> = voters.iter().map(NodeId::to_string).collect();
+    ids.join(", ")
+}

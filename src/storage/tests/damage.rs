@@ -1,0 +1,170 @@
+//! Bytes that had been synced are not what was written: the storage refuses to open, and says why.
+
+use super::*;
+
+const SECTOR: usize = 512;
+
+/// The message of a refusal for damage: it names the file.
+fn damage(files: &MemoryFiles, file: &str) -> String {
+    match open(files).map(|_| ()) {
+        Err(StorageError::Damaged(message)) => {
+            assert!(message.contains(file) && message.contains("offset"), "{message} names {file} and an offset");
+            message
+        }
+        other => panic!("damage in {file} is not seen: {other:?}"),
+    }
+}
+
+fn flip(bytes: &mut [u8], bit: usize) {
+    bytes[bit / 8] ^= 1 << (bit % 8);
+}
+
+/// Every kind of record, then two more batches: one large, and a small last one.
+fn groups() -> Vec<Vec<WriteBatch>> {
+    let members = conformance::command(4, 2);
+    let mut unit = WriteBatch { truncate_from: Some(Index(3)), entries: vec![], ..vote(2, 3) };
+    unit.entries.push(conformance::command(3, 2));
+    unit.entries.push(members);
+    vec![vec![vote(1, 2), append(1, 3, 1)], vec![unit], vec![append(5, 9, 2)]]
+}
+
+#[test]
+fn every_bit_before_the_last_batch() {
+    let (files, _) = written(&groups()[..2]);
+    let start = files.get(segment(1)).iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let start = start.next_multiple_of(SECTOR);
+    let (files, _) = written(&groups());
+    let intact = files.get(segment(1));
+    for bit in 0..start * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        files.set(segment(1), &bytes);
+        damage(&files, "0000000001.wal");
+    }
+}
+
+#[test]
+fn every_bit_of_the_last_batch_is_cut_or_refused_but_never_believed() {
+    let (files, before) = written(&groups()[..2]);
+    let start = files.get(segment(1)).iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let start = start.next_multiple_of(SECTOR);
+    let (files, _) = written(&groups());
+    let intact = files.get(segment(1));
+    for bit in start * 8..(start + SECTOR) * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        let files = files.copy();
+        files.set(segment(1), &bytes);
+        let (state, repaired) = State::of(&mut open(&files).unwrap());
+        assert_eq!(state, before);
+        assert!(repaired.is_some());
+    }
+}
+
+#[test]
+fn every_bit_of_the_identity() {
+    let (files, _) = written(&groups());
+    let path = format!("{FOLDER}/identity");
+    let intact = files.get(&path);
+    for bit in 0..intact.len() * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        files.set(&path, &bytes);
+        damage(&files, "identity");
+    }
+    for size in 0..intact.len() {
+        files.set(&path, &intact[..size]);
+        damage(&files, "identity");
+    }
+}
+
+#[test]
+fn the_end_of_a_segment_that_is_not_the_last() {
+    let (files, _) = written(&script());
+    let intact = files.get(segment(1));
+    let used = intact.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for size in (0..used).step_by(64) {
+        files.set(segment(1), &intact[..size]);
+        damage(&files, ".wal");
+        let mut zeroed = intact.clone();
+        zeroed[size..].fill(0);
+        files.set(segment(1), &zeroed);
+        damage(&files, ".wal");
+    }
+    files.set(segment(1), &[&intact[..], b"more"].concat());
+    damage(&files, "0000000001.wal");
+}
+
+#[test]
+fn missing_swapped_and_foreign_segments() {
+    let (intact, _) = written(&script());
+    for number in 1..=2 {
+        let files = intact.copy();
+        files.remove(&segment(number)).unwrap();
+        assert!(damage(&files, &format!("{number:010}.wal")).contains("no such file"));
+    }
+    let files = intact.copy();
+    files.set(segment(1), &intact.get(segment(2)));
+    files.set(segment(2), &intact.get(segment(1)));
+    damage(&files, "0000000001.wal");
+
+    let files = intact.copy();
+    files.set(segment(3), &intact.get(segment(2)));
+    damage(&files, "0000000003.wal");
+
+    let files = intact.copy();
+    let (foreign, _) = written(&script());
+    files.set(segment(2), &foreign.get(segment(2)));
+    assert!(damage(&files, "0000000002.wal").contains("of folder"));
+
+    let files = intact.copy();
+    files.set(segment(9_999_999_999), b"");
+    damage(&files, ".wal");
+}
+
+#[test]
+fn a_batch_that_is_lost_or_old() {
+    let (files, _) = written(&groups());
+    let mut lost = files.get(segment(1));
+    lost[2 * SECTOR..3 * SECTOR].fill(0);
+    files.set(segment(1), &lost);
+    assert!(damage(&files, "0000000001.wal").contains("a later batch is intact at offset 1536"));
+
+    let (files, _) = written(&groups());
+    let mut old = files.get(segment(1));
+    old.copy_within(SECTOR..2 * SECTOR, 2 * SECTOR);
+    files.set(segment(1), &old);
+    damage(&files, "0000000001.wal");
+}
+
+#[test]
+fn a_folder_without_its_identity_or_its_log() {
+    let (intact, _) = written(&groups());
+    let files = intact.copy();
+    files.remove(format!("{FOLDER}/identity").as_ref()).unwrap();
+    damage(&files, "identity");
+    let files = intact.copy();
+    files.remove(&segment(1)).unwrap();
+    assert!(damage(&files, "0000000001.wal").contains("no such file"));
+}
+
+#[test]
+fn a_reader_refuses_what_is_damaged_while_the_node_runs() {
+    let files = MemoryFiles::default();
+    let mut storage = open(&files).unwrap();
+    write_group(&mut storage, &[append(1, 9, 1)]).unwrap();
+    let reader = storage.reader();
+    let read = || reader.read(Index(1), Index(9), u64::MAX);
+    let intact = files.get(segment(1));
+    let records = SECTOR + 24; // after the header of the segment and that of the batch
+    for bit in records * 8..(records + 9 * 58) * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        files.set(segment(1), &bytes);
+        assert!(matches!(read(), Err(StorageError::Damaged(_))), "bit {bit}");
+    }
+    files.set(segment(1), &intact[..SECTOR + 100]);
+    assert!(matches!(read(), Err(StorageError::Damaged(_))), "a file that is too short");
+    files.set(segment(1), &intact);
+    assert_eq!(read().unwrap(), append(1, 9, 1).entries);
+}

@@ -1,0 +1,102 @@
+//! Every single operation on files fails once, or from then on: the storage stops, and a restart finds what was promised.
+
+use super::files::FaultyFiles;
+use super::*;
+
+/// Runs the script on files that may fail, and returns how many groups were synced: all, or those before the error.
+fn run(files: &FaultyFiles, groups: &[Vec<WriteBatch>]) -> Result<usize, usize> {
+    let mut storage = match open(files) {
+        Ok(storage) => storage,
+        Err(error) => {
+            assert!(matches!(error, StorageError::Io(_)), "{error}");
+            return Err(0);
+        }
+    };
+    for (done, group) in groups.iter().enumerate() {
+        if let Err(error) = write_group(&mut storage, group) {
+            assert!(matches!(&error, StorageError::Io(message) if message.contains("injected")), "{error}");
+            assert_eq!(storage.write(&WriteBatch::default()), Err(error.clone()), "a write after an error");
+            assert_eq!(storage.sync(), Err(error), "a sync after an error");
+            return Err(done);
+        }
+    }
+    Ok(groups.len())
+}
+
+#[test]
+fn every_operation_fails() {
+    let groups = script();
+    // What is remembered after each unit, and after how many units each group ends: a unit is never torn, a group may be.
+    let (mut states, mut ends) = (vec![State::default()], vec![0]);
+    for group in &groups {
+        group.iter().for_each(|batch| states.push(states[states.len() - 1].after(batch)));
+        ends.push(states.len() - 1);
+    }
+    for count in [1, u64::MAX] {
+        for first in 0.. {
+            let files = MemoryFiles::default();
+            let faulty = FaultyFiles::new(files.clone(), first, count);
+            let outcome = run(&faulty, &groups);
+            let mut storage = open(&files).unwrap_or_else(|error| panic!("after operation {first} failed: {error}"));
+            let (found, _) = State::of(&mut storage);
+            match outcome {
+                Ok(done) => {
+                    assert_eq!(found, states[ends[done]]);
+                    assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
+                    assert!(first > 40, "the script has many operations");
+                    break;
+                }
+                Err(done) => {
+                    let possible = &states[ends[done]..=ends[done + 1]];
+                    assert!(possible.contains(&found), "after operation {first} failed");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operation_of_a_restart_fails() {
+    let (written, state) = written(&script());
+    let last = (1..).take_while(|number| written.all().contains_key(&segment(*number))).last().unwrap();
+    let torn = [&written.get(segment(last))[..], &[7; 700]].concat();
+    written.set(segment(last), &torn);
+    for first in 0.. {
+        let files = written.copy();
+        let faulty = FaultyFiles::new(files.clone(), first, 1);
+        let outcome = open(&faulty);
+        let done = outcome.is_ok();
+        drop(outcome);
+        let (found, _) = State::of(&mut open(&files).unwrap());
+        assert_eq!(found, state, "after operation {first} failed");
+        if done {
+            assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_the_next_one_may_succeed() {
+    let (files, state) = written(&script());
+    for first in 0.. {
+        let quiet = FaultyFiles::new(files.copy(), u64::MAX, 0);
+        let storage = open(&quiet).unwrap();
+        let faulty = FaultyFiles::new(files.copy(), quiet.operations() + first, 1);
+        drop(storage);
+        let storage = open(&faulty).unwrap();
+        let reader = storage.reader();
+        let read = || reader.read(Index(1), Index(u64::MAX), u64::MAX);
+        match read() {
+            Ok(entries) => {
+                assert_eq!(entries, state.entries);
+                assert!(first > 3, "opening and reading several segments takes operations");
+                break;
+            }
+            Err(error) => {
+                assert!(matches!(error, StorageError::Io(_)), "{error}");
+                assert_eq!(read().unwrap(), state.entries, "the next read");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Storage as a whole: over crashes, damage, faults and concurrent readers.
+
+mod damage;
+mod faults;
+mod files;
+mod folder;
+mod golden;
+mod reader;
+mod speed;
+mod torn;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::files::MemoryFiles;
+use super::conformance::{self, append, replace};
+use super::files::Files;
+use super::{FileStorage, InMemoryStorage, OpenOptions, Recovered, Storage, StorageError, WriteBatch, cluster_id};
+use crate::consensus::{Entry, HardState, Index, Membership, NodeId, Term};
+
+const FOLDER: &str = "/data/A";
+
+/// Node 2 of three, in a folder of this name, with small segments.
+fn options(folder: impl Into<PathBuf>) -> OpenOptions {
+    let membership = Membership::of_voters([NodeId(1), NodeId(2), NodeId(3)]);
+    let cluster_id = cluster_id("raft", &membership);
+    OpenOptions { folder: folder.into(), cluster_id, node: NodeId(2), membership, segment_bytes: 4 << 10 }
+}
+
+/// Opens [`FOLDER`].
+fn open(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
+    FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()))
+}
+
+fn segment(number: u64) -> PathBuf {
+    PathBuf::from(format!("{FOLDER}/{number:010}.wal"))
+}
+
+/// Everything that a storage remembers.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    hard_state: HardState,
+    entries: Vec<Entry>,
+}
+
+impl State {
+    fn of(storage: &mut FileStorage) -> (State, Option<String>) {
+        let Recovered { hard_state, headers, repaired, .. } = storage.recover().unwrap();
+        let entries = storage.reader().read(Index(1), Index(u64::MAX), u64::MAX).unwrap();
+        assert!(headers.iter().eq(entries.iter().map(|entry| &entry.header)), "the reader and the headers agree");
+        (State { hard_state, entries }, repaired)
+    }
+
+    fn after(&self, batch: &WriteBatch) -> State {
+        let mut state = self.clone();
+        state.hard_state = batch.hard_state.unwrap_or(state.hard_state);
+        state.entries.retain(|entry| batch.truncate_from.is_none_or(|from| entry.header.index < from));
+        state.entries.extend_from_slice(&batch.entries);
+        state
+    }
+}
+
+fn vote(term: u64, vote: u64) -> WriteBatch {
+    let hard_state = HardState { term: Term(term), vote: Some(NodeId(vote)) };
+    WriteBatch { hard_state: Some(hard_state), ..WriteBatch::default() }
+}
+
+/// Groups of units, one sync each: votes, appends and truncations that fill several small segments.
+fn script() -> Vec<Vec<WriteBatch>> {
+    let mut groups = vec![vec![vote(1, 2)], vec![append(1, 3, 1), append(4, 6, 1)], vec![vote(2, 1), replace(5, 9, 2)]];
+    groups.extend((1..=6).map(|round| vec![append(round * 10, round * 10 + 9, 2)]));
+    groups.push(vec![WriteBatch { truncate_from: Some(Index(12)), ..vote(3, 3) }]);
+    groups.push(vec![append(12, 60, 3), replace(58, 70, 3)]);
+    groups.push(vec![append(71, 72, 3)]);
+    groups
+}
+
+fn write_group(storage: &mut FileStorage, group: &[WriteBatch]) -> Result<(), StorageError> {
+    group.iter().try_for_each(|batch| storage.write(batch))?;
+    storage.sync()
+}
+
+/// Files with what these groups wrote, and what was to be remembered.
+fn written(groups: &[Vec<WriteBatch>]) -> (MemoryFiles, State) {
+    let files = MemoryFiles::default();
+    let mut storage = open(&files).unwrap();
+    let mut state = State::default();
+    for group in groups {
+        write_group(&mut storage, group).unwrap();
+        state = group.iter().fold(state, |state, batch| state.after(batch));
+    }
+    (files, state)
+}
+
+#[test]
+fn file_storage_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    for segment_bytes in [4 << 10, 16 << 20] {
+        conformance::check(|place| {
+            let options =
+                OpenOptions { segment_bytes, ..options(folder.path().join(format!("{place} {segment_bytes}"))) };
+            Box::new(FileStorage::open(&options).unwrap())
+        });
+    }
+}
+
+#[test]
+fn in_memory_storage_keeps_the_contract() {
+    let mut places = std::collections::BTreeMap::<String, InMemoryStorage>::new();
+    conformance::check(|place| {
+        let storage = places.get(place).map_or_else(|| InMemoryStorage::new().unwrap(), InMemoryStorage::reopen);
+        places.insert(place.into(), storage.reopen());
+        Box::new(storage)
+    });
+}
+
+#[test]
+fn in_memory_storage_counts_its_lives() {
+    let storage = InMemoryStorage::new().unwrap();
+    assert_eq!(storage.life().boot, 1);
+    assert_eq!(storage.reopen().life().incarnation, storage.life().incarnation);
+    assert_eq!(storage.reopen().life().boot, 2);
+    assert_ne!(InMemoryStorage::new().unwrap().life().incarnation, storage.life().incarnation);
+}
+
+#[test]
+fn a_script_fills_several_segments_and_is_found_again() {
+    let (files, state) = written(&script());
+    assert!(files.all().contains_key(&segment(3)), "the script rolls over: {:?}", files.all().keys());
+    let mut storage = open(&files).unwrap();
+    assert_eq!(State::of(&mut storage), (state, None));
+}

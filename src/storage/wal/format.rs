@@ -1,0 +1,419 @@
+//! The log's bytes: segment header, batch, record. `docs/FORMATS.md` has them byte by byte.
+
+use std::fmt;
+
+use crc32fast::Hasher;
+
+use crate::consensus::{
+    Entry, EntryHeader, EntryKind, HardState, Index, LogTime, Membership, NodeId, SessionSequence, Term,
+};
+use crate::storage::fields::Fields;
+
+/// What a disk writes as a whole. A segment header fills one sector and a batch whole sectors, so that an interrupted
+/// write never touches a sector that holds older, synced bytes.
+pub const SECTOR_BYTES: usize = 512;
+/// Size of the header that precedes the records of a batch.
+pub const BATCH_HEADER_BYTES: usize = 24;
+/// Size of a record besides its body: length, batch, kind; CRC.
+pub const RECORD_OVERHEAD_BYTES: usize = RECORD_HEADER_BYTES + CRC_BYTES;
+
+const RECORD_HEADER_BYTES: usize = 9;
+const CRC_BYTES: usize = 4;
+const SEGMENT_MAGIC: [u8; 8] = *b"RAFT LOG";
+const BATCH_MAGIC: [u8; 4] = *b"BTCH";
+const VERSION: u32 = 1;
+
+const RECORD_ENTRY: u8 = 1;
+const RECORD_HARD_STATE: u8 = 2;
+const RECORD_TRUNCATE: u8 = 3;
+const RECORD_END: u8 = 4;
+
+const ENTRY_NOOP: u8 = 0;
+const ENTRY_COMMAND: u8 = 1;
+const ENTRY_MEMBERSHIP: u8 = 2;
+const ENTRY_TICK: u8 = 3;
+const ENTRY_FIXED_BYTES: usize = 26;
+const SESSION_BYTES: usize = 16;
+
+/// The CRC of `bytes` as the continuation of what `previous` is the CRC of. The salt is the folder's own random number:
+/// no payload can be made to look like records of a folder whose salt its author does not know.
+pub fn checksum(previous: u32, salt: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(previous ^ salt);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// The salt of a data folder's log.
+pub fn salt(incarnation: u64) -> u32 {
+    incarnation as u32
+}
+
+/// What was expected, and what the bytes say instead.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// In words.
+    pub expected: String,
+    /// In words.
+    pub found: String,
+}
+
+impl Mismatch {
+    pub fn new(expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Mismatch { expected: expected.into(), found: found.into() }
+    }
+
+    fn crc(of: &str, computed: u32, stored: u32) -> Self {
+        Mismatch::new(format!("{of} with the CRC {computed:08x} of its bytes"), format!("the CRC {stored:08x}"))
+    }
+}
+
+/// The first sector of a segment: whose it is, and how the log goes on from the segment before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The data folder's.
+    pub incarnation: u64,
+    /// 1 for the first segment, then one more each.
+    pub number: u64,
+    /// The index that the next appended entry gets when nothing is truncated before.
+    pub first_index: Index,
+    /// The number of the segment's first batch.
+    pub first_batch: u64,
+    /// Term and vote so far, so that no older segment is needed to know them.
+    pub hard_state: HardState,
+    /// The CRC of the last record of the segment before; 0 in the first.
+    pub previous: u32,
+}
+
+impl fmt::Display for SegmentHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SegmentHeader { incarnation, number, first_index, first_batch, hard_state, previous } = self;
+        let vote = hard_state.vote.map_or("nobody".into(), |vote| vote.to_string());
+        write!(
+            f,
+            "segment {number} of folder {incarnation:016x}, from entry {first_index} and batch {first_batch} on, in term {} \
+             with a vote for {vote}, after the CRC {previous:08x}",
+            hard_state.term
+        )
+    }
+}
+
+impl SegmentHeader {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SECTOR_BYTES);
+        out.extend(SEGMENT_MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend(self.previous.to_le_bytes());
+        for number in [self.incarnation, self.number, self.first_index.0, self.first_batch] {
+            out.extend(number.to_le_bytes());
+        }
+        encode_hard_state(&self.hard_state, &mut out);
+        out.resize(SECTOR_BYTES - CRC_BYTES, 0);
+        let crc = checksum(0, 0, &out);
+        out.extend(crc.to_le_bytes());
+        out
+    }
+
+    pub fn decode(sector: &[u8]) -> Result<Self, Mismatch> {
+        let short = || Mismatch::new("a segment header", "the end of the file");
+        let (covered, crc) = sector.split_last_chunk::<CRC_BYTES>().ok_or_else(short)?;
+        let mut fields = Fields(covered);
+        if fields.array() != Some(SEGMENT_MAGIC) {
+            return Err(Mismatch::new("the magic \"RAFT LOG\" of a segment", "other bytes"));
+        }
+        let version = fields.u32().ok_or_else(short)?;
+        if version != VERSION {
+            let found = format!("version {version} (if a newer program wrote the folder, start that one)");
+            return Err(Mismatch::new(format!("format version {VERSION}"), found));
+        }
+        let (computed, stored) = (checksum(0, 0, covered), u32::from_le_bytes(*crc));
+        if computed != stored {
+            return Err(Mismatch::crc("a segment header", computed, stored));
+        }
+        let mut decode = || {
+            Some(SegmentHeader {
+                previous: fields.u32()?,
+                incarnation: fields.u64()?,
+                number: fields.u64()?,
+                first_index: Index(fields.u64()?),
+                first_batch: fields.u64()?,
+                hard_state: decode_hard_state(&mut fields)?,
+            })
+        };
+        decode().ok_or_else(short)
+    }
+}
+
+/// What precedes the records of a batch. It is valid or not by itself, so that an intact batch is recognised even when
+/// what comes before it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// Bytes of the records that follow, up to the end of the batch's last sector.
+    pub length_bytes: u32,
+    /// 1 for the first batch of the log, then one more each, across segments.
+    pub batch: u64,
+    /// The CRC of the record before the batch, in this segment or the one before.
+    pub previous: u32,
+}
+
+impl BatchHeader {
+    fn encode(&self, salt: u32) -> [u8; BATCH_HEADER_BYTES] {
+        let mut out = [0; BATCH_HEADER_BYTES];
+        out[0..4].copy_from_slice(&BATCH_MAGIC);
+        out[4..8].copy_from_slice(&self.length_bytes.to_le_bytes());
+        out[8..16].copy_from_slice(&self.batch.to_le_bytes());
+        let crc = checksum(self.previous, salt, &out[..16]);
+        out[16..20].copy_from_slice(&crc.to_le_bytes());
+        // Last, because the four bytes before a record are the CRC of the record before it: here too.
+        out[20..24].copy_from_slice(&self.previous.to_le_bytes());
+        out
+    }
+
+    /// `None` if the bytes are no valid batch header.
+    pub fn decode(bytes: &[u8], salt: u32) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        if fields.array()? != BATCH_MAGIC {
+            return None;
+        }
+        let (length_bytes, batch) = (fields.u32()?, fields.u64()?);
+        let (crc, previous) = (fields.u32()?, fields.u32()?);
+        let valid = checksum(previous, salt, bytes.get(..16)?) == crc;
+        valid.then_some(BatchHeader { length_bytes, batch, previous })
+    }
+}
+
+/// One step of the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// This entry was appended.
+    Entry(EntryHeader, &'a [u8]),
+    /// Term and vote from here on.
+    HardState(HardState),
+    /// The entries from here on were removed.
+    Truncate(Index),
+    /// The batch is complete; the body is zeros up to the end of the sector.
+    End,
+}
+
+/// A record whose CRC is right, not yet looked into.
+#[derive(Debug)]
+pub struct RawRecord<'a> {
+    /// The low half of its batch's number.
+    pub batch: u32,
+    /// Its CRC: the next record continues it.
+    pub crc: u32,
+    kind: u8,
+    body: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// The size of the whole record that begins with `head`, of [`RECORD_OVERHEAD_BYTES`].
+    pub fn size(head: &[u8]) -> Option<u64> {
+        Some(u64::from(Fields(head).u32()?) + RECORD_OVERHEAD_BYTES as u64)
+    }
+
+    /// Takes the record that fills `bytes` and continues the CRC `previous`.
+    pub fn decode(bytes: &'a [u8], previous: u32, salt: u32) -> Result<Self, Mismatch> {
+        let short = || Mismatch::new("a whole record", format!("{} bytes", bytes.len()));
+        let (covered, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(short)?;
+        let (computed, stored) = (checksum(previous, salt, covered), u32::from_le_bytes(*crc));
+        if computed != stored {
+            return Err(Mismatch::crc("a record", computed, stored));
+        }
+        let mut fields = Fields(covered);
+        let mut decode = || {
+            fields.u32()?;
+            Some((fields.u32()?, fields.u8()?))
+        };
+        let (batch, kind) = decode().ok_or_else(short)?;
+        Ok(RawRecord { batch, crc: stored, kind, body: fields.0 })
+    }
+
+    /// What the record says.
+    pub fn record(&self) -> Result<Record<'a>, Mismatch> {
+        let mut fields = Fields(self.body);
+        let record = match self.kind {
+            RECORD_ENTRY => return decode_entry(fields).ok_or_else(|| self.nonsense()),
+            RECORD_HARD_STATE => decode_hard_state(&mut fields).map(Record::HardState),
+            RECORD_TRUNCATE => fields.u64().map(|from| Record::Truncate(Index(from))),
+            RECORD_END if self.body.iter().all(|byte| *byte == 0) => return Ok(Record::End),
+            _ => None,
+        };
+        record.filter(|_| fields.0.is_empty()).ok_or_else(|| self.nonsense())
+    }
+
+    fn nonsense(&self) -> Mismatch {
+        Mismatch::new("a record of this format", format!("kind {} with {} bytes", self.kind, self.body.len()))
+    }
+}
+
+/// Encodes the one batch that is under way. The records of consecutive batches are one chain of CRCs.
+pub struct BatchEncoder {
+    /// Room for the header, then the records.
+    bytes: Vec<u8>,
+    header: BatchHeader,
+    chain: u32,
+    salt: u32,
+}
+
+/// What the buffer keeps allocated from one batch to the next.
+const BUFFER_KEPT_BYTES: usize = 1 << 20;
+
+impl BatchEncoder {
+    /// For the batch of this number, after the record with the CRC `previous`.
+    pub fn new(batch: u64, previous: u32, salt: u32) -> Self {
+        let header = BatchHeader { length_bytes: 0, batch, previous };
+        BatchEncoder { bytes: vec![0; BATCH_HEADER_BYTES], header, chain: previous, salt }
+    }
+
+    /// Whether the batch has no records yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == BATCH_HEADER_BYTES
+    }
+
+    /// Size of the batch so far: where the next record goes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Size of the batch once `more_bytes` of records are added and it is finished.
+    pub fn finished_size(&self, more_bytes: u64) -> u64 {
+        (self.size() + more_bytes + RECORD_OVERHEAD_BYTES as u64).next_multiple_of(SECTOR_BYTES as u64)
+    }
+
+    /// The batch's number.
+    pub fn batch(&self) -> u64 {
+        self.header.batch
+    }
+
+    /// The CRC of the last record.
+    pub fn chain(&self) -> u32 {
+        self.chain
+    }
+
+    pub fn hard_state(&mut self, hard_state: &HardState) {
+        self.record(RECORD_HARD_STATE, |out| encode_hard_state(hard_state, out));
+    }
+
+    pub fn truncate(&mut self, from: Index) {
+        self.record(RECORD_TRUNCATE, |out| out.extend(from.0.to_le_bytes()));
+    }
+
+    pub fn entry(&mut self, entry: &Entry) {
+        self.record(RECORD_ENTRY, |out| encode_entry(entry, out));
+    }
+
+    /// Completes the batch and returns its bytes: whole sectors.
+    pub fn finish(&mut self) -> &[u8] {
+        let size = self.finished_size(0) as usize;
+        self.record(RECORD_END, |out| out.resize(size - CRC_BYTES, 0));
+        self.header.length_bytes = (size - BATCH_HEADER_BYTES) as u32;
+        self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&self.header.encode(self.salt));
+        &self.bytes
+    }
+
+    /// Begins the next batch, after this one is finished.
+    pub fn next_batch(&mut self) {
+        self.header = BatchHeader { length_bytes: 0, batch: self.header.batch + 1, previous: self.chain };
+        self.bytes.truncate(BATCH_HEADER_BYTES);
+        self.bytes.shrink_to(BUFFER_KEPT_BYTES);
+    }
+
+    fn record(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        let [a, b, c, d] = (self.header.batch as u32).to_le_bytes();
+        self.bytes.extend([0, 0, 0, 0, a, b, c, d, kind]);
+        body(&mut self.bytes);
+        let length = (self.bytes.len() - start - RECORD_HEADER_BYTES) as u32;
+        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.chain = checksum(self.chain, self.salt, &self.bytes[start..]);
+        self.bytes.extend(self.chain.to_le_bytes());
+    }
+}
+
+/// Most bytes that a record of a hard state or of a truncation takes.
+pub const SMALL_RECORD_BYTES: u64 = 17 + RECORD_OVERHEAD_BYTES as u64;
+
+/// The bytes that the record of an entry takes.
+pub fn entry_record_bytes(entry: &Entry) -> u64 {
+    let session = if entry.header.session.is_some() { SESSION_BYTES } else { 0 };
+    let membership = match &entry.header.kind {
+        EntryKind::Membership(members) => sets(members).map(|set| 4 + 8 * set.len()).iter().sum(),
+        _ => 0,
+    };
+    (RECORD_OVERHEAD_BYTES + ENTRY_FIXED_BYTES + session + membership + entry.payload.len()) as u64
+}
+
+fn encode_hard_state(hard_state: &HardState, out: &mut Vec<u8>) {
+    out.extend(hard_state.term.0.to_le_bytes());
+    out.extend(hard_state.vote.unwrap_or_default().0.to_le_bytes());
+    out.push(u8::from(hard_state.vote.is_some()));
+}
+
+fn decode_hard_state(fields: &mut Fields<'_>) -> Option<HardState> {
+    let (term, vote) = (Term(fields.u64()?), NodeId(fields.u64()?));
+    let vote = match fields.u8()? {
+        0 => None,
+        1 => Some(vote),
+        _ => return None,
+    };
+    Some(HardState { term, vote })
+}
+
+fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let header = &entry.header;
+    let kind = match header.kind {
+        EntryKind::Noop => ENTRY_NOOP,
+        EntryKind::Command => ENTRY_COMMAND,
+        EntryKind::Membership(_) => ENTRY_MEMBERSHIP,
+        EntryKind::Tick => ENTRY_TICK,
+    };
+    let mut fixed = [0; ENTRY_FIXED_BYTES];
+    fixed[0..8].copy_from_slice(&header.index.0.to_le_bytes());
+    fixed[8..16].copy_from_slice(&header.term.0.to_le_bytes());
+    fixed[16..24].copy_from_slice(&header.time.0.to_le_bytes());
+    fixed[24] = kind;
+    fixed[25] = u8::from(header.session.is_some());
+    out.extend_from_slice(&fixed);
+    if let Some(session) = header.session {
+        out.extend(session.session.to_le_bytes());
+        out.extend(session.sequence.to_le_bytes());
+    }
+    if let EntryKind::Membership(members) = &header.kind {
+        for set in sets(members) {
+            out.extend((set.len() as u32).to_le_bytes());
+            set.iter().for_each(|id| out.extend(id.0.to_le_bytes()));
+        }
+    }
+    out.extend_from_slice(&entry.payload);
+}
+
+fn decode_entry(mut fields: Fields<'_>) -> Option<Record<'_>> {
+    let (index, term, time) = (Index(fields.u64()?), Term(fields.u64()?), LogTime(fields.u64()?));
+    let (kind, has_session) = (fields.u8()?, fields.u8()?);
+    let session = match has_session {
+        0 => None,
+        1 => Some(SessionSequence { session: fields.u64()?, sequence: fields.u64()? }),
+        _ => return None,
+    };
+    let kind = match kind {
+        ENTRY_NOOP => EntryKind::Noop,
+        ENTRY_COMMAND => EntryKind::Command,
+        ENTRY_MEMBERSHIP => EntryKind::Membership(decode_membership(&mut fields)?),
+        ENTRY_TICK => EntryKind::Tick,
+        _ => return None,
+    };
+    let size = u32::try_from(fields.0.len()).ok()?;
+    Some(Record::Entry(EntryHeader { index, term, kind, time, session, size }, fields.0))
+}
+
+fn sets(members: &Membership) -> [&std::collections::BTreeSet<NodeId>; 3] {
+    [&members.voters, &members.outgoing, &members.learners]
+}
+
+fn decode_membership(fields: &mut Fields<'_>) -> Option<Membership> {
+    let mut set = || {
+        let count = fields.u32()?;
+        Some(fields.u64s(count)?.map(NodeId).collect())
+    };
+    Some(Membership { voters: set()?, outgoing: set()?, learners: set()? })
+}

@@ -1,0 +1,178 @@
+//! Reads entries back, by any thread, while the log grows and is truncated.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::format::{BATCH_HEADER_BYTES, Mismatch, RECORD_OVERHEAD_BYTES, RawRecord, Record};
+use super::index::{Location, LogIndex, Position};
+use super::segment::segment_path;
+use super::window::Window;
+use crate::consensus::{Entry, EntryHeader, Index, Payload};
+use crate::storage::collect::Collected;
+use crate::storage::files::Files;
+use crate::storage::{LogReader, StorageError};
+
+/// How much of a segment is read at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// The index, shared by the one thread that writes and those that read.
+#[derive(Clone)]
+pub struct SharedIndex(Arc<RwLock<LogIndex>>);
+
+impl SharedIndex {
+    pub fn new(index: LogIndex) -> Self {
+        SharedIndex(Arc::new(RwLock::new(index)))
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, LogIndex> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self) -> RwLockWriteGuard<'_, LogIndex> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the log of one folder.
+pub struct WalReader {
+    pub files: Arc<dyn Files>,
+    pub folder: PathBuf,
+    pub salt: u32,
+    pub index: SharedIndex,
+}
+
+/// What to do for the next entries of a read.
+enum Next {
+    /// Read them from a segment: there, from the first index to the second, they lie one after the other.
+    Stretch(Position, Index, Index),
+    /// Nothing more: the log ends, or its end was in memory.
+    Done,
+    /// Begin again: entries were removed meanwhile, and what is read before and after that must not be mixed.
+    Truncated,
+}
+
+impl LogReader for WalReader {
+    fn read(&self, first: Index, last: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
+        loop {
+            let mut collected = Collected::new(max_bytes);
+            if self.collect(first, last, &mut collected)? {
+                return Ok(collected.into_entries());
+            }
+        }
+    }
+}
+
+impl WalReader {
+    /// Whether all could be read from one and the same log. What the index said about a segment stays true after the
+    /// lock is gone, because a segment is only appended to.
+    fn collect(&self, first: Index, last: Index, collected: &mut Collected) -> Result<bool, StorageError> {
+        let truncations = self.index.read().truncations();
+        let mut segment: Option<SegmentCursor> = None;
+        let mut next = first;
+        while next <= last && !collected.is_full() {
+            let (position, from, until) = match self.next(next, last, truncations, collected) {
+                Next::Stretch(position, from, until) => (position, from, until),
+                Next::Done => break,
+                Next::Truncated => return Ok(false),
+            };
+            let mut open = match segment.take().filter(|segment| segment.number == position.segment) {
+                Some(segment) => segment,
+                None => SegmentCursor::open(self, position.segment)?,
+            };
+            open.seek(position.offset)?;
+            let mut expected = from;
+            while expected <= until.min(last) && !collected.is_full() {
+                open.entry(expected, |header, payload| {
+                    if header.index >= next {
+                        let payload = || Payload(Bytes::copy_from_slice(payload));
+                        collected.add(header.size, || Entry { payload: payload(), header });
+                    }
+                })?;
+                expected = expected.next();
+            }
+            segment = Some(open);
+            next = until.next();
+        }
+        Ok(true)
+    }
+
+    /// Where entry `next` is. If that is in memory, adds it and those after it at once.
+    fn next(&self, next: Index, last: Index, truncations: u64, collected: &mut Collected) -> Next {
+        let index = self.index.read();
+        if index.truncations() != truncations {
+            return Next::Truncated;
+        }
+        match index.locate(next) {
+            Location::File { position, from, until } => Next::Stretch(position, from, until),
+            Location::Memory(entries) => {
+                collected.extend(entries, last);
+                Next::Done
+            }
+            Location::Missing => Next::Done,
+        }
+    }
+}
+
+/// A segment being read, record by record.
+struct SegmentCursor {
+    number: u64,
+    path: PathBuf,
+    window: Window,
+    salt: u32,
+    offset: u64,
+    /// The CRC of the record before `offset`.
+    chain: u32,
+}
+
+impl SegmentCursor {
+    fn open(reader: &WalReader, number: u64) -> Result<Self, StorageError> {
+        let path = segment_path(&reader.folder, number);
+        let window = reader.files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
+        let window = window.map_err(|error| StorageError::io("open", &path, &error))?;
+        Ok(SegmentCursor { number, path, window, salt: reader.salt, offset: 0, chain: 0 })
+    }
+
+    /// Goes to the record at this offset. The four bytes before it are the CRC of the record before.
+    fn seek(&mut self, offset: u64) -> Result<(), StorageError> {
+        if self.offset != offset {
+            let before = bytes(&mut self.window, &self.path, offset.saturating_sub(4), 4)?;
+            self.chain = before.try_into().map(u32::from_le_bytes).unwrap_or_default();
+            self.offset = offset;
+        }
+        Ok(())
+    }
+
+    /// Hands over the next entry, which must have this index, with its payload, and goes on to the record after it.
+    fn entry(&mut self, expected: Index, take: impl FnOnce(EntryHeader, &[u8])) -> Result<(), StorageError> {
+        loop {
+            let offset = self.offset;
+            let head = bytes(&mut self.window, &self.path, offset, RECORD_OVERHEAD_BYTES as u64)?;
+            let size = RawRecord::size(head).unwrap_or_default();
+            let record = bytes(&mut self.window, &self.path, offset, size)?;
+            let damaged =
+                |mismatch: Mismatch| StorageError::damaged(&self.path, offset, mismatch.expected, mismatch.found);
+            let raw = RawRecord::decode(record, self.chain, self.salt).map_err(damaged)?;
+            (self.chain, self.offset) = (raw.crc, offset + size);
+            match raw.record().map_err(damaged)? {
+                Record::Entry(header, payload) if header.index == expected => {
+                    take(header, payload);
+                    return Ok(());
+                }
+                Record::Entry(header, _) => {
+                    return Err(damaged(Mismatch::new(format!("entry {expected}"), format!("entry {}", header.index))));
+                }
+                Record::End => self.offset += BATCH_HEADER_BYTES as u64,
+                Record::HardState(_) | Record::Truncate(_) => {}
+            }
+        }
+    }
+}
+
+/// The bytes there, which the index says are there.
+fn bytes<'a>(window: &'a mut Window, path: &Path, offset: u64, length: u64) -> Result<&'a [u8], StorageError> {
+    let bytes = window.get(offset, length).map_err(|error| StorageError::io("read", path, &error))?;
+    bytes
+        .ok_or_else(|| StorageError::damaged(path, offset, format!("{length} bytes of the log"), "the end of the file"))
+}

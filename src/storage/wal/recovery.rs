@@ -1,0 +1,283 @@
+//! Reads the whole log once, front to back in bounded memory, and tells an interrupted last write from damage.
+//!
+//! At most one batch is ever not yet synced, and it is the last one. So a batch that is not whole was interrupted if it
+//! is in the last segment and no later batch is found behind it; in any other case bytes that had been synced are gone.
+
+use std::path::{Path, PathBuf};
+
+use super::format::{BATCH_HEADER_BYTES, BatchHeader, Mismatch, RECORD_OVERHEAD_BYTES, RawRecord, Record};
+use super::format::{SECTOR_BYTES, SegmentHeader, salt};
+use super::index::{LogIndex, Position};
+use super::segment::{segment_number, segment_path};
+use super::window::Window;
+use crate::consensus::{EntryHeader, HardState, Index};
+use crate::storage::StorageError;
+use crate::storage::files::Files;
+
+/// How much of a segment is read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+const SECTOR: u64 = SECTOR_BYTES as u64;
+
+/// What the segments say.
+#[derive(Default)]
+pub struct Replayed {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log's entries.
+    pub headers: Vec<EntryHeader>,
+    /// Where they are.
+    pub index: LogIndex,
+    /// The number of the last batch.
+    pub batch: u64,
+    /// The CRC of the last record.
+    pub chain: u32,
+    /// The number of the last segment.
+    pub segment: u64,
+    /// Where its last whole batch ends.
+    pub end: u64,
+    /// What is behind that and has to be cut off, in words.
+    pub torn: Option<String>,
+}
+
+/// Reads every segment of the folder, in order. Changes nothing.
+pub fn replay(files: &dyn Files, folder: &Path, incarnation: u64) -> Result<Replayed, StorageError> {
+    let numbers = segment_numbers(files, folder)?;
+    let mut replay = Replay { incarnation, salt: salt(incarnation), log: Replayed::default(), steps: Vec::new() };
+    for number in &numbers {
+        let path = segment_path(folder, *number);
+        let window = files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
+        let window = window.map_err(|error| StorageError::io("open", &path, &error))?;
+        replay.segment(&mut File { path, window }, Some(number) == numbers.last())?;
+    }
+    Ok(replay.log)
+}
+
+/// The numbers of the folder's segments: all there are from 1 on, without a gap.
+fn segment_numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u64>, StorageError> {
+    let names = files.list(folder).map_err(|error| StorageError::io("list", folder, &error))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let expected = (1..).zip(&numbers).find(|(expected, found)| expected != *found);
+    match expected.map(|(expected, _)| expected).or(numbers.is_empty().then_some(1)) {
+        None => Ok(numbers),
+        Some(missing) => {
+            Err(StorageError::damaged(&segment_path(folder, missing), 0, "this segment of the log", "no such file"))
+        }
+    }
+}
+
+/// A segment being read.
+struct File {
+    path: PathBuf,
+    window: Window,
+}
+
+impl File {
+    /// The bytes there; `None` beyond the end of the file.
+    fn get(&mut self, offset: u64, length: u64) -> Result<Option<&[u8]>, StorageError> {
+        self.window.get(offset, length).map_err(|error| StorageError::io("read", &self.path, &error))
+    }
+
+    fn damaged(&self, offset: u64, Mismatch { expected, found }: Mismatch) -> StorageError {
+        StorageError::damaged(&self.path, offset, expected, found)
+    }
+}
+
+/// Why a batch was not taken.
+enum Stop {
+    /// It is not whole, from this offset on.
+    Broken(u64, Mismatch),
+    /// There is no going on.
+    Error(StorageError),
+}
+
+impl From<StorageError> for Stop {
+    fn from(error: StorageError) -> Self {
+        Stop::Error(error)
+    }
+}
+
+/// What is behind the last whole batch of a segment.
+enum Tail {
+    /// Nothing was ever written there.
+    Zeros,
+    /// Bytes, but no batch.
+    Leftover,
+    /// A batch that comes later, at this offset.
+    LaterBatch(u64),
+}
+
+/// A step of a batch that is not yet known to be whole, and where its record begins.
+enum Step {
+    Entry(EntryHeader, u64),
+    HardState(HardState),
+    Truncate(Index, u64),
+}
+
+/// Reads segment after segment.
+struct Replay {
+    incarnation: u64,
+    salt: u32,
+    log: Replayed,
+    /// The steps of the batch being read, kept until it is known to be whole.
+    steps: Vec<Step>,
+}
+
+impl Replay {
+    fn segment(&mut self, file: &mut File, is_last: bool) -> Result<(), StorageError> {
+        self.header(file)?;
+        let mut end = SECTOR;
+        let (offset, mut mismatch) = loop {
+            match self.batch(file, end) {
+                Ok(next) => end = next,
+                Err(Stop::Broken(offset, mismatch)) => break (offset, mismatch),
+                Err(Stop::Error(error)) => return Err(error),
+            }
+        };
+        self.log.end = end;
+        match self.tail(file, end)? {
+            Tail::Zeros => {}
+            Tail::Leftover if is_last => {
+                self.log.torn = Some(format!(
+                    "cut {} bytes off the end of {}, at offset {end}: the last write, never acknowledged, had been \
+                     interrupted (at offset {offset}: expected {}, found {})",
+                    file.window.size_bytes() - end,
+                    file.path.display(),
+                    mismatch.expected,
+                    mismatch.found,
+                ));
+            }
+            Tail::Leftover => return Err(file.damaged(offset, mismatch)),
+            Tail::LaterBatch(later) => {
+                mismatch.found += &format!(", although a later batch is intact at offset {later}");
+                return Err(file.damaged(offset, mismatch));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the segment goes on where the one before ended.
+    fn header(&mut self, file: &mut File) -> Result<(), StorageError> {
+        let sector = file.get(0, SECTOR)?.unwrap_or_default();
+        let header = SegmentHeader::decode(sector).map_err(|mismatch| file.damaged(0, mismatch))?;
+        let expected = SegmentHeader {
+            incarnation: self.incarnation,
+            number: self.log.segment + 1,
+            first_index: self.log.index.last().next(),
+            first_batch: self.log.batch + 1,
+            hard_state: self.log.hard_state,
+            previous: self.log.chain,
+        };
+        if header != expected {
+            return Err(file.damaged(0, Mismatch::new(expected.to_string(), header.to_string())));
+        }
+        self.log.segment = header.number;
+        Ok(())
+    }
+
+    /// Takes the batch at `start` and returns where it ends.
+    fn batch(&mut self, file: &mut File, start: u64) -> Result<u64, Stop> {
+        let number = self.log.batch + 1;
+        let broken = |found: &str| Stop::Broken(start, Mismatch::new(format!("batch {number}"), found));
+        let bytes = file.get(start, BATCH_HEADER_BYTES as u64)?.ok_or_else(|| broken("the end of the file"))?;
+        let header = BatchHeader::decode(bytes, self.salt).ok_or_else(|| broken("no batch header"))?;
+        if header.batch < number {
+            return Err(broken("an older batch"));
+        }
+        if header.batch != number || header.previous != self.log.chain {
+            let expected = format!("batch {number} after the CRC {:08x}", self.log.chain);
+            let found = format!("batch {} after the CRC {:08x}", header.batch, header.previous);
+            return Err(file.damaged(start, Mismatch { expected, found }).into());
+        }
+        let records = start + BATCH_HEADER_BYTES as u64;
+        let end = records + u64::from(header.length_bytes);
+        if end > file.window.size_bytes() {
+            return Err(broken("the end of the file in the middle of it"));
+        }
+        let chain = self.records(file, &header, records, end)?;
+        self.apply(file)?;
+        (self.log.batch, self.log.chain) = (number, chain);
+        Ok(end)
+    }
+
+    /// Reads the records of a batch, which fill the file from `offset` to `end`, and returns the CRC of the last one.
+    fn records(&mut self, file: &mut File, batch: &BatchHeader, mut offset: u64, end: u64) -> Result<u32, Stop> {
+        self.steps.clear();
+        let mut chain = batch.previous;
+        loop {
+            let expected = || format!("a record of batch {}", batch.batch);
+            let broken = |found: &str| Stop::Broken(offset, Mismatch::new(expected(), found));
+            let too_long = || broken("one that is longer than the batch");
+            let head = file.get(offset, RECORD_OVERHEAD_BYTES as u64)?.ok_or_else(too_long)?;
+            let next = offset + RawRecord::size(head).ok_or_else(too_long)?;
+            if next > end {
+                return Err(too_long());
+            }
+            let bytes = file.get(offset, next - offset)?.unwrap_or_default();
+            let raw = RawRecord::decode(bytes, chain, self.salt).map_err(|mismatch| Stop::Broken(offset, mismatch))?;
+            if raw.batch != batch.batch as u32 {
+                return Err(broken("one of another batch"));
+            }
+            // From here on the bytes are what was written: if they make no sense, no interrupted write explains it.
+            chain = raw.crc;
+            match raw.record() {
+                Ok(Record::Entry(header, _)) => self.steps.push(Step::Entry(header, offset)),
+                Ok(Record::HardState(hard_state)) => self.steps.push(Step::HardState(hard_state)),
+                Ok(Record::Truncate(from)) => self.steps.push(Step::Truncate(from, offset)),
+                Ok(Record::End) if next == end => return Ok(chain),
+                Ok(Record::End) => {
+                    let mismatch = Mismatch::new(format!("the end of the batch at offset {end}"), "it here");
+                    return Err(file.damaged(offset, mismatch).into());
+                }
+                Err(mismatch) => return Err(file.damaged(offset, mismatch).into()),
+            }
+            offset = next;
+        }
+    }
+
+    /// Carries out the steps of a whole batch.
+    fn apply(&mut self, file: &File) -> Result<(), StorageError> {
+        let log = &mut self.log;
+        for step in self.steps.drain(..) {
+            let last = log.index.last();
+            match step {
+                Step::HardState(hard_state) => log.hard_state = hard_state,
+                Step::Entry(header, offset) if header.index == last.next() => {
+                    log.index.append(Position { segment: log.segment, offset });
+                    log.headers.push(header);
+                }
+                Step::Entry(header, offset) => {
+                    let mismatch = Mismatch::new(format!("entry {}", last.next()), format!("entry {}", header.index));
+                    return Err(file.damaged(offset, mismatch));
+                }
+                Step::Truncate(from, _) if from <= last && from > Index(0) => {
+                    log.index.truncate(from);
+                    log.headers.truncate(log.headers.partition_point(|header| header.index < from));
+                }
+                Step::Truncate(from, offset) => {
+                    let expected = format!("a truncation of a log that ends with entry {last}");
+                    return Err(file.damaged(offset, Mismatch::new(expected, format!("one from entry {from}"))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at everything behind the last whole batch, which ends at `end`.
+    fn tail(&self, file: &mut File, end: u64) -> Result<Tail, StorageError> {
+        let size = file.window.size_bytes();
+        let mut tail = Tail::Zeros;
+        for offset in (end..size).step_by(SECTOR_BYTES) {
+            let sector = file.get(offset, SECTOR.min(size - offset))?.unwrap_or_default();
+            if sector.iter().any(|byte| *byte != 0) {
+                tail = Tail::Leftover;
+            }
+            // At `end` itself is what may be left of the one batch that was not yet synced.
+            let later = BatchHeader::decode(sector, self.salt).filter(|header| header.batch > self.log.batch);
+            if later.is_some() && offset > end {
+                return Ok(Tail::LaterBatch(offset));
+            }
+        }
+        Ok(tail)
+    }
+}

@@ -1,0 +1,229 @@
+//! Connections from peers: who is there, and what they say.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use log::{info, warn};
+
+use super::dialer::Signal;
+use super::{Shared, TcpOptions, lock};
+use crate::codec::frame::{self, HEADER_BYTES};
+use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use crate::codec::peer;
+use crate::consensus::NodeId;
+use crate::runtime::session::{Close, Flow, Output, Session};
+use crate::runtime::threaded::Connection;
+use crate::runtime::{Input, Life};
+
+/// Most connections at a time, those included that are closed already but not yet cleared away.
+pub(super) const MAX_CONNECTIONS: usize = 1024;
+/// Most connections that have not said who they are.
+const MAX_STRANGERS: usize = 64;
+/// How long one may take to say so, when others want in.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
+/// All that is ever sent on a connection from a peer is the answer to its handshake.
+pub(super) const MAX_OUTPUT_BYTES: usize = 2 * (handshake::LIMIT_BYTES + HEADER_BYTES);
+
+/// The newest connection from a peer.
+#[derive(Default)]
+pub(super) struct Inbound {
+    connection: Option<Arc<Connection>>,
+    /// The newest of all its connections so far.
+    newest: (Life, u64),
+}
+
+impl Inbound {
+    /// Closes the connection if there is one.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close();
+        }
+    }
+
+    fn is(&self, connection: &Arc<Connection>) -> bool {
+        self.connection.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, connection))
+    }
+
+    /// Replaces the connection by a newer one.
+    fn replace(&mut self, connection: &Arc<Connection>, life: Life, dial: u64) -> Result<(), String> {
+        if (life, dial) <= self.newest {
+            return Err(format!("connection {dial} is not newer than connection {}", self.newest.1));
+        }
+        self.hang_up();
+        (self.connection, self.newest) = (Some(connection.clone()), (life, dial));
+        Ok(())
+    }
+}
+
+/// Connections that have not said who they are, the oldest first. They are bounded without timers: those that wait too
+/// long are closed when others come, and the oldest when there are too many.
+#[derive(Default)]
+pub(super) struct Lobby {
+    waiting: Mutex<VecDeque<(Instant, Arc<Connection>)>>,
+}
+
+impl Lobby {
+    fn enter(&self, connection: &Arc<Connection>) {
+        let (mut waiting, now) = (lock(&self.waiting), Instant::now());
+        while let Some((since, _)) = waiting.front()
+            && (waiting.len() >= MAX_STRANGERS || now.duration_since(*since) >= STRANGER_PATIENCE)
+        {
+            if let Some((_, connection)) = waiting.pop_front() {
+                connection.close();
+            }
+        }
+        waiting.push_back((now, connection.clone()));
+    }
+
+    fn leave(&self, connection: &Arc<Connection>) {
+        lock(&self.waiting).retain(|(_, waiting)| !Arc::ptr_eq(waiting, connection));
+    }
+}
+
+/// The session of a connection that somebody opened to us.
+pub(super) struct InboundSession {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    /// Who it is, once known.
+    sender: Option<(NodeId, Life)>,
+}
+
+impl InboundSession {
+    /// The session of a new connection.
+    pub(super) fn new(shared: Arc<Shared>, connection: &Arc<Connection>) -> Self {
+        shared.lobby.enter(connection);
+        InboundSession { shared, connection: connection.clone(), sender: None }
+    }
+
+    /// Takes the first frame, if it is complete, and answers it.
+    fn introduce(&mut self, input: &mut BytesMut) -> Result<(), Close> {
+        let frame = frame::decode(input, handshake::LIMIT_BYTES);
+        let Some(frame) = frame.map_err(|error| Close::Broken(format!("no peer: {error}")))? else { return Ok(()) };
+        let admitted = match Handshake::decode(&frame) {
+            Ok(Handshake::Hello(hello)) => self.shared.welcome(&hello, &self.connection).map(|()| hello),
+            Ok(_) => return Err(Close::Broken(format!("no peer: begins with a {:?} frame", frame.kind))),
+            Err(error) => Err(error.to_string()),
+        };
+        match admitted {
+            Ok(Hello { from, life, .. }) => {
+                self.shared.lobby.leave(&self.connection);
+                self.sender = Some((from, life));
+                info!("node {from} connected from {}", self.connection.peer());
+                self.shared.heard(from, life);
+                self.say(Handshake::Welcome(self.shared.myself()));
+                Ok(())
+            }
+            Err(reason) => {
+                self.shared.log_refusal(self.connection.peer(), &reason);
+                self.say(Handshake::Refused(Refused::new(&reason)));
+                Err(Close::Requested)
+            }
+        }
+    }
+
+    fn say(&self, handshake: Handshake) {
+        self.connection.write(&handshake.encode());
+        self.connection.flush();
+    }
+
+    /// Delivers what has arrived, unless a newer connection has taken over. The lock is held meanwhile, so that nothing is
+    /// delivered from here after something from there.
+    fn deliver(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<(), Close> {
+        let peer = self.shared.peers.get(&from).ok_or(Close::Requested)?;
+        let inbound = lock(&peer.inbound);
+        if !inbound.is(&self.connection) || self.shared.is_stopping() {
+            return Err(Close::Requested);
+        }
+        let limit = self.shared.options.max_frame_bytes;
+        let broken = |error: String| Close::Broken(format!("node {from}: {error}"));
+        while let Some(frame) = frame::decode(input, limit).map_err(|error| broken(error.to_string()))? {
+            let message = peer::decode(frame).map_err(|error| broken(error.to_string()))?;
+            self.shared.handle.deliver(Input::Peer { from, life, message });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Checks who wants to talk to us, and if all is well takes this connection as its newest.
+    fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), String> {
+        let me = self.options.me;
+        let &Hello { cluster_id, from, to, life, dial, .. } = hello;
+        if self.is_stopping() {
+            return Err(format!("node {me} is stopping"));
+        }
+        if to != me {
+            return Err(format!("this is node {me}, not node {to}"));
+        }
+        self.check_identity(cluster_id, from)?;
+        let peer =
+            self.peers.get(&from).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))?;
+        self.admit(from, life)?;
+        lock(&peer.inbound).replace(connection, life, dial)
+    }
+
+    /// What both sides of a handshake check about the other.
+    pub(super) fn check_identity(&self, cluster_id: u64, from: NodeId) -> Result<(), String> {
+        let TcpOptions { me, cluster_id: own, .. } = self.options;
+        if cluster_id != own {
+            return Err(format!("node {from} belongs to cluster {cluster_id:016x}, node {me} to cluster {own:016x}"));
+        }
+        if from == me {
+            return Err(format!("there is another node {me}"));
+        }
+        Ok(())
+    }
+
+    fn log_refusal(&self, peer: SocketAddr, reason: &str) {
+        if self.refusals.is_news(reason)
+            && let Some(suppressed) = self.log_limit.admit()
+        {
+            warn!("refused a connection from {peer}: {reason}{suppressed}");
+        }
+    }
+
+    fn myself(&self) -> Welcome {
+        let TcpOptions { me, life, cluster_id, .. } = self.options;
+        Welcome { protocol: PROTOCOL, cluster_id, from: me, life }
+    }
+
+    /// A peer is alive: if it cannot be sent to, or only in an earlier life, it is worth dialing now.
+    fn heard(&self, from: NodeId, life: Life) {
+        let Some(peer) = self.peers.get(&from) else { return };
+        match &*lock(&peer.outbound) {
+            Some(outbound) if outbound.life != life => outbound.connection.close(),
+            Some(_) => {}
+            // A dialer that has ended needs no signal.
+            None => drop(peer.dialer.send(Signal::Dial)),
+        }
+    }
+}
+
+impl Session for InboundSession {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        if self.sender.is_none() {
+            self.introduce(input)?;
+        }
+        if let Some((from, life)) = self.sender {
+            self.deliver(from, life, input)?;
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+impl Drop for InboundSession {
+    fn drop(&mut self) {
+        match self.sender.and_then(|(from, _)| self.shared.peers.get(&from)) {
+            None => self.shared.lobby.leave(&self.connection),
+            Some(peer) => {
+                let mut inbound = lock(&peer.inbound);
+                if inbound.is(&self.connection) {
+                    inbound.hang_up();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Nodes over TCP.
+//!
+//! Every node dials every other one. A connection carries messages one way only, from the node that dialed it: so there
+//! are two per pair, each made anew by the one that wants to send. The accepting side takes a sender's newest connection
+//! and ignores what still arrives on older ones.
+
+mod dialer;
+mod inbound;
+mod lives;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use log::error;
+
+use self::dialer::{Dialer, Signal};
+use self::inbound::{Inbound, InboundSession, Lobby};
+pub use self::lives::PeerLives;
+use super::{PeerMessage, Transport, Undelivered};
+use crate::codec::frame::HEADER_BYTES;
+use crate::codec::peer;
+use crate::consensus::NodeId;
+use crate::runtime::session::Output;
+use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats};
+use crate::runtime::{Life, NodeHandle};
+
+/// How long to wait for threads that are about to end.
+const STOP_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What a node must know to talk to its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// This node.
+    pub me: NodeId,
+    /// Its life.
+    pub life: Life,
+    /// Its cluster: nodes of others are refused.
+    pub cluster_id: u64,
+    /// The other nodes of the cluster. This node itself may be among them.
+    pub peers: Vec<TcpPeer>,
+    /// The shortest election timeout: what is slower than a few of these counts as lost.
+    pub election_timeout: Duration,
+    /// Longest body of a frame, in bytes, to be sent or received.
+    pub max_frame_bytes: usize,
+    /// Messages for a peer that has so many bytes queued are dropped. The last one queued may exceed it.
+    pub outbox_bytes: usize,
+}
+
+/// Where a peer listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpPeer {
+    /// The node.
+    pub id: NodeId,
+    /// A name or an address; looked up anew for every connection.
+    pub host: String,
+    /// Its port for peers.
+    pub port: u16,
+}
+
+/// Carries messages to peers over TCP. Dropping it hangs up.
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+    /// Connections with something to flush.
+    unflushed: Vec<Arc<Connection>>,
+    /// Disconnected once all dialers have ended.
+    ended: Receiver<()>,
+}
+
+/// What the transport's threads and sessions share.
+struct Shared {
+    options: TcpOptions,
+    handle: NodeHandle,
+    peers: BTreeMap<NodeId, Peer>,
+    lives: Mutex<PeerLives>,
+    lobby: Lobby,
+    refusals: LogRepeats,
+    log_limit: LogLimit,
+    stopping: AtomicBool,
+}
+
+/// What is known of one peer.
+struct Peer {
+    address: TcpPeer,
+    /// The connection to it.
+    outbound: Mutex<Option<Outbound>>,
+    /// The connection from it.
+    inbound: Mutex<Inbound>,
+    dialer: Sender<Signal>,
+}
+
+/// A connection that a peer has welcomed.
+struct Outbound {
+    connection: Arc<Connection>,
+    /// The life of the peer that did.
+    life: Life,
+}
+
+impl TcpTransport {
+    /// Accepts peers on `listener`, dials all of them, and goes on doing so. What they say goes to `handle`.
+    pub fn start(
+        options: TcpOptions,
+        handle: NodeHandle,
+        controller: ControllerHandle,
+        listener: TcpListener,
+    ) -> io::Result<TcpTransport> {
+        let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
+        for address in options.peers.iter().filter(|peer| peer.id != options.me) {
+            let (dialer, inbox) = crossbeam_channel::unbounded();
+            let (outbound, inbound) = Default::default();
+            peers.insert(address.id, Peer { address: address.clone(), outbound, inbound, dialer });
+            signals.push((address.id, inbox));
+        }
+        let shared = Arc::new(Shared {
+            options,
+            handle,
+            peers,
+            lives: Mutex::default(),
+            lobby: Lobby::default(),
+            refusals: LogRepeats::default(),
+            log_limit: LogLimit::default(),
+            stopping: AtomicBool::new(false),
+        });
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let transport = TcpTransport { shared: shared.clone(), unflushed: Vec::new(), ended };
+        shared.listen(&controller, listener)?;
+        for (id, inbox) in signals {
+            Dialer::start(shared.clone(), id, inbox, controller.clone(), running.clone())?;
+        }
+        Ok(transport)
+    }
+}
+
+impl Transport for TcpTransport {
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
+        let Shared { peers, options, .. } = &*self.shared;
+        let connection = peers.get(&to).and_then(Peer::connection).ok_or(Undelivered)?;
+        if connection.queued() >= options.outbox_bytes {
+            return Err(Undelivered);
+        }
+        let encoded = connection.append(|out| peer::encode(&message, options.max_frame_bytes, out));
+        encoded.ok_or(Undelivered)?.map_err(|error| {
+            error!("a message for node {to} cannot be sent: {error}");
+            Undelivered
+        })?;
+        if !self.unflushed.iter().any(|known| Arc::ptr_eq(known, &connection)) {
+            self.unflushed.push(connection);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.unflushed.drain(..).for_each(|connection| connection.flush());
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        self.shared.stop();
+        // A dialer may hang in a name look-up: nothing waits for that, it ends by itself.
+        let _ = self.ended.recv_timeout(STOP_PATIENCE);
+    }
+}
+
+impl Shared {
+    fn listen(self: &Arc<Self>, controller: &ControllerHandle, listener: TcpListener) -> io::Result<()> {
+        let options = ListenOptions {
+            name: "peers".into(),
+            max_connections: inbound::MAX_CONNECTIONS,
+            farewell: Vec::new(),
+            max_output_bytes: inbound::MAX_OUTPUT_BYTES,
+            keepalive: self.options.silence(),
+        };
+        let shared = self.clone();
+        controller
+            .listen(listener, options, move |connection| Box::new(InboundSession::new(shared.clone(), connection)))
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for peer in self.peers.values() {
+            // A dialer that has ended needs no signal.
+            let _ = peer.dialer.send(Signal::Stop);
+            if let Some(connection) = peer.connection() {
+                connection.close();
+            }
+            // Held by a worker only while it delivers, which may wait for a full inbox: no reason to wait here.
+            if let Ok(mut inbound) = peer.inbound.try_lock() {
+                inbound.hang_up();
+            }
+        }
+    }
+
+    /// Whether this life of a peer may talk to us; from now on, no older one may.
+    fn admit(&self, peer: NodeId, life: Life) -> Result<(), String> {
+        lock(&self.lives).admit(peer, life)
+    }
+}
+
+impl Peer {
+    fn connection(&self) -> Option<Arc<Connection>> {
+        lock(&self.outbound).as_ref().map(|outbound| outbound.connection.clone())
+    }
+}
+
+impl TcpOptions {
+    /// After so much silence a link is given up: twice the longest election timeout, and at least a second.
+    fn silence(&self) -> Duration {
+        (4 * self.election_timeout).max(Duration::from_secs(1))
+    }
+
+    /// Most bytes that [`TcpTransport::send`] lets queue up, with room to spare.
+    fn max_queued_bytes(&self) -> usize {
+        self.outbox_bytes.saturating_add(self.max_frame_bytes).saturating_add(2 * HEADER_BYTES)
+    }
+}
+
+/// What panicked while holding the lock has said so; the data is whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,349 @@
+//! The event controller with small sessions: many clients, pauses, half-closed and rude ones.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use crossbeam_channel::Sender;
+use raft::runtime::session::{Close, Flow, Output, Session};
+use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, bind};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn controller(name: &str, workers: usize) -> Controller {
+    Controller::start(ControllerOptions { name: name.into(), workers }).unwrap()
+}
+
+fn listen_options() -> ListenOptions {
+    ListenOptions {
+        name: "tests".into(),
+        max_connections: 10_000,
+        farewell: b"too many\n".to_vec(),
+        max_output_bytes: 1 << 20,
+        keepalive: Duration::from_secs(60),
+    }
+}
+
+fn serve<S: Session + 'static>(
+    controller: &Controller,
+    options: ListenOptions,
+    session: impl Fn(&Arc<Connection>) -> S + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = bind("127.0.0.1", 0, "test").unwrap();
+    let address = listener.local_addr().unwrap();
+    controller.handle().listen(listener, options, move |connection| Box::new(session(connection))).unwrap();
+    address
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn ask(mut stream: &TcpStream, line: &str) -> String {
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut answer = vec![0; line.len()];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Everything until the other side closes; a reset counts as closing.
+fn rest(mut stream: &TcpStream) -> String {
+    let mut bytes = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn take_line(input: &mut BytesMut) -> Option<Vec<u8>> {
+    let end = input.iter().position(|byte| *byte == b'\n')?;
+    Some(input.split_to(end + 1).to_vec())
+}
+
+/// Answers every line with itself; `quit` closes, `bad` breaks the protocol.
+struct Echo(Arc<Connection>);
+
+impl Session for Echo {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        while let Some(line) = take_line(input) {
+            self.0.write(&line);
+            match &line[..] {
+                b"quit\n" => return Err(Close::Requested),
+                b"bad\n" => return Err(Close::Broken("it was bad".into())),
+                _ => {}
+            }
+        }
+        self.0.flush();
+        Ok(Flow::Continue)
+    }
+}
+
+/// Hands every line to the test, which answers when it likes.
+struct Deferred {
+    connection: Arc<Connection>,
+    lines: Sender<(Arc<Connection>, Vec<u8>)>,
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl Session for Deferred {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        while let Some(line) = take_line(input) {
+            self.outstanding.fetch_add(1, Ordering::SeqCst);
+            self.lines.send((self.connection.clone(), line)).unwrap();
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn finished(&self) -> bool {
+        self.outstanding.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// How often the threads whose names begin like this have gone to sleep.
+fn sleeps(prefix: &str) -> u64 {
+    let mut total = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path();
+        if std::fs::read_to_string(path.join("comm")).unwrap_or_default().starts_with(prefix) {
+            let status = std::fs::read_to_string(path.join("status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+            total += line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+        }
+    }
+    total
+}
+
+#[test]
+fn two_thousand_idle_clients_cost_no_threads_and_no_wake_ups() {
+    let controller = controller("many", 2);
+    let address = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    let clients: Vec<TcpStream> = (0..2000).map(|_| connect(address)).collect();
+    for (number, client) in clients.iter().enumerate() {
+        let line = format!("hello {number}\n");
+        assert_eq!(ask(client, &line), line);
+    }
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
+    assert!(threads < 200, "{threads} threads");
+
+    let before = sleeps("many-io");
+    assert!(before > 0);
+    // There is no event that says "nothing happens": this is the time in which nothing may.
+    std::thread::sleep(Duration::from_millis(300));
+    let woken = sleeps("many-io") - before;
+    assert!(woken <= 2, "idle workers woke up {woken} times, beyond going to sleep once each");
+
+    for round in 0..50 {
+        for client in clients.iter().step_by(100) {
+            let line = format!("again {round}\n");
+            assert_eq!(ask(client, &line), line);
+        }
+    }
+    controller.stop();
+    assert_eq!(rest(&clients[7]), "", "stopping closes every connection");
+}
+
+#[test]
+fn long_pipelines_come_back_whole_and_in_order() {
+    let controller = controller("pipe", 2);
+    let options = ListenOptions { max_output_bytes: 64 << 20, ..listen_options() };
+    let address = serve(&controller, options, |connection| Echo(connection.clone()));
+    let client = connect(address);
+    let text: String = (0..400_000).map(|number| format!("line {number}\n")).collect();
+    let writer = {
+        let (mut client, text) = (client.try_clone().unwrap(), text.clone());
+        std::thread::spawn(move || {
+            client.write_all(text.as_bytes()).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        })
+    };
+    assert!(rest(&client) == text, "the answers differ");
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_paused_session_goes_on_without_new_input() {
+    struct Gated {
+        echo: Echo,
+        open: Arc<AtomicBool>,
+        refused: Sender<()>,
+    }
+    impl Session for Gated {
+        fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+            if self.open.load(Ordering::SeqCst) {
+                return self.echo.receive(input);
+            }
+            let _ = self.refused.send(());
+            Ok(Flow::Pause)
+        }
+    }
+    let controller = controller("pause", 1);
+    let (open, (refused, was_refused)) = (Arc::new(AtomicBool::new(false)), crossbeam_channel::unbounded());
+    let gate = open.clone();
+    let address = serve(&controller, listen_options(), move |connection| Gated {
+        echo: Echo(connection.clone()),
+        open: gate.clone(),
+        refused: refused.clone(),
+    });
+    let mut client = connect(address);
+    client.write_all(b"one\n").unwrap();
+    for _ in 0..3 {
+        was_refused.recv_timeout(PATIENCE).expect("it is tried again and again");
+    }
+    client.write_all(b"two\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    open.store(true, Ordering::SeqCst);
+    assert_eq!(rest(&client), "one\ntwo\n", "nothing that arrived meanwhile is lost, not even the end");
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answers() {
+    let controller = controller("half", 1);
+    let outstanding = Arc::new(AtomicUsize::new(0));
+    let (lines, received) = crossbeam_channel::unbounded();
+    let count = outstanding.clone();
+    let address = serve(&controller, listen_options(), move |connection| Deferred {
+        connection: connection.clone(),
+        lines: lines.clone(),
+        outstanding: count.clone(),
+    });
+    let mut client = connect(address);
+    client.write_all(b"a\nb\nincomplete").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..2 {
+        let (connection, line) = received.recv_timeout(PATIENCE).unwrap();
+        connection.write(&line);
+        connection.flush();
+        outstanding.fetch_sub(1, Ordering::SeqCst);
+    }
+    assert_eq!(rest(&client), "a\nb\n");
+}
+
+#[test]
+fn what_was_answered_before_the_end_arrives() {
+    let controller = controller("end", 1);
+    let address = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    for (text, expected) in [("a\nquit\nb\n", "a\nquit\n"), ("a\nbad\nb\n", "a\nbad\n")] {
+        let mut client = connect(address);
+        client.write_all(text.as_bytes()).unwrap();
+        // More than was read when the session closed: it must not destroy the answers.
+        client.write_all(&[b'x'; 50_000]).unwrap();
+        let mut answers = vec![0; expected.len()];
+        client.read_exact(&mut answers).unwrap();
+        assert_eq!(String::from_utf8(answers).unwrap(), expected);
+        assert_eq!(rest(&client), "");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off_at_the_limit_and_harms_nobody() {
+    let controller = controller("slow", 1);
+    let (made, connections) = crossbeam_channel::unbounded();
+    let address = serve(&controller, listen_options(), move |connection| {
+        let _ = made.send(connection.clone());
+        Echo(connection.clone())
+    });
+    let (slow, other) = (connect(address), connect(address));
+    let connection = connections.recv_timeout(PATIENCE).unwrap();
+    let mut most = 0;
+    while connection.is_open() {
+        connection.write(&[b'x'; 10_000]);
+        connection.flush();
+        most = most.max(connection.queued());
+    }
+    assert!(most <= 1 << 20, "{most} bytes were queued");
+    connection.write(b"swallowed");
+    assert_eq!(connection.queued(), 0);
+    assert_eq!(ask(&other, "still there?\n"), "still there?\n");
+    drop(slow);
+}
+
+#[test]
+fn what_the_socket_does_not_take_at_once_goes_out_later() {
+    let controller = controller("later", 1);
+    let (made, connections) = crossbeam_channel::unbounded();
+    let options = ListenOptions { max_output_bytes: 64 << 20, ..listen_options() };
+    let address = serve(&controller, options, move |connection| {
+        let _ = made.send(connection.clone());
+        Echo(connection.clone())
+    });
+    let mut client = connect(address);
+    let connection = connections.recv_timeout(PATIENCE).unwrap();
+    let bytes: Vec<u8> = (0..20 << 20).map(|number: u32| (number / 7) as u8).collect();
+    connection.write(&bytes);
+    connection.flush();
+    assert!(connection.queued() > 0, "more than a socket takes");
+    let mut received = vec![0; bytes.len()];
+    client.read_exact(&mut received).unwrap();
+    assert!(received == bytes, "the bytes differ");
+    assert_eq!(connection.queued(), 0);
+}
+
+#[test]
+fn a_flood_does_not_starve_others() {
+    let controller = controller("flood", 1);
+    struct Sink;
+    impl Session for Sink {
+        fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+            input.clear();
+            Ok(Flow::Continue)
+        }
+    }
+    let sink = serve(&controller, listen_options(), |_| Sink);
+    let echo = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..2)
+        .map(|_| {
+            let (mut stream, stop) = (connect(sink), stop.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    stream.write_all(&[0; 256 << 10]).unwrap();
+                }
+            })
+        })
+        .collect();
+    let (client, began) = (connect(echo), Instant::now());
+    for _ in 0..100 {
+        assert_eq!(ask(&client, "ping\n"), "ping\n");
+    }
+    let elapsed = began.elapsed();
+    stop.store(true, Ordering::SeqCst);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    assert!(elapsed < Duration::from_secs(5), "100 questions took {elapsed:?}");
+}
+
+#[test]
+fn too_many_connections_are_told_so_and_their_places_are_freed() {
+    let controller = controller("full", 2);
+    let options = ListenOptions { max_connections: 3, ..listen_options() };
+    let address = serve(&controller, options, |connection| Echo(connection.clone()));
+    let clients: Vec<TcpStream> = (0..3).map(|_| connect(address)).collect();
+    clients.iter().for_each(|client| assert_eq!(ask(client, "a\n"), "a\n"));
+    assert_eq!(rest(&connect(address)), "too many\n");
+    drop(clients);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = connect(address);
+        // The place may not be free yet: then the farewell comes.
+        if client.write_all(b"quit\n").is_ok() && rest(&client) == "quit\n" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the places are not freed");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_explained() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = bind("127.0.0.1", port, "Port of node A").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    let expected = format!("cannot listen on 127.0.0.1:{port} (Port of node A): Address already in use");
+    let text = error.to_string();
+    assert!(text.starts_with(&expected) && text.ends_with("is another node already running?"), "{text}");
+}
