@@ -11,6 +11,8 @@ mod lanes;
 mod report;
 mod requests;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

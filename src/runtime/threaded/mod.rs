@@ -3,6 +3,7 @@
 pub mod clock;
 mod connection;
 mod controller;
+pub mod daemon;
 pub mod handler;
 mod listener;
 mod log_limit;

@@ -69,6 +69,8 @@ pub struct Node {
     handle: NodeHandle,
     next_connection: AtomicU64,
     ended: Arc<Latch>,
+    /// Disconnected once `ended` is set.
+    running: Receiver<()>,
     threads: Vec<&'static str>,
     finished: Receiver<&'static str>,
 }
@@ -135,14 +137,16 @@ impl Node {
             threads.spawn(name, move || clock.run(&node))?;
         }
         let latch = Arc::clone(&ended);
+        let (runs, running) = bounded(0);
         threads.spawn("event handler", move || {
             let clocks = [Arc::clone(&election_clock), Arc::clone(&heartbeat_clock)];
             let handler = Handler { driver, inboxes, election_clock, heartbeat_clock, start };
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.run()));
             clocks.iter().for_each(|clock| clock.stop());
             latch.set(outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
+            drop::<Sender<()>>(runs);
         })?;
-        Ok(Node { handle, next_connection: AtomicU64::new(0), ended, threads: threads.names, finished })
+        Ok(Node { handle, next_connection: AtomicU64::new(0), ended, running, threads: threads.names, finished })
     }
 
     /// The way into the node, for gateways.
@@ -183,6 +187,12 @@ impl Node {
     /// Waits until the node has ended. An error says why it ended by itself.
     pub fn wait(&self) -> Ended {
         self.ended.wait()
+    }
+
+    /// Nothing is ever received from this channel; it is disconnected once the node has ended. For those who wait for
+    /// something else at the same time.
+    pub fn running(&self) -> &Receiver<()> {
+        &self.running
     }
 
     /// Stops the node, and waits for that for `patience` at most: it hands leadership over if it leads, answers what is

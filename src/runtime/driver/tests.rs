@@ -1,0 +1,539 @@
+//! A driver by hand: one real server, its peers and stages played by the test, no thread and no clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::*;
+use crate::consensus::{
+    AppendEntries, Entry, EntryHeader, EntryKind, LogTime, Membership, Payload, Remembered, ServerConfig, Term,
+};
+use crate::runtime::{Life, Loaded, Operation, Outcome, PeerReply, Reply, ReplySink, Response};
+use crate::transport::{Failure, Forward, ForwardKind, Undelivered};
+
+const ME: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+const OTHER: NodeId = NodeId(3);
+const TIMEOUT: Duration = Duration::from_millis(100);
+const LIFE: Life = Life { incarnation: 7, boot: 1 };
+
+type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
+
+struct Wire {
+    sent: Sent,
+    down: Arc<Mutex<BTreeSet<NodeId>>>,
+}
+
+impl Transport for Wire {
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
+        if self.down.lock().unwrap().contains(&to) {
+            return Err(Undelivered);
+        }
+        self.sent.lock().unwrap().push((to, message));
+        Ok(())
+    }
+
+    fn flush(&mut self) {}
+}
+
+#[derive(Default)]
+struct Answers(Mutex<BTreeMap<u64, Outcome>>);
+
+impl ReplySink for Answers {
+    fn reply(&self, slot: u64, outcome: Outcome) {
+        assert!(self.0.lock().unwrap().insert(slot, outcome).is_none(), "slot {slot} was answered twice");
+    }
+}
+
+struct Bench {
+    driver: Driver,
+    now: Duration,
+    sent: Sent,
+    down: Arc<Mutex<BTreeSet<NodeId>>>,
+    storage: Receiver<StorageJob>,
+    apply: Receiver<ApplyJob>,
+    loader: Receiver<LoadRequest>,
+    answers: Arc<Answers>,
+    next_slot: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench::with(1 << 20, 1 << 20)
+    }
+
+    fn with(max_pending_bytes: u64, max_inflight_bytes: u64) -> Self {
+        let server_config =
+            ServerConfig { max_pending_bytes, ..ServerConfig::new(ME, TIMEOUT, Duration::from_millis(20)) };
+        let remembered = Remembered { membership: Membership::of_voters([ME, PEER, OTHER]), ..Remembered::default() };
+        let server = Server::new(server_config, remembered, 1, Duration::ZERO);
+        let labels = BTreeMap::from([(PEER, "B".to_owned())]);
+        let config = DriverConfig { labels, election_timeout: TIMEOUT, max_inflight_bytes };
+        let (sent, down) = (Sent::default(), Arc::default());
+        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down) };
+        let (to_storage, storage) = unbounded();
+        let (to_apply, apply) = unbounded();
+        let (to_loader, loader) = unbounded();
+        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader };
+        let driver = Driver::new(config, server, Box::new(wire), stages, Duration::ZERO);
+        let answers = Arc::default();
+        Bench { driver, now: Duration::ZERO, sent, down, storage, apply, loader, answers, next_slot: 0 }
+    }
+
+    fn leader() -> Self {
+        let mut bench = Bench::new();
+        bench.elect();
+        bench
+    }
+
+    fn elect(&mut self) {
+        self.now = self.driver.election_deadline().unwrap();
+        self.turn([Input::Tick], []);
+        let term = self.driver.server.term().next();
+        self.hear(PEER, term, MessageBody::RequestVoteResponse { pre: true, granted: true });
+        self.persist();
+        self.hear(PEER, term, MessageBody::RequestVoteResponse { pre: false, granted: true });
+        assert_eq!(self.driver.server.role(), Role::Leader);
+        self.persist();
+        self.acknowledge();
+        self.sent.lock().unwrap().clear();
+        self.apply.try_iter().for_each(drop);
+    }
+
+    /// Hears of a leader, and takes these entries from it.
+    fn follow(&mut self, leader: NodeId, term: u64, after: (u64, u64), entries: &[(u64, &str)]) {
+        let input = from_leader(leader, term, after, entries);
+        self.turn([input], []);
+        self.sent.lock().unwrap().clear();
+    }
+
+    fn turn(&mut self, inputs: impl IntoIterator<Item = Input>, requests: impl IntoIterator<Item = ClientRequest>) {
+        self.driver.turn(self.now, inputs, requests);
+    }
+
+    fn hear(&mut self, from: NodeId, term: Term, body: MessageBody) {
+        let message = PeerMessage::Raft { message: Message { term, body }, payloads: Vec::new() };
+        self.turn([Input::Peer { from, life: LIFE, message }], []);
+    }
+
+    fn persist(&mut self) -> Vec<StorageJob> {
+        let jobs: Vec<StorageJob> = self.storage.try_iter().collect();
+        if let Some(job) = jobs.last() {
+            self.turn([Input::Persisted { token: job.token }], []);
+        }
+        jobs
+    }
+
+    /// The peer has everything, and has heard the latest round.
+    fn acknowledge(&mut self) {
+        let rounds = self.appends(PEER).into_iter().map(|(append, _)| append.round);
+        let round = rounds.max().unwrap_or_default();
+        let matched = self.driver.server.last_index();
+        let term = self.driver.server.term();
+        self.hear(PEER, term, MessageBody::AppendAccepted { matched, round });
+    }
+
+    fn appends(&self, to: NodeId) -> Vec<(AppendEntries, Vec<Payload>)> {
+        let sent = self.sent.lock().unwrap();
+        let to_peer = sent.iter().filter(|(receiver, _)| *receiver == to);
+        let append = |(_, message): &(NodeId, PeerMessage)| match message {
+            PeerMessage::Raft { message: Message { body: MessageBody::AppendEntries(append), .. }, payloads } => {
+                Some((append.clone(), payloads.clone()))
+            }
+            _ => None,
+        };
+        to_peer.filter_map(append).collect()
+    }
+
+    fn forwards(&self) -> Vec<(NodeId, Forward)> {
+        let mut sent = self.sent.lock().unwrap();
+        let forward = |(to, message)| match message {
+            PeerMessage::Forward(forward) => Some((to, forward)),
+            _ => None,
+        };
+        sent.drain(..).filter_map(forward).collect()
+    }
+
+    fn forward_replies(&self) -> Vec<(u64, Result<Payload, Failure>)> {
+        let mut sent = self.sent.lock().unwrap();
+        let reply = |(_, message)| match message {
+            PeerMessage::ForwardReply { sequence, outcome } => Some((sequence, outcome)),
+            _ => None,
+        };
+        sent.drain(..).filter_map(reply).collect()
+    }
+
+    fn request(&mut self, connection: u64, text: &str) -> ClientRequest {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let payload = Payload(Bytes::from(text.to_owned()));
+        let operation = if text.starts_with('?') { Operation::Read(payload) } else { Operation::Write(payload) };
+        let reply = Reply::new(self.answers.clone(), slot);
+        ClientRequest { connection, operation, forward: true, reply }
+    }
+
+    /// One turn with these requests: (connection, text), a read if it begins with `?`.
+    fn ask(&mut self, requests: &[(u64, &str)]) {
+        let requests: Vec<_> = requests.iter().map(|(connection, text)| self.request(*connection, text)).collect();
+        self.turn([], requests);
+    }
+
+    fn answered(&self) -> Vec<(u64, Outcome)> {
+        std::mem::take(&mut *self.answers.0.lock().unwrap()).into_iter().collect()
+    }
+
+    fn reads(&self) -> Vec<(u64, String)> {
+        let jobs: Vec<ApplyJob> = self.apply.try_iter().collect();
+        let reads = jobs.into_iter().flat_map(|job| job.reads);
+        reads.map(|read| (read.position.0, String::from_utf8_lossy(&read.query).into_owned())).collect()
+    }
+}
+
+fn entries_after(after: u64, entries: &[(u64, &str)]) -> Vec<Entry> {
+    let header = |index, term, size| EntryHeader {
+        index: Index(index),
+        term: Term(term),
+        kind: EntryKind::Command,
+        time: LogTime(0),
+        session: None,
+        size,
+    };
+    (after + 1..)
+        .zip(entries)
+        .map(|(index, (term, text))| Entry {
+            header: header(index, *term, text.len() as u32),
+            payload: Payload(Bytes::from((*text).to_owned())),
+        })
+        .collect()
+}
+
+fn from_leader(from: NodeId, term: u64, after: (u64, u64), entries: &[(u64, &str)]) -> Input {
+    let (entries, payloads) =
+        entries_after(after.0, entries).into_iter().map(|entry| (entry.header, entry.payload)).unzip();
+    let (prev_index, prev_term) = (Index(after.0), Term(after.1));
+    let append = AppendEntries { prev_index, prev_term, commit: Index(0), round: 0, entries };
+    let message = Message { term: Term(term), body: MessageBody::AppendEntries(append) };
+    Input::Peer { from, life: LIFE, message: PeerMessage::Raft { message, payloads } }
+}
+
+fn forward(term: u64, sequence: u64, kind: ForwardKind, text: &str) -> Input {
+    forward_in(LIFE, term, sequence, kind, text)
+}
+
+fn forward_in(life: Life, term: u64, sequence: u64, kind: ForwardKind, text: &str) -> Input {
+    let payload = Payload(Bytes::from(text.to_owned()));
+    let forward = Forward { term, sequence, connection: 5, kind, payload };
+    Input::Peer { from: PEER, life, message: PeerMessage::Forward(forward) }
+}
+
+fn reply(from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) -> Input {
+    Input::Peer { from, life: LIFE, message: PeerMessage::ForwardReply { sequence, outcome } }
+}
+
+fn not_ready() -> Result<Payload, Failure> {
+    Err(Failure::NotReady("not the leader".into()))
+}
+
+fn is_unknown(outcome: &Outcome) -> bool {
+    outcome.as_ref().is_err_and(|failure| !failure.is_definite())
+}
+
+#[test]
+fn a_turn_is_one_write_to_the_disk_and_one_message_to_each_peer() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(1, "a"), (2, "b"), (1, "c")]);
+    let jobs: Vec<StorageJob> = bench.storage.try_iter().collect();
+    assert_eq!(jobs.len(), 1);
+    let written: Vec<&[u8]> = jobs[0].batch.entries.iter().map(|entry| &*entry.payload).collect();
+    assert_eq!(written, [b"a", b"b", b"c"]);
+    let appends = bench.appends(PEER);
+    assert_eq!(appends.len(), 1);
+    assert_eq!(appends[0].1.len(), 3);
+}
+
+#[test]
+fn a_read_gets_the_position_of_its_connections_last_write_before_it() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(7, "?r1"), (7, "w2"), (7, "?r2"), (8, "?other"), (7, "w3"), (7, "?r3")]);
+    bench.ask(&[(7, "?again"), (7, "w4")]);
+    bench.persist();
+    assert_eq!(bench.reads(), [], "nothing is confirmed yet");
+    bench.acknowledge();
+    let mut reads = bench.reads();
+    reads.sort();
+    let expected = [(1, "?other"), (1, "?r1"), (2, "?r2"), (3, "?again"), (3, "?r3")];
+    assert_eq!(reads, expected.map(|(position, query)| (position, query.to_owned())));
+}
+
+#[test]
+fn reads_reach_the_state_machine_before_what_is_committed_with_them() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(7, "w2"), (7, "?r"), (7, "w3")]);
+    bench.persist();
+    bench.acknowledge();
+    let jobs: Vec<ApplyJob> = bench.apply.try_iter().collect();
+    assert_eq!(jobs.len(), 1, "one job for the turn, and reads come first in a job");
+    assert_eq!(jobs[0].reads[0].position, Index(2));
+    let commit = jobs[0].commit.as_ref().unwrap();
+    assert_eq!((commit.last, commit.entries.len(), commit.askers.len()), (Index(3), 2, 2));
+}
+
+#[test]
+fn a_confirmed_read_whose_write_is_lost_does_not_wait_for_ever() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(7, "w2"), (7, "?r")]);
+    bench.acknowledge_round_only();
+    assert_eq!(bench.reads(), [], "confirmed, but its position is not committed");
+    // Another leader has no entry 2.
+    bench.follow(PEER, 9, (1, 1), &[]);
+    bench.now += TIMEOUT;
+    bench.turn([], []);
+    let answers = bench.answered();
+    assert!(is_unknown(&answers[0].1), "{answers:?}");
+    assert_eq!(bench.forwards().len(), 1, "the read goes to the new leader");
+}
+
+impl Bench {
+    fn acknowledge_round_only(&mut self) {
+        let round = self.appends(PEER).into_iter().map(|(append, _)| append.round).max().unwrap();
+        let term = self.driver.server.term();
+        self.hear(PEER, term, MessageBody::AppendAccepted { matched: Index(1), round });
+    }
+}
+
+#[test]
+fn what_is_too_much_is_refused_and_the_rest_is_not() {
+    let mut bench = Bench::with(400, 1 << 20);
+    bench.elect();
+    let big = "x".repeat(150);
+    bench.ask(&[(1, &big), (1, &big), (1, &big), (1, "?r")]);
+    let refused = bench.answered();
+    assert!(!refused.is_empty(), "over the limit");
+    assert!(refused.iter().all(|(_, outcome)| matches!(outcome, Err(Failure::Overloaded(_)))), "{refused:?}");
+    bench.persist();
+    bench.acknowledge();
+    let last = bench.driver.server.last_index().0;
+    assert_eq!(bench.reads(), [(last, "?r".to_owned())], "behind what was accepted, not behind what was refused");
+}
+
+#[test]
+fn a_forwarded_request_runs_once_and_only_in_its_term() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    let write = ForwardKind::Write;
+    bench.turn([forward(term, 4, write, "a"), forward(term, 4, write, "a"), forward(term, 3, write, "b")], []);
+    assert_eq!(bench.driver.server.last_index(), Index(2), "once");
+    bench.sent.lock().unwrap().clear();
+    bench.turn([forward(term - 1, 5, write, "c"), forward(term + 1, 6, write, "d")], []);
+    let refused = bench.forward_replies();
+    assert_eq!(refused.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [5, 6]);
+    assert!(refused.iter().all(|(_, outcome)| matches!(outcome, Err(Failure::NotReady(_)))));
+    bench.turn([forward_in(Life { boot: 2, ..LIFE }, term, 1, write, "e")], []);
+    assert_eq!(bench.driver.server.last_index(), Index(3), "a new life counts from the beginning");
+    bench.persist();
+    bench.acknowledge();
+    let job = bench.apply.try_iter().next().unwrap();
+    let askers = job.commit.unwrap().askers;
+    assert_eq!(askers.iter().map(|(index, _)| index.0).collect::<Vec<_>>(), [2, 3]);
+    bench.turn([Input::Replies(vec![PeerReply { to: PEER, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
+    assert_eq!(bench.forward_replies(), [(4, Ok(Payload::EMPTY))]);
+}
+
+#[test]
+fn what_a_deposed_leader_refuses_goes_to_the_next_one_in_order() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(5, "w1"), (5, "?r2"), (5, "w3"), (6, "w4")]);
+    let sent = bench.forwards();
+    assert_eq!(
+        sent.iter().map(|(to, forward)| (*to, forward.sequence)).collect::<Vec<_>>(),
+        [1, 2, 3, 4].map(|n| (PEER, n))
+    );
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY)), reply(PEER, 2, not_ready())], []);
+    assert_eq!(bench.answered(), [(0, Ok(Response::Answer(Bytes::new())))]);
+    bench.ask(&[(5, "w5")]);
+    assert_eq!(bench.forwards(), [], "that leader leads no more");
+    bench.follow_keeping(OTHER, 2);
+    let again: Vec<(NodeId, u64, String)> = bench
+        .forwards()
+        .into_iter()
+        .map(|(to, forward)| (to, forward.connection, String::from_utf8_lossy(&forward.payload).into_owned()))
+        .collect();
+    let expected = [(OTHER, 5, "?r2"), (OTHER, 5, "w3"), (OTHER, 5, "w5"), (OTHER, 6, "w4")];
+    assert_eq!(again, expected.map(|(to, connection, text)| (to, connection, text.to_owned())));
+    bench.turn([reply(PEER, 3, Ok(Payload::EMPTY))], []);
+    assert_eq!(bench.answered(), [], "what the old leader says of it no longer counts");
+}
+
+impl Bench {
+    fn follow_keeping(&mut self, leader: NodeId, term: u64) {
+        let input = from_leader(leader, term, (0, 0), &[]);
+        self.turn([input], []);
+    }
+}
+
+#[test]
+fn a_broken_connection_leaves_writes_unknown_and_repeats_reads_that_no_later_write_can_disturb() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(5, "?r0"), (5, "w1"), (5, "?r2"), (6, "?r3")]);
+    bench.sent.lock().unwrap().clear();
+    bench.turn([Input::Link { peer: PEER, up: false }], []);
+    let answers = bench.answered();
+    assert!(matches!(answers[0], (0, Err(Failure::NotReady(_)))), "it might see w1 now: {answers:?}");
+    assert!(answers[1].0 == 1 && is_unknown(&answers[1].1));
+    assert_eq!(answers.len(), 2);
+    let repeated: Vec<Payload> = bench.forwards().into_iter().map(|(_, forward)| forward.payload).collect();
+    assert_eq!(repeated.iter().map(|payload| &**payload).collect::<Vec<_>>(), [b"?r2", b"?r3"]);
+}
+
+#[test]
+fn a_connection_waits_for_what_is_under_way_to_the_last_leader() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(5, "w1")]);
+    bench.sent.lock().unwrap().clear();
+    bench.follow_keeping(OTHER, 2);
+    bench.ask(&[(5, "w2"), (6, "w3")]);
+    let sent = bench.forwards();
+    assert_eq!(sent.len(), 1, "w2 waits, another connection does not");
+    assert_eq!(sent[0].1.connection, 6);
+    bench.now += TIMEOUT;
+    // A heartbeat, so that the leader stays known.
+    bench.turn([from_leader(OTHER, 2, (0, 0), &[])], []);
+    bench.turn([], []);
+    assert!(is_unknown(&bench.answered()[0].1), "one election timeout for the last leader's answer");
+    assert_eq!(bench.forwards()[0].1.connection, 5);
+}
+
+#[test]
+fn without_a_leader_requests_are_held_and_then_refused() {
+    let mut bench = Bench::new();
+    bench.ask(&[(5, "w1"), (5, "?r2")]);
+    assert_eq!(bench.answered(), []);
+    let due = bench.driver.next_turn().expect("something waits");
+    assert!(due <= TIMEOUT);
+    bench.now = 2 * TIMEOUT;
+    bench.turn([], []);
+    assert!(bench.answered().iter().all(|(_, outcome)| matches!(outcome, Err(Failure::NotReady(_)))));
+    assert_eq!(bench.driver.next_turn(), None, "nothing waits any more, and nobody wakes up for it");
+}
+
+#[test]
+fn an_unreachable_leader_is_tried_again_but_not_all_the_time() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.down.lock().unwrap().insert(PEER);
+    bench.ask(&[(5, "w1"), (5, "w2")]);
+    assert!(bench.driver.next_turn().is_some_and(|at| at > bench.now), "not at once");
+    bench.down.lock().unwrap().clear();
+    bench.turn([Input::Link { peer: PEER, up: true }], []);
+    let sent: Vec<Payload> = bench.forwards().into_iter().map(|(_, forward)| forward.payload).collect();
+    assert_eq!(sent.iter().map(|payload| &**payload).collect::<Vec<_>>(), [b"w1", b"w2"]);
+}
+
+#[test]
+fn the_persists_of_a_turn_are_one_job_in_which_a_truncation_removes_what_it_overtook() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[(1, "a"), (1, "b")]);
+    bench.storage.try_iter().for_each(drop);
+    let longer = from_leader(PEER, 1, (2, 1), &[(1, "c"), (1, "d")]);
+    let newer = from_leader(OTHER, 2, (1, 1), &[(2, "B"), (2, "C")]);
+    bench.turn([longer, newer], []);
+    let jobs: Vec<StorageJob> = bench.storage.try_iter().collect();
+    assert_eq!(jobs.len(), 1);
+    let batch = &jobs[0].batch;
+    assert_eq!(batch.truncate_from, Some(Index(2)));
+    assert_eq!(batch.hard_state.unwrap().term, Term(2));
+    let written: Vec<(u64, &[u8])> =
+        batch.entries.iter().map(|entry| (entry.header.index.0, &*entry.payload)).collect();
+    assert_eq!(written, [(2, b"B".as_slice()), (3, b"C")]);
+}
+
+#[test]
+fn a_message_whose_payloads_do_not_fit_never_reaches_the_server() {
+    let mut bench = Bench::new();
+    for spoil in
+        [|payloads: &mut Vec<Payload>| payloads.clear(), |payloads: &mut Vec<Payload>| payloads[0] = Payload::EMPTY]
+    {
+        let mut input = from_leader(PEER, 1, (0, 0), &[(1, "a")]);
+        if let Input::Peer { message: PeerMessage::Raft { payloads, .. }, .. } = &mut input {
+            spoil(payloads);
+        }
+        bench.turn([input], []);
+        assert_eq!(bench.driver.server.last_index(), Index(0));
+        assert!(bench.driver.ended().is_none());
+    }
+}
+
+#[test]
+fn a_lagging_peer_is_served_from_the_log_in_order() {
+    let mut bench = Bench::with(1 << 20, 300);
+    bench.elect();
+    for text in ["a", "b", "c", "d", "e"] {
+        bench.ask(&[(1, text)]);
+        bench.persist();
+        bench.acknowledge();
+    }
+    assert!(bench.driver.tail.first() > Index(2), "the first entries have left memory");
+    bench.sent.lock().unwrap().clear();
+    // The other follower turns out to have nothing at all.
+    let refusal =
+        MessageBody::AppendRejected { prev_index: Index(1), hint_index: Index(0), hint_term: Term(0), round: 0 };
+    let term = bench.driver.server.term();
+    bench.hear(
+        OTHER,
+        term,
+        MessageBody::AppendRejected { prev_index: Index(0), hint_index: Index(0), hint_term: Term(0), round: 0 },
+    );
+    bench.hear(OTHER, term, refusal);
+    let loads: Vec<LoadRequest> = bench.loader.try_iter().collect();
+    let Some(load) = loads.last().copied() else { panic!("nothing was asked of the loader") };
+    bench.now = bench.driver.heartbeat_deadline().unwrap();
+    bench.turn([Input::Tick], []);
+    assert_eq!(bench.appends(OTHER).len(), 0, "a heartbeat does not overtake");
+    let texts = ["", "a", "b", "c", "d", "e"];
+    let mut entries = entries_after(0, &texts.map(|text| (term.0, text)));
+    entries.retain(|entry| entry.header.index >= load.first && entry.header.index <= load.last);
+    let loaded = |term, entries| Input::Loaded(Loaded { peer: OTHER, term, first: load.first, entries });
+    bench.turn([loaded(Term(99), entries.clone())], []);
+    assert_eq!(bench.appends(OTHER).len(), 0, "asked for in another term");
+    bench.turn([loaded(term, entries)], []);
+    let appends = bench.appends(OTHER);
+    assert_eq!(appends.len(), 2);
+    assert_eq!(appends[0].0.entries.len(), appends[0].1.len());
+    assert_eq!(appends[0].0.entries.first().map(|header| header.index), Some(load.first));
+    assert!(appends[1].0.entries.is_empty(), "then the heartbeat");
+}
+
+#[test]
+fn shutting_down_leaves_nobody_without_an_answer() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(1, "appended"), (1, "?read")]);
+    let term = bench.driver.server.term().0;
+    bench.turn([forward(term, 1, ForwardKind::Write, "peer's")], []);
+    bench.sent.lock().unwrap().clear();
+    let queued = bench.request(1, "queued");
+    let Bench { driver, answers, sent, .. } = bench;
+    assert_eq!(driver.shut_down([queued]), Ok(()));
+    let answers = answers.0.lock().unwrap();
+    assert!(is_unknown(&answers[&0]), "in the log");
+    assert!(matches!(answers[&1], Err(Failure::NotReady(_))));
+    assert!(matches!(answers[&2], Err(Failure::NotReady(_))));
+    let sent = sent.lock().unwrap();
+    assert!(sent.iter().any(|(to, message)| *to == PEER
+        && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)) })));
+}
+
+#[test]
+fn a_broken_invariant_ends_the_node_and_nothing_leaves_it() {
+    let mut bench = Bench::leader();
+    bench.turn([Input::Persisted { token: 999 }], []);
+    assert!(matches!(bench.driver.ended(), Some(Err(reason)) if reason.contains("invariant")));
+    bench.ask(&[(1, "w")]);
+    assert!(matches!(bench.answered()[0].1, Err(Failure::NotReady(_))));
+    assert!(bench.sent.lock().unwrap().is_empty());
+}
