@@ -195,6 +195,13 @@ impl Node {
         &self.running
     }
 
+    /// Ends the node at once, without handing anything over or waiting for what is under way, much like a crash. For tests
+    /// and demonstrations.
+    pub fn kill(self) {
+        self.handle.deliver(Input::Failed { reason: "killed".into() });
+        let _ = self.ended.wait();
+    }
+
     /// Stops the node, and waits for that for `patience` at most: it hands leadership over if it leads, answers what is
     /// under way, and finishes writing. An error says why the node had ended before, or what did not stop in time.
     pub fn stop(mut self, patience: Duration) -> Ended {
