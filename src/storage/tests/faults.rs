@@ -60,6 +60,8 @@ fn every_operation_fails() {
             for files in [files.after_power_loss(), files] {
                 let found = restart(&files, life);
                 assert!(states[ends[done]..=last].contains(&found), "after operation {first} failed");
+                let lasting = restart(&files.after_power_loss(), life);
+                assert_eq!(lasting, found, "after operation {first} failed, a restart, and a power loss");
             }
             if complete {
                 assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
