@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (network, members) = (MemoryNetwork::new(), [1, 2, 3].map(NodeId));
     let mut nodes = BTreeMap::new();
     for id in members {
-        let (storage, machine) = (Box::new(InMemoryStorage::new()?), Box::new(Counter(0)));
+        let (storage, machine) = (Box::new(InMemoryStorage::new()), Box::new(Counter(0)));
         let connect = |handle: &_| network.transport(id, handle);
         nodes.insert(id, Node::start(NodeOptions::new(id, members), storage, machine, connect)?);
     }

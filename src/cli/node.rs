@@ -1,14 +1,24 @@
 //! `raft -n ID`: runs one node until it is asked to stop.
 
+use std::io::{self, BufReader};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-use raft::config::{Config, NodeConfig};
+use crossbeam_channel::{Receiver, bounded, select};
+use raft::config::{Config, Limits, NodeConfig};
+use raft::consensus::{Membership, ServerConfig};
+use raft::gateway::maelstrom::{self, Closed, Init};
+use raft::machine::composite::Composite;
+use raft::runtime::threaded::daemon::Daemon;
+use raft::runtime::threaded::node::{Node, NodeOptions};
+use raft::storage::InMemoryStorage;
 
 use super::args::{CommonArgs, NodeArgs, TransportKind};
 use super::stop::{self, StopReason};
 use super::{Error, logging};
+
+/// A node has stopped by then, or says what still runs.
+const STOP_PATIENCE: Duration = Duration::from_millis(1_900);
 
 /// A node that gets to know itself and its peers through its standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +79,55 @@ fn run_stdio(args: &NodeArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a node of `config` until `stop` receives something. The error is for people.
-fn run_node(_config: &Config, node: &NodeConfig, _stop: &Receiver<StopReason>) -> Result<(), String> {
-    Err(format!("node {node} cannot run: this build has no runtime"))
+/// Runs a node of `config` until it ends or `stop` receives something. The error is for people.
+fn run_node(config: &Config, node: &NodeConfig, stop: &Receiver<StopReason>) -> Result<(), String> {
+    let daemon = Daemon::start(config, node.id, Box::new(Composite::default())).map_err(|error| error.to_string())?;
+    select! {
+        recv(stop) -> reason => announce(reason.ok()),
+        recv(daemon.node().running()) -> _ => {}
+    }
+    daemon.stop(STOP_PATIENCE)
 }
 
 /// Runs a node on standard input and output until that ends, or `stop` receives something. The error is for people.
-fn run_maelstrom(_options: StdioOptions, _stop: &Receiver<StopReason>) -> Result<(), String> {
-    Err("cannot run on standard input and output: this build has no runtime".into())
+fn run_maelstrom(options: StdioOptions, stop: &Receiver<StopReason>) -> Result<(), String> {
+    let (started, nodes) = bounded(1);
+    let start = move |init: &Init| {
+        let names = init.names();
+        let storage = InMemoryStorage::new();
+        let transport = init.transport(storage.life());
+        let labels = names.ids().filter_map(|id| Some((id, names.name(id)?.to_owned()))).collect();
+        let server = ServerConfig::new(names.me(), options.election_timeout, options.heartbeat_interval);
+        let membership = Membership::of_voters(names.ids());
+        let node_options = NodeOptions { server, membership, labels };
+        let machine = Box::new(Composite::default());
+        let node =
+            Node::start(node_options, Box::new(storage), machine, |_| transport).map_err(|error| error.to_string())?;
+        let handle = node.handle();
+        started.send(node).map_err(|_| "it is stopping already".to_owned())?;
+        Ok(handle)
+    };
+    let input = BufReader::new(io::stdin());
+    let door = maelstrom::serve(input, io::stdout(), Limits::default().max_request_bytes, start)
+        .map_err(|error| format!("cannot serve standard input and output: {error}"))?;
+    let closed = select! {
+        recv(stop) -> reason => {
+            announce(reason.ok());
+            None
+        }
+        recv(door.closed()) -> closed => closed.ok(),
+    };
+    let ended = nodes.try_recv().map_or(Ok(()), |node| node.stop(STOP_PATIENCE));
+    door.finish();
+    match closed {
+        Some(Closed::InputLost(why)) => Err(format!("cannot read standard input: {why}")),
+        Some(Closed::NotStarted(why)) => Err(why),
+        Some(Closed::EndOfInput | Closed::OutputLost(_)) | None => ended,
+    }
+}
+
+fn announce(reason: Option<StopReason>) {
+    if let Some(reason) = reason {
+        log::info!("stopping: {reason}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,14 @@ pub struct Life {
 }
 
 impl Life {
+    /// A new life of a node that has no data folder to count its lives in. The clock takes the folder's place: should it
+    /// have been set back since the node's last life, peers ignore this one until it is as late, and nothing worse
+    /// happens.
+    pub fn without_folder() -> Self {
+        let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
+        Life { incarnation: 0, boot: since_1970.as_millis() as u64 }
+    }
+
     /// A new incarnation that has not been started yet.
     pub(super) fn draw() -> Result<Self, StorageError> {
         let incarnation = getrandom::u64()

@@ -22,13 +22,9 @@ struct Memory {
 }
 
 impl InMemoryStorage {
-    /// Empty storage of a new incarnation.
-    ///
-    /// # Errors
-    /// The system gives no random number.
-    pub fn new() -> Result<Self, StorageError> {
-        let life = Life { boot: 1, ..Life::draw()? };
-        Ok(InMemoryStorage { memory: Arc::default(), life, failed: None })
+    /// Empty storage in a new life.
+    pub fn new() -> Self {
+        InMemoryStorage { memory: Arc::default(), life: Life::without_folder(), failed: None }
     }
 
     /// The same memory, as a restart finds it: everything written is there, synced or not.
@@ -37,7 +33,7 @@ impl InMemoryStorage {
         InMemoryStorage { memory: self.memory.clone(), life, failed: None }
     }
 
-    /// A random incarnation, and the number of this start.
+    /// This start; a later one has a higher boot number.
     pub fn life(&self) -> Life {
         self.life
     }

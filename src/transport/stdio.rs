@@ -9,9 +9,7 @@ mod op;
 pub mod output;
 mod wire;
 
-use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use output::Output;
 pub use wire::{Received, Wire};
@@ -73,15 +71,6 @@ impl Names {
         let position = self.sorted.binary_search_by(|other| other.as_str().cmp(name)).ok()?;
         Some(NodeId(position as u64 + 1))
     }
-}
-
-/// A new life of a node that has no data folder to keep count of its lives. The clock takes its place: should it have
-/// been set back since the node's last life, peers ignore this one until it is as late, and nothing worse happens.
-pub fn life_without_folder() -> io::Result<Life> {
-    let incarnation = getrandom::u64().map_err(io::Error::other)?;
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    let boot = u64::try_from(since_1970.as_millis()).map_err(io::Error::other)?;
-    Ok(Life { incarnation, boot })
 }
 
 /// The transport of one node.

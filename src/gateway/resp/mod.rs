@@ -165,6 +165,10 @@ impl Session for RespSession {
         input.clear();
         if self.slots.is_idle() { Err(close.clone()) } else { Ok(Flow::Pause) }
     }
+
+    fn finished(&self) -> bool {
+        self.turned_away.is_none() && self.slots.is_idle()
+    }
 }
 
 impl Drop for RespSession {

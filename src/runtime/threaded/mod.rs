@@ -1,8 +1,9 @@
-//! The default runtime: one thread for each job, and channels between them. Sockets are served by a small pool.
+//! The default runtime: one thread for each job, channels between them, and sockets served by a small pool.
 
 pub mod clock;
 mod connection;
 mod controller;
+pub mod daemon;
 pub mod handler;
 mod listener;
 mod log_limit;

@@ -1,0 +1,146 @@
+//! A node of raft.ini, whole: its storage, its ports for peers and clients, and the node behind them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::{Node, NodeOptions};
+use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, bind};
+use crate::config::{Config, NodeConfig, StorageClass};
+use crate::consensus::NodeId;
+use crate::gateway::resp::{RespOptions, RespSession};
+use crate::machine::Machine;
+use crate::runtime::driver::Ended;
+use crate::runtime::{Life, NodeHandle};
+use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, Storage, StorageError, cluster_id};
+use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
+
+/// An answer may have so many bytes besides the largest value; see [`MAX_ANSWER_BYTES`](crate::machine::command).
+const FRAME_HEADROOM_BYTES: u64 = 16 << 20;
+/// Most bytes of answers queued for one client. Requests are no longer read long before that.
+const CLIENT_OUTPUT_BYTES: usize = 256 << 20;
+/// A client that has been silent for so long is probed.
+const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A running node with its ports.
+pub struct Daemon {
+    node: Node,
+    controller: Controller,
+}
+
+/// Why a node could not be started, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl From<StorageError> for StartError {
+    fn from(error: StorageError) -> Self {
+        StartError(error.to_string())
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        StartError(error.to_string())
+    }
+}
+
+impl Daemon {
+    /// Starts the node with this id, running this machine: takes its data folder, opens its ports, joins its peers.
+    ///
+    /// # Errors
+    /// There is no such node, its folder is damaged, in use or another's, or a port is taken.
+    pub fn start(config: &Config, id: NodeId, machine: Box<dyn Machine>) -> Result<Daemon, StartError> {
+        let me = config.node(id).ok_or_else(|| StartError(format!("there is no node with Id {id}")))?;
+        let cluster_id = cluster_id(&config.name, &config.initial_membership());
+        let (storage, life) = open_storage(config, me, cluster_id)?;
+        let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
+        let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
+
+        let controller =
+            Controller::start(ControllerOptions { name: me.label.clone(), workers: config.limits.workers })?;
+        let (handle, inboxes) = NodeHandle::new();
+        let transport =
+            TcpTransport::start(tcp_options(config, id, life, cluster_id), handle.clone(), controller.handle(), peers)?;
+        let options = NodeOptions::from_config(config, id);
+        let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
+        serve_clients(config, &node.handle(), &controller.handle(), clients)?;
+        log::info!("node {me} serves peers on {}:{}, clients on port {}", me.host, me.port, me.client_port);
+        Ok(Daemon { node, controller })
+    }
+
+    /// The node behind the ports.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Stops the node as [`Node::stop`] does, then closes its ports.
+    pub fn stop(self, patience: Duration) -> Ended {
+        let ended = self.node.stop(patience);
+        self.controller.stop();
+        ended
+    }
+}
+
+fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64) -> Result<(Box<dyn Storage>, Life), StorageError> {
+    match config.storage {
+        StorageClass::FileStorage => {
+            let storage = FileStorage::open(&OpenOptions {
+                folder: Path::new(&config.data_directory).join(&me.label),
+                cluster_id,
+                node: me.id,
+                membership: config.initial_membership(),
+                segment_bytes: config.limits.segment_bytes,
+            })?;
+            let life = storage.life();
+            Ok((Box::new(storage), life))
+        }
+        StorageClass::InMemoryStorage => {
+            log::warn!(
+                "StorageClass is InMemoryStorage: nothing that node {me} stores survives its end, votes included"
+            );
+            let storage = InMemoryStorage::new();
+            let life = storage.life();
+            Ok((Box::new(storage), life))
+        }
+    }
+}
+
+fn tcp_options(config: &Config, me: NodeId, life: Life, cluster_id: u64) -> TcpOptions {
+    let peer = |node: &NodeConfig| TcpPeer { id: node.id, host: node.host.clone(), port: node.port };
+    TcpOptions {
+        me,
+        life,
+        cluster_id,
+        peers: config.nodes.iter().map(peer).collect(),
+        election_timeout: config.election_timeout,
+        max_frame_bytes: (2 * config.limits.max_request_bytes + FRAME_HEADROOM_BYTES) as usize,
+        outbox_bytes: config.limits.max_inflight_bytes as usize,
+    }
+}
+
+fn serve_clients(
+    config: &Config,
+    node: &NodeHandle,
+    controller: &ControllerHandle,
+    listener: std::net::TcpListener,
+) -> io::Result<()> {
+    let options = Arc::new(RespOptions {
+        limits: config.limits,
+        nodes: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
+        patience: config.election_timeout,
+    });
+    let listen = ListenOptions {
+        name: "clients".into(),
+        max_connections: config.limits.max_connections,
+        farewell: b"-ERR max number of clients reached\r\n".to_vec(),
+        max_output_bytes: CLIENT_OUTPUT_BYTES,
+        keepalive: CLIENT_KEEPALIVE,
+    };
+    let node = node.clone();
+    controller.listen(listener, listen, move |connection| {
+        let session = RespSession::new(options.clone(), node.clone(), connection.id(), connection.clone());
+        Box::new(session)
+    })
+}
