@@ -313,7 +313,8 @@ impl Driver {
             return;
         }
         self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
-        if self.server.role() == Role::Leader && self.transfer.is_none() {
+        let has_successor = self.server.membership().voters.iter().any(|voter| *voter != self.server.id());
+        if self.server.role() == Role::Leader && has_successor && self.transfer.is_none() {
             log::info!("{} stops: it hands leadership over first", self.name(self.server.id()));
             self.begin_transfer(None, Vec::new());
         }

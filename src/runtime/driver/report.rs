@@ -48,6 +48,11 @@ pub(super) fn overloaded() -> Failure {
     Failure::Overloaded("too many requests wait for an answer already; try again later".into())
 }
 
+/// Held while leadership was being handed over, for too long.
+pub(super) fn handing_over() -> Failure {
+    Failure::Overloaded("the leader tries to hand leadership over and takes no requests; try again".into())
+}
+
 impl Driver {
     /// A node's name for people.
     pub(super) fn name(&self, id: NodeId) -> String {

@@ -488,7 +488,11 @@ impl Driver {
             }
         }
         for request in self.requests.connections.expired(now) {
-            let failure = self.no_leader();
+            let failure = match request.scope {
+                // Not "not ready", which would say that this node leads no more.
+                Scope::ThisTerm(_) => report::handing_over(),
+                Scope::Cluster | Scope::ThisNode => self.no_leader(),
+            };
             self.answer(request.asker, Err(failure));
         }
         self.requests.release = true;

@@ -343,6 +343,28 @@ fn a_forwarded_request_runs_once_and_only_in_its_term() {
 }
 
 #[test]
+fn a_transfer_that_takes_long_does_not_look_like_the_end_of_the_term() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    let transfer = |bench: &mut Bench| {
+        let request = bench.request(1, "");
+        bench.turn([], [ClientRequest { operation: Operation::Transfer { to: Some(OTHER) }, ..request }]);
+    };
+    transfer(&mut bench);
+    bench.turn([forward(term, 1, ForwardKind::Write, "a")], []);
+    assert_eq!(bench.forward_replies(), [], "held meanwhile");
+    bench.acknowledge();
+    bench.now += 2 * TIMEOUT;
+    bench.hear(PEER, Term(term), MessageBody::AppendAccepted { matched: Index(1), round: 0 });
+    bench.turn([Input::Tick], []);
+    let replies = bench.forward_replies();
+    assert!(replies.is_empty() || matches!(replies[..], [(1, Err(Failure::Overloaded(_)))]), "{replies:?}");
+    assert!(bench.answered()[0].1.is_err(), "the transfer was given up");
+    bench.turn([forward(term, 2, ForwardKind::Write, "b")], []);
+    assert!(bench.driver.server.last_index() >= Index(2), "this node still leads, and takes requests again");
+}
+
+#[test]
 fn what_a_deposed_leader_refuses_goes_to_the_next_one_in_order() {
     let mut bench = Bench::new();
     bench.follow(PEER, 1, (0, 0), &[]);

@@ -83,6 +83,8 @@ pub struct ApplyStage {
     jobs: Receiver<ApplyJob>,
     node: NodeHandle,
     applied: Index,
+    /// What the node was told of `applied` last.
+    reported: Index,
     committed: Index,
     waiting: BTreeMap<Index, Vec<PositionedRead>>,
     sinks: Sinks,
@@ -104,6 +106,7 @@ impl ApplyStage {
             jobs,
             node,
             applied,
+            reported: applied,
             committed: applied,
             waiting: BTreeMap::new(),
             sinks: Sinks::default(),
@@ -234,7 +237,10 @@ impl ApplyStage {
         if !self.replies.is_empty() {
             self.node.deliver(Input::Replies(std::mem::take(&mut self.replies)));
         }
-        self.node.deliver(Input::Applied { index: self.applied });
+        if self.applied > self.reported {
+            self.reported = self.applied;
+            self.node.deliver(Input::Applied { index: self.applied });
+        }
     }
 }
 
@@ -266,5 +272,195 @@ impl Stage for ApplyStage {
         }
         self.report();
         Step::Worked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use crossbeam_channel::{Sender, unbounded};
+
+    use super::*;
+    use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
+    use crate::runtime::{Inboxes, Outcome};
+    use crate::storage::StorageError;
+
+    /// Remembers every command.
+    #[derive(Default)]
+    struct Words(String);
+
+    impl Machine for Words {
+        fn apply(&mut self, applied: Applied<'_>) -> Bytes {
+            self.0.push_str(&String::from_utf8_lossy(applied.command));
+            Bytes::from(applied.index.to_string())
+        }
+
+        fn query(&self, _: &[u8]) -> Bytes {
+            Bytes::from(self.0.clone())
+        }
+
+        fn digest(&self) -> u64 {
+            0
+        }
+    }
+
+    fn entry(index: u64, kind: EntryKind, text: &str) -> Entry {
+        let (term, time, size) = (Term(1), LogTime(0), text.len() as u32);
+        let header = EntryHeader { index: Index(index), term, kind, time, session: None, size };
+        Entry { header, payload: Payload(Bytes::from(text.to_owned())) }
+    }
+
+    fn commands(range: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+        let letter = |index: u64| char::from(b'a' + (index % 26) as u8).to_string();
+        range.map(|index| entry(index, EntryKind::Command, &letter(index))).collect()
+    }
+
+    struct Log(Mutex<Vec<Entry>>);
+
+    impl LogReader for Log {
+        /// A few at a time, whatever is asked for.
+        fn read(&self, first: Index, last: Index, _: u64) -> Result<Vec<Entry>, StorageError> {
+            let log = self.0.lock().unwrap();
+            let wanted = log.iter().filter(|entry| (first..=last).contains(&entry.header.index));
+            Ok(wanted.take(3).cloned().collect())
+        }
+    }
+
+    struct Bench {
+        stage: ApplyStage,
+        jobs: Sender<ApplyJob>,
+        inboxes: Inboxes,
+    }
+
+    impl Bench {
+        fn new(log: Vec<Entry>) -> Self {
+            let (jobs, receiver) = unbounded();
+            let (node, inboxes) = NodeHandle::new();
+            let reader = Arc::new(Log(Mutex::new(log)));
+            let stage = ApplyStage::new(Box::new(Words::default()), Index(0), reader, receiver, node);
+            Bench { stage, jobs, inboxes }
+        }
+
+        fn step(&mut self, job: ApplyJob) -> Step {
+            self.jobs.send(job).unwrap();
+            self.stage.step()
+        }
+
+        /// Answers to peers by sequence number, and the last applied index that was told.
+        fn reported(&self) -> (Vec<(u64, String)>, Option<Index>) {
+            let (mut replies, mut applied) = (Vec::new(), None);
+            for input in self.inboxes.internal.try_iter() {
+                match input {
+                    Input::Replies(new) => {
+                        replies.extend(new.into_iter().map(|reply| {
+                            (reply.sequence, String::from_utf8_lossy(&reply.outcome.unwrap()).into_owned())
+                        }))
+                    }
+                    Input::Applied { index } => applied = Some(index),
+                    Input::Failed { reason } => replies.push((0, reason)),
+                    _ => {}
+                }
+            }
+            (replies, applied)
+        }
+    }
+
+    fn peer(sequence: u64) -> Asker {
+        Asker::Peer { node: NodeId(2), sequence }
+    }
+
+    fn read(position: u64, sequence: u64) -> PositionedRead {
+        PositionedRead { position: Index(position), query: Payload::EMPTY, asker: peer(sequence) }
+    }
+
+    fn commit(entries: Vec<Entry>, askers: &[u64]) -> Option<Commit> {
+        let last = entries.last().unwrap().header.index;
+        Some(Commit { last, entries, askers: askers.iter().map(|&index| (Index(index), peer(100 + index))).collect() })
+    }
+
+    #[test]
+    fn reads_run_at_their_positions_between_entries() {
+        let mut bench = Bench::new(Vec::new());
+        let reads = vec![read(3, 3), read(1, 1), read(2, 2), read(0, 0)];
+        let job = ApplyJob { reads, commit: commit(commands(1..=4), &[2, 4]), looks: Vec::new() };
+        assert_eq!(bench.step(job), Step::Worked);
+        let text = |(sequence, text): (u64, &str)| (sequence, text.to_owned());
+        let expected = [(0, ""), (1, "b"), (102, "2"), (2, "bc"), (3, "bcd"), (104, "4")].map(text);
+        assert_eq!(bench.reported(), (expected.to_vec(), Some(Index(4))));
+        let job = ApplyJob { reads: vec![read(2, 9)], ..ApplyJob::default() };
+        bench.step(job);
+        assert_eq!(bench.reported(), (vec![text((9, "bcde"))], None), "late, but it still sees all before it");
+        assert_eq!(bench.stage.step(), Step::Idle);
+    }
+
+    #[test]
+    fn what_is_no_longer_in_memory_is_read_back() {
+        let mut bench = Bench::new(commands(1..=8));
+        let job = ApplyJob { commit: commit(commands(8..=10), &[10]), ..ApplyJob::default() };
+        assert_eq!(bench.step(job), Step::Worked);
+        assert_eq!(bench.reported(), (vec![(110, "10".into())], Some(Index(10))));
+        assert_eq!(bench.stage.machine.query(b""), "bcdefghijk");
+        let job = ApplyJob {
+            commit: Some(Commit { last: Index(12), entries: Vec::new(), askers: Vec::new() }),
+            ..ApplyJob::default()
+        };
+        assert_eq!(bench.step(job), Step::Ended);
+        assert!(bench.reported().0[0].1.contains("does not have entry 11"));
+    }
+
+    #[test]
+    fn an_entry_out_of_order_stops_the_node() {
+        for entries in [commands(1..=2), commands(4..=4).into_iter().chain(commands(3..=3)).collect()] {
+            let mut bench = Bench::new(commands(1..=8));
+            bench.step(ApplyJob { commit: commit(commands(1..=3), &[]), ..ApplyJob::default() });
+            bench.reported();
+            assert_eq!(bench.step(ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() }), Step::Ended);
+            assert!(bench.reported().0[0].1.contains("once, in order"));
+        }
+    }
+
+    #[test]
+    fn entries_without_a_command_do_not_reach_the_machine() {
+        let mut bench = Bench::new(Vec::new());
+        let entries =
+            vec![entry(1, EntryKind::Noop, ""), entry(2, EntryKind::Tick, ""), entry(3, EntryKind::Command, "x")];
+        bench.step(ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() });
+        assert_eq!(bench.stage.machine.query(b""), "x");
+    }
+
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<Outcome>>);
+
+    impl crate::runtime::ReplySink for Sink {
+        fn reply(&self, _: u64, outcome: Outcome) {
+            self.0.lock().unwrap().push(outcome);
+        }
+    }
+
+    #[test]
+    fn the_log_is_shown_in_lines() {
+        let mut bench = Bench::new(commands(1..=3));
+        bench.step(ApplyJob { commit: commit(commands(1..=2), &[]), ..ApplyJob::default() });
+        let sink = Arc::new(Sink::default());
+        for (from, count) in
+            [(None, 2), (Some(1), 1), (Some(0), 2), (Some(9), 1), (None, 0), (Some(u64::MAX), u64::MAX)]
+        {
+            let permit = super::super::Load::new(1, 0).admit(0).unwrap();
+            let asker = Asker::Client { reply: crate::runtime::Reply::new(sink.clone(), 0), permit };
+            let look = Look::Log { from: from.map(Index), count, last: Index(3), asker };
+            bench.step(ApplyJob { looks: vec![look], ..ApplyJob::default() });
+        }
+        let shown: Vec<Vec<(u64, bool)>> = std::mem::take(&mut *sink.0.lock().unwrap())
+            .into_iter()
+            .map(|outcome| match outcome {
+                Ok(Response::Log(lines)) => lines.into_iter().map(|line| (line.index, line.committed)).collect(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected =
+            [vec![(2, true), (3, false)], vec![(1, true)], vec![(1, true), (2, true)], vec![], vec![], vec![]];
+        assert_eq!(shown, expected);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ use crate::transport::{Failure, Transport};
 
 /// Connections of library calls are numbered from here: gateways count theirs from 0.
 const LIBRARY_CONNECTIONS: u64 = 1 << 63;
+
+/// How often a node that stops says what it still waits for.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a node has to know about itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +71,8 @@ impl NodeOptions {
 pub struct Node {
     handle: NodeHandle,
     next_connection: AtomicU64,
-    ended: Arc<Latch>,
+    /// Set once.
+    ended: Arc<OnceLock<Ended>>,
     /// Disconnected once `ended` is set.
     running: Receiver<()>,
     threads: Vec<&'static str>,
@@ -126,7 +130,7 @@ impl Node {
         let driver = Driver::new(driver_config, server, transport, stages, Duration::ZERO);
 
         let (election_clock, heartbeat_clock) = (Arc::new(Clock::new(start)), Arc::new(Clock::new(start)));
-        let ended = Arc::new(Latch::default());
+        let ended = Arc::new(OnceLock::new());
         let (finish, finished) = unbounded();
         let mut threads = Threads { handle: handle.clone(), finish, names: Vec::new() };
         threads.spawn("storage", move || run_stage(storage))?;
@@ -136,14 +140,14 @@ impl Node {
             let (clock, node) = (Arc::clone(clock), handle.clone());
             threads.spawn(name, move || clock.run(&node))?;
         }
-        let latch = Arc::clone(&ended);
+        let end = Arc::clone(&ended);
         let (runs, running) = bounded(0);
         threads.spawn("event handler", move || {
             let clocks = [Arc::clone(&election_clock), Arc::clone(&heartbeat_clock)];
             let handler = Handler { driver, inboxes, election_clock, heartbeat_clock, start };
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.run()));
             clocks.iter().for_each(|clock| clock.stop());
-            latch.set(outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
+            end.get_or_init(|| outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
             drop::<Sender<()>>(runs);
         })?;
         Ok(Node { handle, next_connection: AtomicU64::new(0), ended, running, threads: threads.names, finished })
@@ -186,7 +190,16 @@ impl Node {
 
     /// Waits until the node has ended. An error says why it ended by itself.
     pub fn wait(&self) -> Ended {
-        self.ended.wait()
+        // Nothing is sent: this returns when the other side is gone.
+        let _ = self.running.recv();
+        self.ended.get().cloned().unwrap_or_else(|| Err("the event handler could not be started".into()))
+    }
+
+    /// Ends the node at once, without handing anything over or waiting for what is under way, much like a crash. For tests
+    /// and demonstrations.
+    pub fn kill(self) {
+        self.handle.deliver(Input::Failed { reason: "killed".into() });
+        let _ = self.wait();
     }
 
     /// Nothing is ever received from this channel; it is disconnected once the node has ended. For those who wait for
@@ -195,30 +208,23 @@ impl Node {
         &self.running
     }
 
-    /// Ends the node at once, without handing anything over or waiting for what is under way, much like a crash. For tests
-    /// and demonstrations.
-    pub fn kill(self) {
-        self.handle.deliver(Input::Failed { reason: "killed".into() });
-        let _ = self.ended.wait();
-    }
-
     /// Stops the node, and waits for that for `patience` at most: it hands leadership over if it leads, answers what is
     /// under way, and finishes writing. An error says why the node had ended before, or what did not stop in time.
     pub fn stop(mut self, patience: Duration) -> Ended {
         let deadline = Instant::now() + patience;
         self.handle.deliver(Input::Stop);
         while !self.threads.is_empty() {
-            let Ok(finished) = self.finished.recv_deadline(deadline) else {
-                let hanging = self.threads.join(", ");
-                log::warn!("gave up waiting for: {hanging}");
-                return Err(format!("did not stop within {} ms: {hanging}", patience.as_millis()));
-            };
-            self.threads.retain(|thread| *thread != finished);
-            if finished == "event handler" && !self.threads.is_empty() {
-                log::debug!("stopping: waiting for {}", self.threads.join(", "));
+            match self.finished.recv_deadline(deadline.min(Instant::now() + REPORT_INTERVAL)) {
+                Ok(finished) => self.threads.retain(|thread| *thread != finished),
+                Err(_) if Instant::now() < deadline => log::info!("stopping: waiting for {}", self.threads.join(", ")),
+                Err(_) => {
+                    let hanging = self.threads.join(", ");
+                    log::warn!("gave up waiting for {hanging}");
+                    return Err(format!("did not stop within {} ms: {hanging}", patience.as_millis()));
+                }
             }
         }
-        self.ended.wait()
+        self.wait()
     }
 }
 
@@ -296,29 +302,5 @@ impl Threads {
             .map_err(|error| StorageError::Io(format!("cannot start the {name} thread: {error}")))?;
         self.names.push(name);
         Ok(())
-    }
-}
-
-/// Set once; wakes whoever waits.
-#[derive(Default)]
-struct Latch {
-    ended: Mutex<Option<Ended>>,
-    changed: Condvar,
-}
-
-impl Latch {
-    fn set(&self, ended: Ended) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) -> Ended {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &*ended {
-                Some(ended) => return ended.clone(),
-                None => ended = self.changed.wait(ended).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
     }
 }
