@@ -1,0 +1,41 @@
+//! The protocol core, in stories, tables and walks.
+//!
+//! The stories are the scripts in `scripts/`: [`story`] is their language, and each tells one scenario. `UPDATE_GOLDENFILES=1`
+//! writes what happens into them; what matters most they also `expect`, so that a wrong story fails even then.
+
+mod checker;
+mod cluster;
+mod shelf;
+mod story;
+mod words;
+
+macro_rules! stories {
+    ($($name:ident)*) => {
+        mod stories {
+            $(#[test] fn $name() { super::tell(stringify!($name)); })*
+        }
+        const STORIES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+stories! {
+    a_fresh_cluster_elects_a_leader
+}
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/core/scripts");
+
+fn tell(name: &str) {
+    let told = goldenscript::run(&mut story::Story::default(), format!("{SCRIPTS}/{name}"));
+    told.unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+#[test]
+fn every_script_is_told() {
+    let files = std::fs::read_dir(SCRIPTS).expect("the scripts are there");
+    let mut files: Vec<_> =
+        files.map(|file| file.expect("a script").file_name().into_string().expect("a name")).collect();
+    files.sort();
+    let mut told = STORIES.to_vec();
+    told.sort();
+    assert_eq!(files, told);
+}
