@@ -189,11 +189,12 @@ impl Leader {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from)
-            && peer.is_fresh_rejection(prev_index)
+            && peer.is_fresh_rejection(prev_index, common.log.base_index())
         {
-            let (agreed, _) = common.log.last_not_after(hint_index.min(prev_index.prev()), hint_term);
-            // Where the hint lies below what the log still has, only a snapshot helps.
-            peer.probe_after(if hint_index < common.log.base_index() { hint_index } else { agreed });
+            let limit = hint_index.min(prev_index.prev());
+            let (agreed, _) = common.log.last_not_after(limit, hint_term);
+            // Below what the log still has nothing can be compared: only a snapshot helps.
+            peer.probe_after(agreed.min(limit));
         }
         self.confirm_reads(common, turn);
         self.replicate(common, from, turn);
@@ -262,9 +263,8 @@ impl Leader {
         self.reads.told();
         let round = self.reads.round();
         for (&to, peer) in &self.peers {
-            // After everything sent so far, so that a loss shows. Where the log does not reach so far back, any known
-            // entry will do: the answer confirms the round either way.
-            let prev_index = peer.next.prev().max(common.log.base_index());
+            // After everything sent so far, so that a loss shows.
+            let prev_index = peer.prev(common.log.base_index());
             let prev_term = common.log.term_at(prev_index).unwrap_or_default();
             let append = AppendEntries { prev_index, prev_term, commit: common.commit, round, entries: Vec::new() };
             turn.send(to, common.term(), MessageBody::AppendEntries(append));

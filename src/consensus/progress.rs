@@ -114,12 +114,17 @@ impl Progress {
         self.next = self.next.max(self.matched.next());
     }
 
+    /// The entry that the next request follows. Where the leader's log begins later, at `base`, a heartbeat follows that.
+    pub fn prev(&self, base: Index) -> Index {
+        self.next.prev().max(base)
+    }
+
     /// Whether a refusal of the request that followed `prev` says something new: it is neither about something that was
-    /// accepted since, nor an answer to an earlier probe.
-    pub fn is_fresh_rejection(&self, prev: Index) -> bool {
+    /// accepted since, nor an answer to an earlier probe. `base` is where the leader's log begins.
+    pub fn is_fresh_rejection(&self, prev: Index, base: Index) -> bool {
         match self.state {
-            ProgressState::Probe { .. } => prev.next() == self.next,
-            ProgressState::Replicate(_) => prev > self.matched && prev < self.next,
+            ProgressState::Probe { .. } => prev == self.prev(base),
+            ProgressState::Replicate(_) => prev > self.matched && prev <= self.prev(base),
             ProgressState::Snapshot => false,
         }
     }
@@ -190,11 +195,13 @@ mod tests {
         progress.sent_entries(Index(8), 10, NOW);
         progress.accepted(Index(2));
         assert_eq!((progress.matched, progress.next), (Index(5), Index(9)), "neither goes down");
-        assert!(!progress.is_fresh_rejection(Index(5)), "5 was accepted since");
-        assert!(progress.is_fresh_rejection(Index(8)));
+        let base = Index(0);
+        assert!(!progress.is_fresh_rejection(Index(5), base), "5 was accepted since");
+        assert!(progress.is_fresh_rejection(Index(8), base));
         progress.probe_after(Index(6));
-        assert!(!progress.is_fresh_rejection(Index(8)), "an answer to an earlier request");
-        assert!(progress.is_fresh_rejection(Index(6)));
+        assert!(!progress.is_fresh_rejection(Index(8), base), "an answer to an earlier request");
+        assert!(progress.is_fresh_rejection(Index(6), base));
+        assert!(progress.is_fresh_rejection(Index(9), Index(9)), "the log begins at 9: so did the heartbeat");
     }
 
     #[test]

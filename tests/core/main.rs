@@ -19,6 +19,8 @@ macro_rules! stories {
 }
 
 stories! {
+    a_conflict_where_the_log_begins
+    a_lost_probe_and_a_compacted_log
     a_fresh_cluster_elects_a_leader
 }
 
