@@ -19,6 +19,7 @@ macro_rules! stories {
 }
 
 stories! {
+    a_snapshot_counts_once_it_is_durable
     a_conflict_where_the_log_begins
     a_lost_probe_and_a_compacted_log
     a_fresh_cluster_elects_a_leader
