@@ -170,7 +170,9 @@ impl Leader {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
-            if peer.state == ProgressState::Snapshot && matched >= common.log.base_index() {
+            // A snapshot has arrived (it carries no round), though perhaps one that the log has left behind since; or the
+            // peer turns out to need none.
+            if peer.state == ProgressState::Snapshot && (round.is_none() || matched >= common.log.base_index()) {
                 peer.probe_after(matched);
             }
             peer.accepted(matched);

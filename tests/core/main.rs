@@ -19,6 +19,7 @@ macro_rules! stories {
 }
 
 stories! {
+    an_answer_about_an_old_snapshot_is_no_end
     a_snapshot_counts_once_it_is_durable
     a_conflict_where_the_log_begins
     a_lost_probe_and_a_compacted_log
