@@ -304,14 +304,17 @@ impl Leader {
         })
     }
 
-    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that had to wait.
+    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that waits for nothing but its time.
     pub fn heartbeat_deadline(&self, common: &Common) -> Duration {
-        let interval = common.config.min_replication_interval;
-        if interval.is_zero() {
+        let config = &common.config;
+        if config.min_replication_interval.is_zero() {
             return self.heartbeat_due;
         }
-        let waiting = self.peers.values().filter(|peer| peer.next <= common.log.last_index());
-        let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + interval)).min();
+        let waiting = self.peers.values().filter(|peer| {
+            peer.next <= common.log.last_index()
+                && peer.may_send(config.max_inflight_requests, config.max_inflight_bytes)
+        });
+        let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + config.min_replication_interval)).min();
         waiting.map_or(self.heartbeat_due, |waiting| waiting.min(self.heartbeat_due))
     }
 
