@@ -117,7 +117,7 @@ impl Leader {
     /// Log time now: never before an entry that is in the log.
     fn log_time(&self, common: &Common, now: Duration) -> LogTime {
         let (time, since) = self.began;
-        LogTime(time.0 + now.saturating_sub(since).as_millis() as u64).max(common.log.time())
+        LogTime(time.0.saturating_add(now.saturating_sub(since).as_millis() as u64)).max(common.log.time())
     }
 
     /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what

@@ -19,6 +19,7 @@ macro_rules! stories {
 }
 
 stories! {
+    nonsense_changes_nothing
     waiting_for_a_lost_peer_is_quiet
     an_answer_about_an_old_snapshot_is_no_end
     a_snapshot_counts_once_it_is_durable
