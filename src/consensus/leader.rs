@@ -155,26 +155,14 @@ impl Leader {
     }
 
     /// A peer's log equals ours up to `matched`, durably.
-    pub fn accepted(
-        &mut self,
-        common: &mut Common,
-        from: NodeId,
-        matched: Index,
-        round: Option<u64>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index, round: u64, turn: &mut Turn<'_>) {
         if matched > common.log.last_index() {
             return turn.refuse(from, "accepted entries that were never sent");
         }
-        if !self.heard(from, round.unwrap_or_default(), turn) {
+        if !self.heard(from, round, turn) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
-            // A snapshot has arrived (it carries no round), though perhaps one that the log has left behind since; or the
-            // peer turns out to need none.
-            if peer.state == ProgressState::Snapshot && (round.is_none() || matched >= common.log.base_index()) {
-                peer.probe_after(matched);
-            }
             peer.accepted(matched);
         }
         // Reads first: a read never sees what was proposed after it.
@@ -248,8 +236,9 @@ impl Leader {
         {
             let (prev_index, first) = (peer.next.prev(), peer.next);
             let Some(prev_term) = common.log.term_at(prev_index) else {
-                peer.state = ProgressState::Snapshot;
-                turn.effect(Effect::SendSnapshot { to, at_least: common.log.base_index() });
+                let (at_least, term) = common.log.base();
+                peer.state = ProgressState::Snapshot(at_least, term);
+                turn.effect(Effect::SendSnapshot { to, at_least });
                 return;
             };
             let last = common.log.batch_end(first, config.max_batch_bytes);
@@ -265,9 +254,14 @@ impl Leader {
         self.reads.told();
         let round = self.reads.round();
         for (&to, peer) in &self.peers {
-            // After everything sent so far, so that a loss shows.
-            let prev_index = peer.prev(common.log.base_index());
-            let prev_term = common.log.term_at(prev_index).unwrap_or_default();
+            // After everything sent so far, so that a loss shows, and so does the arrival of a snapshot.
+            let (prev_index, prev_term) = match peer.state {
+                ProgressState::Snapshot(index, term) => (index, term),
+                _ => {
+                    let prev = peer.prev(common.log.base_index());
+                    (prev, common.log.term_at(prev).unwrap_or_default())
+                }
+            };
             let append = AppendEntries { prev_index, prev_term, commit: common.commit, round, entries: Vec::new() };
             turn.send(to, common.term(), MessageBody::AppendEntries(append));
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::types::Index;
+use super::types::{Index, Term};
 
 /// A leader's view of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +32,9 @@ pub enum ProgressState {
     },
     /// The logs agree up to `next`: requests follow each other without waiting, up to the limits of the window.
     Replicate(Inflight),
-    /// The peer needs entries that are no longer in the log: a snapshot is on its way.
-    Snapshot,
+    /// The peer needs entries that are no longer in the log: a snapshot is on its way that covers at least this entry, where
+    /// the log began when it was sent. An answer that covers it, be it to a heartbeat, shows that the snapshot arrived.
+    Snapshot(Index, Term),
 }
 
 /// The requests that were sent but not answered yet.
@@ -82,7 +83,7 @@ impl Progress {
         match &self.state {
             ProgressState::Probe { waiting } => !waiting,
             ProgressState::Replicate(inflight) => !inflight.is_full(max_requests, max_bytes),
-            ProgressState::Snapshot => false,
+            ProgressState::Snapshot(..) => false,
         }
     }
 
@@ -95,7 +96,7 @@ impl Progress {
                 inflight.push(last, bytes);
                 self.next = last.next();
             }
-            ProgressState::Snapshot => {}
+            ProgressState::Snapshot(..) => {}
         }
     }
 
@@ -109,7 +110,10 @@ impl Progress {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
             ProgressState::Probe { waiting } => *waiting = false,
-            ProgressState::Snapshot => {}
+            ProgressState::Snapshot(at_least, _) if matched >= *at_least => {
+                self.state = ProgressState::Replicate(Inflight::default());
+            }
+            ProgressState::Snapshot(..) => {}
         }
         self.next = self.next.max(self.matched.next());
     }
@@ -125,7 +129,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe { .. } => prev == self.prev(base),
             ProgressState::Replicate(_) => prev > self.matched && prev <= self.prev(base),
-            ProgressState::Snapshot => false,
+            ProgressState::Snapshot(..) => false,
         }
     }
 
@@ -149,7 +153,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe { .. } => "probe",
             ProgressState::Replicate(_) => "replicate",
-            ProgressState::Snapshot => "snapshot",
+            ProgressState::Snapshot(..) => "snapshot",
         }
     }
 }

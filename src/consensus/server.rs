@@ -257,12 +257,13 @@ impl Server {
             }
             MessageBody::AppendAccepted { matched, round } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.accepted(&mut self.common, from, matched, Some(round), turn);
+                    leader.accepted(&mut self.common, from, matched, round, turn);
                 }
             }
             MessageBody::SnapshotInstalled { matched } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.accepted(&mut self.common, from, matched, None, turn);
+                    // It answers no request that carried a round.
+                    leader.accepted(&mut self.common, from, matched, 0, turn);
                 }
             }
             MessageBody::AppendRejected { prev_index, hint_index, hint_term, round } => {

@@ -16,7 +16,6 @@ use crate::words;
 /// Every node's election timeout: each one is drawn from [T, 2T).
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest election timeout: E of the test catalogue.
-#[allow(dead_code)]
 pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_millis(200);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
 

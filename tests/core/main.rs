@@ -5,8 +5,10 @@
 
 mod checker;
 mod cluster;
+mod dice;
 mod shelf;
 mod story;
+mod walk;
 mod words;
 
 macro_rules! stories {
