@@ -94,6 +94,7 @@ fn lengths_that_lie_are_refused_before_memory_is_taken() {
         stream.set_read_timeout(Some(crate::support::cluster::PATIENCE)).expect("a timeout can be set");
         stream.write_all(request.as_bytes()).expect("bytes are taken");
         stream.write_all(&[b'x'; 64]).ok();
+        stream.shutdown(Shutdown::Write).expect("no more is coming");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);

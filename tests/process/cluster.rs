@@ -215,7 +215,7 @@ fn a_stopping_leader_hands_over_and_is_gone_within_two_seconds() {
         assert!(status.success(), "{status}");
         assert!(took < Duration::from_secs(2), "{took:?}");
         let log = cluster.log(leader);
-        assert!(log.contains("handing leadership over"), "it says what it waits for: {log}");
+        assert!(log.contains("hands leadership over"), "it says what it waits for: {log}");
         let next = cluster.wait_for_leader();
         assert!(cluster.log(next).contains("the leader hands over"), "node {next} was handed leadership");
         cluster.spawn(leader);

@@ -91,7 +91,7 @@ fn json_is_one_object_a_command() {
     assert!(got["term"].as_u64() > Some(0));
 
     let mut node = cluster.redis(leader);
-    redis::cmd("SET").arg("binary").arg(&[0xff, 0x00, 0x01][..]).exec(&mut node).expect("any bytes are a value");
+    redis::cmd("SET").arg("binary").arg(&[0xffu8, 0x00, 0x01][..]).exec(&mut node).expect("any bytes are a value");
     assert_eq!(run(&cluster, "get binary").0["value_base64"], "/wAB");
 
     let victim = cluster.ids().into_iter().find(|&id| id != leader).expect("there are others");
