@@ -472,7 +472,7 @@ fn every_proposal_in_flight_is_answered_once_when_leadership_is_lost() {
     for (outcome, took) in &answers {
         assert!(outcome.is_err(), "a minority acknowledges nothing");
         // A leader that hears nobody steps down after one timeout, and its clients wait one more; the rest is for a busy machine.
-        assert!(*took < 6 * ELECTION_TIMEOUT, "{outcome:?} after {took:?}");
+        assert!(*took < 15 * ELECTION_TIMEOUT, "{outcome:?} after {took:?}");
     }
     cluster.network.heal();
     await_that("the old leader to follow", || cluster.status(old).leader == Some(cluster.leader()));
@@ -589,7 +589,7 @@ fn requests_that_no_leader_can_take_are_refused_in_time() {
     client.read("a");
     for (outcome, took) in client.answers() {
         assert!(outcome.is_err(), "{outcome:?}");
-        assert!(took < 8 * ELECTION_TIMEOUT, "{took:?}");
+        assert!(took < 15 * ELECTION_TIMEOUT, "{took:?}");
     }
 }
 
