@@ -115,18 +115,19 @@ impl Client {
     pub fn list(&mut self, prefix: &[u8], after: Option<&[u8]>) -> Result<Vec<(Bytes, Value)>, Error> {
         let mut args = vec![&b"RAFT"[..], b"LIST", prefix];
         args.extend(after);
-        let mut parts = match self.read(&args)? {
-            Reply::Array(parts) => parts.into_iter(),
+        let triples = match self.read(&args)? {
+            Reply::Array(triples) => triples,
             other => return Err(unexpected(&other)),
         };
-        let mut items = Vec::new();
-        while let Some(key) = parts.next() {
-            match (key, parts.next(), parts.next()) {
-                (Reply::Bulk(key), Some(bytes), Some(revision)) => items.push((key, value(bytes, revision)?)),
-                (key, ..) => return Err(unexpected(&key)),
-            }
-        }
-        Ok(items)
+        let item = |triple| match triple {
+            Reply::Array(parts) => match <[Reply; 3]>::try_from(parts) {
+                Ok([Reply::Bulk(key), bytes, revision]) => Ok((key, value(bytes, revision)?)),
+                Ok([other, ..]) => Err(unexpected(&other)),
+                Err(parts) => Err(unexpected(&Reply::Array(parts))),
+            },
+            other => Err(unexpected(&other)),
+        };
+        triples.into_iter().map(item).collect()
     }
 
     /// Sets a key.

@@ -193,10 +193,11 @@ impl Common {
     /// Replaces log and state by a snapshot.
     pub fn install(&mut self, snapshot: SnapshotMeta, turn: &mut Turn<'_>) {
         self.log = Log::after_snapshot(&snapshot);
+        // Until the snapshot is durable, a crash brings the old log back: of that, what was committed agrees.
+        self.durable = self.durable.min(self.commit);
         self.commit = snapshot.index;
         self.applied = snapshot.index;
         self.learned = snapshot.index;
-        self.durable = snapshot.index;
         for outstanding in &mut self.outstanding {
             outstanding.last = None;
         }
@@ -251,10 +252,11 @@ impl Common {
         }
         let unwritten = std::mem::take(&mut self.unwritten);
         self.last_token += 1;
+        let appended = unwritten.append.map(|(_, last)| last);
         self.outstanding.push_back(Outstanding {
             token: self.last_token,
             hard_state: unwritten.hard_state,
-            last: unwritten.append.map(|(_, last)| last),
+            last: appended.or(unwritten.snapshot.as_ref().map(|snapshot| snapshot.index)),
             since: turn.now,
         });
         turn.effect(Effect::Persist(Persist {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::common::{Common, Turn};
 use super::message::{AppendEntries, MessageBody, SnapshotMeta};
-use super::types::{Index, NodeId, Term};
+use super::types::{Index, NodeId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
@@ -30,7 +30,7 @@ impl Follower {
         true
     }
 
-    /// The leader's entries, or its heartbeat (Raft paper §5.3). The request itself was checked by [`malformed`].
+    /// The leader's entries, or its heartbeat (Raft paper §5.3). The request itself was checked by `Message::malformed`.
     pub fn append(&mut self, common: &mut Common, from: NodeId, append: AppendEntries, turn: &mut Turn<'_>) {
         if !self.hear(common, from, turn) {
             return;
@@ -90,25 +90,4 @@ impl Follower {
         };
         common.send_when_durable(from, MessageBody::SnapshotInstalled { matched }, turn);
     }
-}
-
-/// What is wrong with this request, if anything (reliability T93).
-pub(super) fn malformed(append: &AppendEntries, term: Term) -> Option<&'static str> {
-    let mut prev = (append.prev_index, append.prev_term);
-    if prev.0.0.checked_add(append.entries.len() as u64).is_none() {
-        return Some("sent entries beyond the last possible index");
-    }
-    if prev.1 > term {
-        return Some("sent a previous entry of a later term than its own");
-    }
-    for entry in &append.entries {
-        if entry.index != prev.0.next() {
-            return Some("sent entries that are not consecutive");
-        }
-        if entry.term < prev.1 || entry.term > term {
-            return Some("sent entries whose terms go back, or are later than its own");
-        }
-        prev = (entry.index, entry.term);
-    }
-    None
 }

@@ -117,7 +117,7 @@ impl Leader {
     /// Log time now: never before an entry that is in the log.
     fn log_time(&self, common: &Common, now: Duration) -> LogTime {
         let (time, since) = self.began;
-        LogTime(time.0 + now.saturating_sub(since).as_millis() as u64).max(common.log.time())
+        LogTime(time.0.saturating_add(now.saturating_sub(since).as_millis() as u64)).max(common.log.time())
     }
 
     /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what
@@ -155,24 +155,14 @@ impl Leader {
     }
 
     /// A peer's log equals ours up to `matched`, durably.
-    pub fn accepted(
-        &mut self,
-        common: &mut Common,
-        from: NodeId,
-        matched: Index,
-        round: Option<u64>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index, round: u64, turn: &mut Turn<'_>) {
         if matched > common.log.last_index() {
             return turn.refuse(from, "accepted entries that were never sent");
         }
-        if !self.heard(from, round.unwrap_or_default(), turn) {
+        if !self.heard(from, round, turn) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
-            if peer.state == ProgressState::Snapshot && matched >= common.log.base_index() {
-                peer.probe_after(matched);
-            }
             peer.accepted(matched);
         }
         // Reads first: a read never sees what was proposed after it.
@@ -189,11 +179,12 @@ impl Leader {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from)
-            && peer.is_fresh_rejection(prev_index)
+            && peer.is_fresh_rejection(prev_index, common.log.base_index())
         {
-            let (agreed, _) = common.log.last_not_after(hint_index.min(prev_index.prev()), hint_term);
-            // Where the hint lies below what the log still has, only a snapshot helps.
-            peer.probe_after(if hint_index < common.log.base_index() { hint_index } else { agreed });
+            let limit = hint_index.min(prev_index.prev());
+            let (agreed, _) = common.log.last_not_after(limit, hint_term);
+            // Below what the log still has nothing can be compared: only a snapshot helps.
+            peer.probe_after(agreed.min(limit));
         }
         self.confirm_reads(common, turn);
         self.replicate(common, from, turn);
@@ -245,8 +236,9 @@ impl Leader {
         {
             let (prev_index, first) = (peer.next.prev(), peer.next);
             let Some(prev_term) = common.log.term_at(prev_index) else {
-                peer.state = ProgressState::Snapshot;
-                turn.effect(Effect::SendSnapshot { to, at_least: common.log.base_index() });
+                let (at_least, term) = common.log.base();
+                peer.state = ProgressState::Snapshot(at_least, term);
+                turn.effect(Effect::SendSnapshot { to, at_least });
                 return;
             };
             let last = common.log.batch_end(first, config.max_batch_bytes);
@@ -262,10 +254,14 @@ impl Leader {
         self.reads.told();
         let round = self.reads.round();
         for (&to, peer) in &self.peers {
-            // After everything sent so far, so that a loss shows. Where the log does not reach so far back, any known
-            // entry will do: the answer confirms the round either way.
-            let prev_index = peer.next.prev().max(common.log.base_index());
-            let prev_term = common.log.term_at(prev_index).unwrap_or_default();
+            // After everything sent so far, so that a loss shows, and so does the arrival of a snapshot.
+            let (prev_index, prev_term) = match peer.state {
+                ProgressState::Snapshot(index, term) => (index, term),
+                _ => {
+                    let prev = peer.prev(common.log.base_index());
+                    (prev, common.log.term_at(prev).unwrap_or_default())
+                }
+            };
             let append = AppendEntries { prev_index, prev_term, commit: common.commit, round, entries: Vec::new() };
             turn.send(to, common.term(), MessageBody::AppendEntries(append));
         }
@@ -302,14 +298,17 @@ impl Leader {
         })
     }
 
-    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that had to wait.
+    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that waits for nothing but its time.
     pub fn heartbeat_deadline(&self, common: &Common) -> Duration {
-        let interval = common.config.min_replication_interval;
-        if interval.is_zero() {
+        let config = &common.config;
+        if config.min_replication_interval.is_zero() {
             return self.heartbeat_due;
         }
-        let waiting = self.peers.values().filter(|peer| peer.next <= common.log.last_index());
-        let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + interval)).min();
+        let waiting = self.peers.values().filter(|peer| {
+            peer.next <= common.log.last_index()
+                && peer.may_send(config.max_inflight_requests, config.max_inflight_bytes)
+        });
+        let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + config.min_replication_interval)).min();
         waiting.map_or(self.heartbeat_due, |waiting| waiting.min(self.heartbeat_due))
     }
 

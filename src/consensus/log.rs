@@ -49,6 +49,11 @@ impl Log {
         self.base.0
     }
 
+    /// Index and term of the entry before the first that is kept.
+    pub fn base(&self) -> (Index, Term) {
+        self.base
+    }
+
     /// Index of the last entry; the base's if there is none.
     pub fn last_index(&self) -> Index {
         Index(self.base.0.0 + self.sizes.len() as u64)

@@ -14,6 +14,29 @@ pub struct Message {
     pub body: MessageBody,
 }
 
+/// Terms and indexes above this are refused: no election and no log ever gets there, and so counting on from one that was
+/// accepted never overflows.
+const HIGHEST: u64 = u64::MAX / 2;
+
+impl Message {
+    /// What is wrong with it, if anything, whoever sent it (reliability T93).
+    pub(super) fn malformed(&self) -> Option<&'static str> {
+        if self.term.0 > HIGHEST {
+            return Some("names a term that no cluster ever reaches");
+        }
+        match &self.body {
+            MessageBody::AppendEntries(append) => append.malformed(self.term),
+            MessageBody::InstallSnapshot { snapshot } if snapshot.index.0 > HIGHEST => {
+                Some("sent a snapshot beyond the last possible index")
+            }
+            MessageBody::InstallSnapshot { snapshot } if snapshot.term > self.term => {
+                Some("sent a snapshot of a later term than its own")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MessageBody {
@@ -84,6 +107,28 @@ pub struct AppendEntries {
     pub round: u64,
     /// The entries, without payloads: consecutive from `prev_index + 1`.
     pub entries: Vec<EntryHeader>,
+}
+
+impl AppendEntries {
+    fn malformed(&self, term: Term) -> Option<&'static str> {
+        let (mut index, mut last_term) = (self.prev_index, self.prev_term);
+        if index.0.saturating_add(self.entries.len() as u64) > HIGHEST {
+            return Some("sent entries beyond the last possible index");
+        }
+        if last_term > term {
+            return Some("sent a previous entry of a later term than its own");
+        }
+        for entry in &self.entries {
+            if entry.index != index.next() {
+                return Some("sent entries that are not consecutive");
+            }
+            if entry.term < last_term || entry.term > term {
+                return Some("sent entries whose terms go back, or are later than its own");
+            }
+            (index, last_term) = (entry.index, entry.term);
+        }
+        None
+    }
 }
 
 /// What a snapshot covers: the state after applying every entry up to `index`.

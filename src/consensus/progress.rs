@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::types::Index;
+use super::types::{Index, Term};
 
 /// A leader's view of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +32,9 @@ pub enum ProgressState {
     },
     /// The logs agree up to `next`: requests follow each other without waiting, up to the limits of the window.
     Replicate(Inflight),
-    /// The peer needs entries that are no longer in the log: a snapshot is on its way.
-    Snapshot,
+    /// The peer needs entries that are no longer in the log: a snapshot is on its way that covers at least this entry, where
+    /// the log began when it was sent. An answer that covers it, be it to a heartbeat, shows that the snapshot arrived.
+    Snapshot(Index, Term),
 }
 
 /// The requests that were sent but not answered yet.
@@ -82,7 +83,7 @@ impl Progress {
         match &self.state {
             ProgressState::Probe { waiting } => !waiting,
             ProgressState::Replicate(inflight) => !inflight.is_full(max_requests, max_bytes),
-            ProgressState::Snapshot => false,
+            ProgressState::Snapshot(..) => false,
         }
     }
 
@@ -95,7 +96,7 @@ impl Progress {
                 inflight.push(last, bytes);
                 self.next = last.next();
             }
-            ProgressState::Snapshot => {}
+            ProgressState::Snapshot(..) => {}
         }
     }
 
@@ -109,18 +110,26 @@ impl Progress {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
             ProgressState::Probe { waiting } => *waiting = false,
-            ProgressState::Snapshot => {}
+            ProgressState::Snapshot(at_least, _) if matched >= *at_least => {
+                self.state = ProgressState::Replicate(Inflight::default());
+            }
+            ProgressState::Snapshot(..) => {}
         }
         self.next = self.next.max(self.matched.next());
     }
 
+    /// The entry that the next request follows. Where the leader's log begins later, at `base`, a heartbeat follows that.
+    pub fn prev(&self, base: Index) -> Index {
+        self.next.prev().max(base)
+    }
+
     /// Whether a refusal of the request that followed `prev` says something new: it is neither about something that was
-    /// accepted since, nor an answer to an earlier probe.
-    pub fn is_fresh_rejection(&self, prev: Index) -> bool {
+    /// accepted since, nor an answer to an earlier probe. `base` is where the leader's log begins.
+    pub fn is_fresh_rejection(&self, prev: Index, base: Index) -> bool {
         match self.state {
-            ProgressState::Probe { .. } => prev.next() == self.next,
-            ProgressState::Replicate(_) => prev > self.matched && prev < self.next,
-            ProgressState::Snapshot => false,
+            ProgressState::Probe { .. } => prev == self.prev(base),
+            ProgressState::Replicate(_) => prev > self.matched && prev <= self.prev(base),
+            ProgressState::Snapshot(..) => false,
         }
     }
 
@@ -144,7 +153,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe { .. } => "probe",
             ProgressState::Replicate(_) => "replicate",
-            ProgressState::Snapshot => "snapshot",
+            ProgressState::Snapshot(..) => "snapshot",
         }
     }
 }
@@ -190,11 +199,13 @@ mod tests {
         progress.sent_entries(Index(8), 10, NOW);
         progress.accepted(Index(2));
         assert_eq!((progress.matched, progress.next), (Index(5), Index(9)), "neither goes down");
-        assert!(!progress.is_fresh_rejection(Index(5)), "5 was accepted since");
-        assert!(progress.is_fresh_rejection(Index(8)));
+        let base = Index(0);
+        assert!(!progress.is_fresh_rejection(Index(5), base), "5 was accepted since");
+        assert!(progress.is_fresh_rejection(Index(8), base));
         progress.probe_after(Index(6));
-        assert!(!progress.is_fresh_rejection(Index(8)), "an answer to an earlier request");
-        assert!(progress.is_fresh_rejection(Index(6)));
+        assert!(!progress.is_fresh_rejection(Index(8), base), "an answer to an earlier request");
+        assert!(progress.is_fresh_rejection(Index(6), base));
+        assert!(progress.is_fresh_rejection(Index(9), Index(9)), "the log begins at 9: so did the heartbeat");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::common::{Common, Turn};
 use super::effect::{Effect, RejectReason, Role};
 use super::election::{Candidate, PreCandidate, VoteRequest};
 use super::event::Event;
-use super::follower::{Follower, malformed};
+use super::follower::Follower;
 use super::invariants::Watermarks;
 use super::leader::{Leader, Rejection};
 use super::log::Log;
@@ -229,12 +229,10 @@ impl Server {
         if from == self.common.id() {
             return turn.refuse(from, "claims to be this node");
         }
-        let Message { term, body } = message;
-        if let MessageBody::AppendEntries(append) = &body
-            && let Some(reason) = malformed(append, term)
-        {
+        if let Some(reason) = message.malformed() {
             return turn.refuse(from, reason);
         }
+        let Message { term, body } = message;
         if term > self.common.term() {
             if !self.rise_to(term, from, &body, turn) {
                 return;
@@ -259,12 +257,13 @@ impl Server {
             }
             MessageBody::AppendAccepted { matched, round } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.accepted(&mut self.common, from, matched, Some(round), turn);
+                    leader.accepted(&mut self.common, from, matched, round, turn);
                 }
             }
             MessageBody::SnapshotInstalled { matched } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.accepted(&mut self.common, from, matched, None, turn);
+                    // It answers no request that carried a round.
+                    leader.accepted(&mut self.common, from, matched, 0, turn);
                 }
             }
             MessageBody::AppendRejected { prev_index, hint_index, hint_term, round } => {

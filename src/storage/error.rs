@@ -32,8 +32,8 @@ impl StorageError {
     /// A file does not hold what it must.
     pub(super) fn damaged(path: &Path, offset_bytes: u64, expected: impl Display, found: impl Display) -> Self {
         StorageError::Damaged(format!(
-            "{} is damaged at offset {offset_bytes}: expected {expected}, found {found}. The node does not start, rather \
-             than lose or invent data; the cluster goes on without it as long as a majority runs. Check the disk, and put \
+            "{} is damaged at offset {offset_bytes}: expected {expected}, found {found}. The node does not go on, rather \
+             than lose or invent data; the cluster does as long as a majority of its nodes runs. Check the disk, and put \
              back a copy of this folder made after the node last ran. Neither an older copy nor an empty folder will do: \
              the node would forget votes it cast and entries it acknowledged",
             path.display()

@@ -88,7 +88,11 @@ impl Files for DiskFiles {
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir(folder)
+        match fs::create_dir(folder) {
+            // Another node that starts at this moment may have made the folder above both.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+            made => made,
+        }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -21,10 +21,16 @@ struct Memory {
     entries: Vec<Entry>,
 }
 
+impl Default for InMemoryStorage {
+    fn default() -> Self {
+        InMemoryStorage { memory: Arc::default(), life: Life::without_folder(), failed: None }
+    }
+}
+
 impl InMemoryStorage {
     /// Empty storage in a new life.
     pub fn new() -> Self {
-        InMemoryStorage { memory: Arc::default(), life: Life::without_folder(), failed: None }
+        InMemoryStorage::default()
     }
 
     /// The same memory, as a restart finds it: everything written is there, synced or not.

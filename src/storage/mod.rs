@@ -29,12 +29,20 @@ use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta};
 /// any error the storage accepts nothing more: the node stops, and a restart reads what is really on the disk.
 pub trait Storage: Send {
     /// What was found when the storage was opened. Called once, before anything is written.
+    ///
+    /// # Errors
+    /// A storage may refuse to be asked again.
     fn recover(&mut self) -> Result<Recovered, StorageError>;
 
-    /// Writes one unit, without waiting for the disk.
+    /// Writes one unit, without waiting for the disk. After a crash it is there as a whole or not at all, and only if all
+    /// that was written before it is.
+    ///
+    /// # Errors
+    /// [`Refused`](StorageError::Refused) if the entries do not follow the log's last or each other, or have not the size
+    /// they say: a defect of the caller.
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError>;
 
-    /// Makes everything written so far durable.
+    /// Makes everything written so far durable: one wait for the disk, however much that is.
     fn sync(&mut self) -> Result<(), StorageError>;
 
     /// A reader of the log that any thread may use. It sees what was written, synced or not.
@@ -43,8 +51,12 @@ pub trait Storage: Send {
 
 /// Reads entries back: for followers that lag, and for the state machine after a restart.
 pub trait LogReader: Send + Sync {
-    /// The entries from `first` to at most `last`, in order, stopping once `max_bytes` of payload are exceeded but never
-    /// before the first. Empty if `first` is not in the log.
+    /// The entries from `first` to at most `last`, in order: as many as have no more than `max_bytes` of payload together,
+    /// but always the first. Empty if `first` is not in the log. All of them are from one and the same log, even if
+    /// entries are removed meanwhile.
+    ///
+    /// # Errors
+    /// The disk failed, or does not hold what was written.
     fn read(&self, first: Index, last: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError>;
 }
 
@@ -53,7 +65,7 @@ pub trait LogReader: Send + Sync {
 pub struct WriteBatch {
     /// New term and vote.
     pub hard_state: Option<HardState>,
-    /// Remove the entries from here on.
+    /// Remove the entries from here on. No effect beyond the log's last.
     pub truncate_from: Option<Index>,
     /// Append these, consecutive, the first right after the log's last.
     pub entries: Vec<Entry>,

@@ -285,10 +285,10 @@ fn lists_and_counts() {
         naming(1, |request| match request {
             "EXISTS a b a" => line(":3"),
             "DEL a b" => line(":2"),
-            "RAFT LIST u" => array([bulk(b"ua"), bulk(b"\xff"), line(":4")]),
+            "RAFT LIST u" => array([array([bulk(b"ua"), bulk(b"\xff"), line(":4")])]),
             "RAFT LIST u ua" => array([]),
             "RAFT GET none" => line("$-1"),
-            "RAFT LIST odd" => array([bulk(b"ua"), bulk(b"1")]),
+            "RAFT LIST odd" => array([array([bulk(b"ua"), bulk(b"1")])]),
             _ => line("+what"),
         }),
     );

@@ -48,10 +48,10 @@ fn node() -> FakeNode {
         "RAFT GET binary" => array([bulk(b"\xff\x00\x1b"), line(":13")]),
         "RAFT GET lines" => array([bulk(b"1\n2"), line(":14")]),
         "DEL a" => line(":1"),
-        "RAFT LIST " => array([bulk(b"a"), bulk(b"hello world"), line(":12"), bulk(b"b"), bulk(b"\xff"), line(":13")]),
-        "RAFT LIST  b" => array([bulk(b"\xfe"), bulk(b""), line(":14")]),
+        "RAFT LIST " => array([array([bulk(b"a"), bulk(b"hello world"), line(":12")]), array([bulk(b"b"), bulk(b"\xff"), line(":13")])]),
+        "RAFT LIST  b" => array([array([bulk(b"\xfe"), bulk(b""), line(":14")])]),
         "RAFT LIST  \u{fffd}" | "RAFT LIST x" => array([]),
-        "RAFT LIST loop" | "RAFT LIST loop loop" => array([bulk(b"loop"), bulk(b""), line(":1")]),
+        "RAFT LIST loop" | "RAFT LIST loop loop" => array([array([bulk(b"loop"), bulk(b""), line(":1")])]),
         "RAFT STATUS" => bulk(
             br#"{"id":2,"label":"B","role":"Leader","term":7,"leader":2,"last":130,"commit":128,"applied":120,"peers":[]}"#,
         ),

@@ -7,14 +7,14 @@ use super::command::{self, Action, Ran, number, read, unknown_subcommand, upper,
 use super::connection::Client;
 use super::frame::Frame;
 use crate::consensus::Payload;
-use crate::machine::command::{Change, Query};
+use crate::machine::command::{Change, MAX_ITEMS, Query};
 use crate::runtime::Operation;
 
 /// How many entries `RAFT LOG` shows when the client does not say.
 const LOG_COUNT: u64 = 20;
 /// Most entries that `RAFT LOG` shows.
 const MAX_LOG_COUNT: u64 = 1000;
-/// How many keys `RAFT LIST` and `RAFT STATE` show when the client does not say.
+/// How many keys `RAFT LIST` shows when the client does not say.
 const LIST_LIMIT: u64 = 1000;
 
 /// `RAFT subcommand ...`
@@ -26,7 +26,7 @@ pub fn raft(client: &mut Client, request: &[Bytes]) -> Ran {
         ("LEADER", []) => submit(Operation::Status, Shape::Leader),
         ("DEBUG", []) => submit(Operation::Debug, Shape::Done),
         ("STATE", []) => {
-            let query = Query::State { limit: LIST_LIMIT };
+            let query = Query::State { limit: MAX_ITEMS };
             submit(Operation::LocalRead(Payload(query.encode())), Shape::State)
         }
         ("LOG", []) => log(None, LOG_COUNT),

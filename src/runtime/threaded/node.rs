@@ -103,9 +103,6 @@ impl Node {
         inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
         let recovered = storage.recover()?;
-        if let Some(repaired) = &recovered.repaired {
-            log::warn!("node {}: {repaired}", options.server.id);
-        }
         let remembered = Remembered {
             hard_state: recovered.hard_state,
             snapshot: recovered.snapshot,

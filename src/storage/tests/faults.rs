@@ -2,25 +2,44 @@
 
 use super::files::FaultyFiles;
 use super::*;
+use crate::storage::Life;
 
-/// Runs the script on files that may fail, and returns how many groups were synced: all, or those before the error.
-fn run(files: &FaultyFiles, groups: &[Vec<WriteBatch>]) -> Result<usize, usize> {
+/// How far a script got.
+struct Outcome {
+    /// Groups synced.
+    done: usize,
+    /// Whether that is all of them.
+    complete: bool,
+    /// Under which number it ran, if the storage could be opened.
+    life: Option<Life>,
+}
+
+fn run(files: &FaultyFiles, groups: &[Vec<WriteBatch>]) -> Outcome {
     let mut storage = match open(files) {
         Ok(storage) => storage,
         Err(error) => {
             assert!(matches!(error, StorageError::Io(_)), "{error}");
-            return Err(0);
+            return Outcome { done: 0, complete: false, life: None };
         }
     };
+    let life = Some(storage.life());
     for (done, group) in groups.iter().enumerate() {
         if let Err(error) = write_group(&mut storage, group) {
             assert!(matches!(&error, StorageError::Io(message) if message.contains("injected")), "{error}");
             assert_eq!(storage.write(&WriteBatch::default()), Err(error.clone()), "a write after an error");
             assert_eq!(storage.sync(), Err(error), "a sync after an error");
-            return Err(done);
+            return Outcome { done, complete: false, life };
         }
     }
-    Ok(groups.len())
+    Outcome { done: groups.len(), complete: true, life }
+}
+
+/// What a restart on these files finds. It must be a later life of the same folder.
+fn restart(files: &MemoryFiles, before: Option<Life>) -> State {
+    let mut storage = open(files).unwrap();
+    let life = storage.life();
+    assert!(before.is_none_or(|before| life.incarnation == before.incarnation && life.boot > before.boot));
+    State::of(&mut storage).0
 }
 
 #[test]
@@ -36,20 +55,18 @@ fn every_operation_fails() {
         for first in 0.. {
             let files = MemoryFiles::default();
             let faulty = FaultyFiles::new(files.clone(), first, count);
-            let outcome = run(&faulty, &groups);
-            let mut storage = open(&files).unwrap_or_else(|error| panic!("after operation {first} failed: {error}"));
-            let (found, _) = State::of(&mut storage);
-            match outcome {
-                Ok(done) => {
-                    assert_eq!(found, states[ends[done]]);
-                    assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
-                    assert!(first > 40, "the script has many operations");
-                    break;
-                }
-                Err(done) => {
-                    let possible = &states[ends[done]..=ends[done + 1]];
-                    assert!(possible.contains(&found), "after operation {first} failed");
-                }
+            let Outcome { done, complete, life } = run(&faulty, &groups);
+            let last = if complete { ends[done] } else { ends[done + 1] };
+            for files in [files.after_power_loss(), files] {
+                let found = restart(&files, life);
+                assert!(states[ends[done]..=last].contains(&found), "after operation {first} failed");
+                let lasting = restart(&files.after_power_loss(), life);
+                assert_eq!(lasting, found, "after operation {first} failed, a restart, and a power loss");
+            }
+            if complete {
+                assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
+                assert!(first > 40, "the script has many operations");
+                break;
             }
         }
     }
@@ -67,8 +84,9 @@ fn every_operation_of_a_restart_fails() {
         let outcome = open(&faulty);
         let done = outcome.is_ok();
         drop(outcome);
-        let (found, _) = State::of(&mut open(&files).unwrap());
-        assert_eq!(found, state, "after operation {first} failed");
+        for files in [files.after_power_loss(), files] {
+            assert_eq!(restart(&files, None), state, "after operation {first} failed");
+        }
         if done {
             assert!(faulty.operations() <= first, "operation {first} failed and nobody noticed");
             break;

@@ -8,19 +8,31 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::storage::files::{Files, Lock, OpenFile};
 
-/// Files in memory. Clones share them.
+/// Files in memory, which know what would survive a power loss. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryFiles(Arc<Mutex<Tree>>);
 
 #[derive(Default)]
 struct Tree {
-    files: BTreeMap<PathBuf, MemoryFile>,
-    folders: BTreeSet<PathBuf>,
+    now: Names,
+    durable: Names,
     locked: BTreeMap<PathBuf, Arc<AtomicBool>>,
 }
 
 #[derive(Clone, Default)]
-struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+struct Names {
+    files: BTreeMap<PathBuf, MemoryFile>,
+    folders: BTreeSet<PathBuf>,
+}
+
+#[derive(Clone, Default)]
+struct MemoryFile(Arc<Mutex<Content>>);
+
+#[derive(Clone, Default)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+}
 
 /// Unlocks when it is dropped.
 struct MemoryLock(Arc<AtomicBool>);
@@ -28,26 +40,35 @@ struct MemoryLock(Arc<AtomicBool>);
 impl MemoryFiles {
     /// Other files with the same content.
     pub fn copy(&self) -> Self {
-        let tree = self.tree();
+        MemoryFiles::of(&self.tree().now, |content| content.now.clone())
+    }
+
+    /// Other files with what is left when the power fails now, and everything not synced is lost.
+    pub fn after_power_loss(&self) -> Self {
+        MemoryFiles::of(&self.tree().durable, |content| content.durable.clone())
+    }
+
+    fn of(names: &Names, bytes: impl Fn(&Content) -> Vec<u8>) -> Self {
         let copy = |(path, file): (&PathBuf, &MemoryFile)| {
-            (path.clone(), MemoryFile(Arc::new(Mutex::new(file.bytes().clone()))))
+            let bytes = bytes(&file.content());
+            (path.clone(), MemoryFile(Arc::new(Mutex::new(Content { now: bytes.clone(), durable: bytes }))))
         };
-        let files = tree.files.iter().map(copy).collect();
-        MemoryFiles(Arc::new(Mutex::new(Tree { files, folders: tree.folders.clone(), locked: BTreeMap::new() })))
+        let names = Names { files: names.files.iter().map(copy).collect(), folders: names.folders.clone() };
+        MemoryFiles(Arc::new(Mutex::new(Tree { now: names.clone(), durable: names, ..Tree::default() })))
     }
 
     pub fn get(&self, path: impl AsRef<Path>) -> Vec<u8> {
-        self.tree().files[path.as_ref()].bytes().clone()
+        self.tree().now.files[path.as_ref()].content().now.clone()
     }
 
     pub fn set(&self, path: impl AsRef<Path>, bytes: &[u8]) {
-        let file = self.tree().files.entry(path.as_ref().to_path_buf()).or_default().clone();
-        *file.bytes() = bytes.to_vec();
+        let file = self.tree().now.files.entry(path.as_ref().to_path_buf()).or_default().clone();
+        file.content().now = bytes.to_vec();
     }
 
     /// Every file with its bytes.
     pub fn all(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        self.tree().files.iter().map(|(path, file)| (path.clone(), file.bytes().clone())).collect()
+        self.tree().now.files.iter().map(|(path, file)| (path.clone(), file.content().now.clone())).collect()
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
@@ -56,7 +77,7 @@ impl MemoryFiles {
 }
 
 impl MemoryFile {
-    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap()
     }
 }
@@ -69,44 +90,51 @@ impl Drop for MemoryLock {
 
 impl Files for MemoryFiles {
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let tree = self.tree();
-        Ok(tree.files.contains_key(path) || tree.folders.contains(path) || path == Path::new("/"))
+        let names = &self.tree().now;
+        Ok(names.files.contains_key(path) || names.folders.contains(path) || path == Path::new("/"))
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        self.tree().folders.insert(folder.to_path_buf());
+        self.tree().now.folders.insert(folder.to_path_buf());
         Ok(())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let tree = self.tree();
-        let names = tree.files.keys().filter(|path| path.parent() == Some(folder)).filter_map(|path| path.file_name());
-        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        let names = &self.tree().now;
+        let paths = names.files.keys().filter(|path| path.parent() == Some(folder));
+        Ok(paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
-        let file = self.tree().files.get(path).cloned();
+        let file = self.tree().now.files.get(path).cloned();
         file.map(|file| Arc::new(file) as Arc<dyn OpenFile>).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
         let file = MemoryFile::default();
-        self.tree().files.insert(path.to_path_buf(), file.clone());
+        self.tree().now.files.insert(path.to_path_buf(), file.clone());
         Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut tree = self.tree();
-        let file = tree.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        tree.files.insert(to.to_path_buf(), file);
+        let names = &mut self.tree().now;
+        let file = names.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        names.files.insert(to.to_path_buf(), file);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.tree().files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.tree().now.files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut tree = self.tree();
+        let Names { mut files, mut folders } = tree.now.clone();
+        files.retain(|path, _| path.parent() == Some(folder));
+        folders.retain(|path| path.parent() == Some(folder));
+        tree.durable.files.retain(|path, _| path.parent() != Some(folder));
+        tree.durable.files.extend(files);
+        tree.durable.folders.extend(folders);
         Ok(())
     }
 
@@ -121,35 +149,37 @@ impl Files for MemoryFiles {
 
 impl OpenFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bytes = self.bytes();
-        let there = bytes.get(offset as usize..).unwrap_or_default();
+        let content = self.content();
+        let there = content.now.get(offset as usize..).unwrap_or_default();
         let count = there.len().min(buffer.len());
         buffer[..count].copy_from_slice(&there[..count]);
         Ok(count)
     }
 
     fn write_at(&self, new: &[u8], offset: u64) -> io::Result<()> {
-        let (mut bytes, start) = (self.bytes(), offset as usize);
-        let size = bytes.len().max(start + new.len());
-        bytes.resize(size, 0);
-        bytes[start..start + new.len()].copy_from_slice(new);
+        let (mut content, start) = (self.content(), offset as usize);
+        let size = content.now.len().max(start + new.len());
+        content.now.resize(size, 0);
+        content.now[start..start + new.len()].copy_from_slice(new);
         Ok(())
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.bytes().len() as u64)
+        Ok(self.content().now.len() as u64)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        self.bytes().resize(size as usize, 0);
+        self.content().now.resize(size as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        self.sync_all()
     }
 
     fn sync_all(&self) -> io::Result<()> {
+        let content = &mut *self.content();
+        content.durable.clone_from(&content.now);
         Ok(())
     }
 }

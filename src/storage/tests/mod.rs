@@ -128,3 +128,24 @@ fn a_script_fills_several_segments_and_is_found_again() {
     let mut storage = open(&files).unwrap();
     assert_eq!(State::of(&mut storage), (state, None));
 }
+
+/// All nodes of a new cluster start at once, below a folder that none of them finds.
+#[test]
+fn nodes_that_start_together_make_the_folder_above_them_together() {
+    for _ in 0..20 {
+        let parent = tempfile::tempdir().unwrap();
+        let at_once = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for node in 1..=8 {
+                let (folder, at_once) = (parent.path().join("a/b").join(node.to_string()), &at_once);
+                scope.spawn(move || {
+                    let membership = Membership::of_voters((1..=8).map(NodeId));
+                    let options =
+                        OpenOptions { folder, cluster_id: 1, node: NodeId(node), membership, segment_bytes: 1 << 20 };
+                    at_once.wait();
+                    FileStorage::open(&options).unwrap();
+                });
+            }
+        });
+    }
+}

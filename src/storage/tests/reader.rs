@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-const ROUNDS: u64 = 3000;
+const ROUNDS: u64 = 1500;
 
 /// What a read from an index on returned.
 struct Observed {

@@ -1,54 +1,80 @@
-//! How fast the storage is: prints, and asserts only what does not depend on the machine.
+//! How fast the storage is: prints it, and asserts only what does not depend on the machine.
+//! `cargo test --release --lib storage::tests::speed -- --nocapture --test-threads 1`
 
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::consensus::{EntryHeader, EntryKind, LogTime, Payload};
 
-const ENTRIES: u64 = 1_000_000;
-const BATCH: u64 = 1_000;
+const ENTRIES: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+const GROUPS: u64 = if cfg!(debug_assertions) { 100 } else { 3_000 };
 
-fn small(index: u64, payload: &Payload) -> Entry {
+/// `count` entries with this payload, from this index on.
+fn unit(first: u64, count: u64, payload: &Payload) -> WriteBatch {
     let size = payload.len() as u32;
-    let (term, time) = (Term(1), LogTime(index));
-    Entry {
-        header: EntryHeader { index: Index(index), term, kind: EntryKind::Command, time, session: None, size },
-        payload: payload.clone(),
-    }
+    let header = |index| EntryHeader {
+        index: Index(index),
+        term: Term(1),
+        kind: EntryKind::Command,
+        time: LogTime(index),
+        session: None,
+        size,
+    };
+    let entry = |index| Entry { header: header(index), payload: payload.clone() };
+    WriteBatch { entries: (first..first + count).map(entry).collect(), ..WriteBatch::default() }
 }
 
 #[test]
-fn a_million_small_entries_are_recovered() {
+fn recovery() {
     let folder = tempfile::tempdir().unwrap();
     let options = OpenOptions { segment_bytes: 16 << 20, ..options(folder.path()) };
     let payload = Payload::from(vec![7; 100]);
     let mut storage = FileStorage::open(&options).unwrap();
-    let (mut writing, mut syncing) = (Duration::ZERO, Duration::ZERO);
-    for first in (1..=ENTRIES).step_by(BATCH as usize) {
-        let entries = (first..first + BATCH).map(|index| small(index, &payload)).collect();
-        let batch = WriteBatch { entries, ..WriteBatch::default() };
-        let start = Instant::now();
-        storage.write(&batch).unwrap();
-        writing += start.elapsed();
-        storage.sync().unwrap();
-        syncing += start.elapsed();
+    for first in (1..=ENTRIES).step_by(1000) {
+        write_group(&mut storage, &[unit(first, 1000, &payload)]).unwrap();
     }
     drop(storage);
-    println!("written: {writing:?} in write, {:?} in sync", syncing - writing);
 
     let start = Instant::now();
     let mut storage = FileStorage::open(&options).unwrap();
     let recovered = storage.recover().unwrap();
-    println!("recovered: {ENTRIES} entries in {:?}", start.elapsed());
+    println!("recovered {ENTRIES} entries of 100 bytes in {:?}", start.elapsed());
     assert_eq!(recovered.headers.len() as u64, ENTRIES);
-    assert_eq!(recovered.headers.last(), Some(&small(ENTRIES, &payload).header));
+    assert_eq!(recovered.headers.last(), Some(&unit(ENTRIES, 1, &payload).entries[0].header));
 
     let (start, reader) = (Instant::now(), storage.reader());
     let mut next = 1;
     while next <= ENTRIES {
         let entries = reader.read(Index(next), Index(ENTRIES), 1 << 20).unwrap();
-        assert_eq!(entries.first(), Some(&small(next, &payload)));
+        assert_eq!(entries[0], unit(next, 1, &payload).entries[0]);
         next += entries.len() as u64;
     }
-    println!("read: {ENTRIES} entries in {:?}", start.elapsed());
+    println!("read {ENTRIES} entries of 100 bytes in {:?}", start.elapsed());
+}
+
+#[test]
+fn groups() {
+    let payload = Payload::from(vec![7; 100]);
+    for count in [1, 16, 64, 256] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = OpenOptions { segment_bytes: 16 << 20, ..options(folder.path()) };
+        let mut storage = FileStorage::open(&options).unwrap();
+        let (mut writes, mut syncs) = (Vec::new(), Vec::new());
+        for group in 0..GROUPS {
+            let unit = unit(1 + group * count, count, &payload);
+            let start = Instant::now();
+            storage.write(&unit).unwrap();
+            let written = start.elapsed();
+            storage.sync().unwrap();
+            writes.push(written);
+            syncs.push(start.elapsed() - written);
+        }
+        println!("{count:3} entries of 100 bytes: write {}, sync {}", quantiles(writes), quantiles(syncs));
+    }
+}
+
+fn quantiles(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |per_mille: usize| times[(times.len() - 1) * per_mille / 1000];
+    format!("p50 {:?} p99 {:?} p99.9 {:?}", at(500), at(990), at(999))
 }

@@ -417,3 +417,70 @@ fn decode_membership(fields: &mut Fields<'_>) -> Option<Membership> {
     };
     Some(Membership { voters: set()?, outgoing: set()?, learners: set()? })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+    use crate::storage::conformance::command;
+
+    const SALT: u32 = 0x5a17;
+
+    fn entries() -> Vec<Entry> {
+        let members = Membership { learners: [NodeId(9)].into(), ..Membership::of_voters([NodeId(1), NodeId(2)]) };
+        let mut entries: Vec<Entry> = (1..=4).map(|index| command(index, 7)).collect();
+        entries[1].header.kind = EntryKind::Membership(members);
+        entries[2].header.session = Some(SessionSequence { session: 3, sequence: 4 });
+        entries[3].header.kind = EntryKind::Tick;
+        entries
+    }
+
+    #[test]
+    fn a_batch_is_decoded_as_it_was_encoded() {
+        let mut encoder = BatchEncoder::new(5, 0xfeed, SALT);
+        for entry in entries() {
+            let before = encoder.size();
+            encoder.entry(&entry);
+            assert_eq!(encoder.size() - before, entry_record_bytes(&entry));
+        }
+        let bytes = encoder.finish().to_vec();
+        let header = BatchHeader::decode(&bytes, SALT).unwrap();
+        assert_eq!(header, BatchHeader { length_bytes: bytes.len() as u32 - 24, batch: 5, previous: 0xfeed });
+        let (mut at, mut chain) = (BATCH_HEADER_BYTES, header.previous);
+        for entry in entries() {
+            let end = at + RawRecord::size(&bytes[at..]).unwrap() as usize;
+            let raw = RawRecord::decode(&bytes[at..end], chain, SALT).unwrap();
+            assert_eq!(raw.record(), Ok(Record::Entry(entry.header, &entry.payload)));
+            assert!(RawRecord::decode(&bytes[at..end], chain ^ 1, SALT).is_err(), "another record before it");
+            assert!(RawRecord::decode(&bytes[at..end], chain, SALT ^ 1).is_err(), "another folder");
+            (at, chain) = (end, raw.crc);
+        }
+        assert_eq!(RawRecord::decode(&bytes[at..], chain, SALT).unwrap().record(), Ok(Record::End));
+    }
+
+    #[test]
+    fn a_batch_fills_whole_sectors() {
+        for size in 0..2 * SECTOR_BYTES {
+            let mut entry = command(1, 1);
+            entry.payload = vec![1; size].into();
+            let mut encoder = BatchEncoder::new(1, 0, SALT);
+            let expected = encoder.finished_size(entry_record_bytes(&entry));
+            encoder.entry(&entry);
+            assert_eq!(encoder.finish().len() as u64, expected);
+            assert_eq!(expected % SECTOR_BYTES as u64, 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_make_no_sense_are_an_error(kind in 0..6_u8, body in prop::collection::vec(any::<u8>(), 0..80)) {
+            // Sizes of sets that a membership cannot have must not be allocated; nothing panics.
+            let _ = RawRecord { batch: 1, crc: 0, kind, body: &body }.record();
+            let _ = RawRecord::decode(&body, 0, SALT);
+            let _ = RawRecord::size(&body);
+            let _ = BatchHeader::decode(&body, SALT);
+            let _ = SegmentHeader::decode(&body);
+        }
+    }
+}

@@ -24,6 +24,7 @@ pub struct LogIndex {
     /// The entries at the end of the log that are in no file yet.
     unwritten: Vec<Entry>,
     truncations: u64,
+    writes: u64,
     /// The next entry does not follow the one before it in the file.
     gap: bool,
 }
@@ -56,6 +57,11 @@ impl LogIndex {
         self.truncations
     }
 
+    /// Changes whenever files do: bytes read from them before do not hold what was written since.
+    pub fn writes(&self) -> u64 {
+        self.writes
+    }
+
     /// The next entry was written at this position.
     pub fn append(&mut self, position: Position) {
         self.last = self.last.next();
@@ -77,6 +83,7 @@ impl LogIndex {
     /// What was unwritten is in the file now.
     pub fn written(&mut self) {
         self.unwritten.clear();
+        self.writes += 1;
     }
 
     /// The entries from here on were removed.

@@ -156,6 +156,7 @@ impl Wal {
             previous: self.encoder.chain(),
         };
         self.segment = Segment::create(&*self.files, &self.folder, &header)?;
+        log::debug!("the log goes on in {header}");
         Ok(())
     }
 

@@ -45,12 +45,21 @@ pub struct WalReader {
 
 /// What to do for the next entries of a read.
 enum Next {
-    /// Read them from a segment: there, from the first index to the second, they lie one after the other.
-    Stretch(Position, Index, Index),
+    /// Read them from a segment.
+    Stretch(Stretch),
     /// Nothing more: the log ends, or its end was in memory.
     Done,
     /// Begin again: entries were removed meanwhile, and what is read before and after that must not be mixed.
     Truncated,
+}
+
+/// Entries that lie one after the other in a segment.
+struct Stretch {
+    position: Position,
+    from: Index,
+    until: Index,
+    /// [`LogIndex::writes`] when this was true.
+    writes: u64,
 }
 
 impl LogReader for WalReader {
@@ -72,14 +81,16 @@ impl WalReader {
         let mut segment: Option<SegmentCursor> = None;
         let mut next = first;
         while next <= last && !collected.is_full() {
-            let (position, from, until) = match self.next(next, last, truncations, collected) {
-                Next::Stretch(position, from, until) => (position, from, until),
+            let stretch = match self.next(next, last, truncations, collected) {
+                Next::Stretch(stretch) => stretch,
                 Next::Done => break,
                 Next::Truncated => return Ok(false),
             };
-            let mut open = match segment.take().filter(|segment| segment.number == position.segment) {
-                Some(segment) => segment,
-                None => SegmentCursor::open(self, position.segment)?,
+            let Stretch { position, from, until, writes } = stretch;
+            let still_good = |open: &SegmentCursor| open.number == position.segment && open.writes == writes;
+            let mut open = match segment.take().filter(still_good) {
+                Some(open) => open,
+                None => SegmentCursor::open(self, position.segment, writes)?,
             };
             open.seek(position.offset)?;
             let mut expected = from;
@@ -105,7 +116,9 @@ impl WalReader {
             return Next::Truncated;
         }
         match index.locate(next) {
-            Location::File { position, from, until } => Next::Stretch(position, from, until),
+            Location::File { position, from, until } => {
+                Next::Stretch(Stretch { position, from, until, writes: index.writes() })
+            }
             Location::Memory(entries) => {
                 collected.extend(entries, last);
                 Next::Done
@@ -118,6 +131,8 @@ impl WalReader {
 /// A segment being read, record by record.
 struct SegmentCursor {
     number: u64,
+    /// [`LogIndex::writes`] before it was opened.
+    writes: u64,
     path: PathBuf,
     window: Window,
     salt: u32,
@@ -127,11 +142,11 @@ struct SegmentCursor {
 }
 
 impl SegmentCursor {
-    fn open(reader: &WalReader, number: u64) -> Result<Self, StorageError> {
+    fn open(reader: &WalReader, number: u64, writes: u64) -> Result<Self, StorageError> {
         let path = segment_path(&reader.folder, number);
         let window = reader.files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
         let window = window.map_err(|error| StorageError::io("open", &path, &error))?;
-        Ok(SegmentCursor { number, path, window, salt: reader.salt, offset: 0, chain: 0 })
+        Ok(SegmentCursor { number, writes, path, window, salt: reader.salt, offset: 0, chain: 0 })
     }
 
     /// Goes to the record at this offset. The four bytes before it are the CRC of the record before.

@@ -1,13 +1,9 @@
 //! Nodes over standard input and output: real processes behind a router, and the router itself.
 
-mod support {
-    pub mod maelstrom;
-}
-
 use std::time::{Duration, Instant};
 
+use crate::support::maelstrom::{Client, Router};
 use serde_json::{Value, json};
-use support::maelstrom::{Client, Router};
 
 /// As long as a Maelstrom client waits.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Router {
     shared: Arc<Shared>,
     clients: AtomicU64,
+    _guard: MutexGuard<'static, ()>,
 }
 
 /// A client of every node.
@@ -62,7 +63,7 @@ struct Node {
 impl Router {
     /// A router without nodes.
     pub fn new() -> Self {
-        Router { shared: Arc::default(), clients: AtomicU64::new(0) }
+        Router { shared: Arc::default(), clients: AtomicU64::new(0), _guard: super::one_at_a_time() }
     }
 
     /// A router with so many nodes `n1`, `n2`, ..., each a process of this program, initialised.

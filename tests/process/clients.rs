@@ -1,0 +1,90 @@
+//! Client libraries that were not written for us: the `redis` crate and redis-py.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::cluster::Cluster;
+use redis::{Commands, ExistenceCheck, SetOptions};
+
+#[test]
+fn the_redis_crate_finds_redis() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.wait_for_leader();
+    for id in cluster.ids() {
+        let mut node = cluster.redis(id);
+        let name = |key: &str| format!("{key}-{id}");
+        let _: () = node.set(name("k"), "1").expect("SET");
+        assert_eq!(node.get::<_, Option<String>>(name("k")).expect("GET").as_deref(), Some("1"));
+        assert_eq!(node.get::<_, Option<String>>(name("missing")).expect("GET"), None);
+        let only_new = SetOptions::default().conditional_set(ExistenceCheck::NX);
+        let set: Option<String> = node.set_options(name("k"), "2", only_new).expect("SET NX");
+        assert_eq!(set, None, "the key is there already");
+        assert!(node.exists::<_, bool>(name("k")).expect("EXISTS"));
+        assert_eq!(node.del::<_, u64>(&[name("k"), name("missing")]).expect("DEL"), 1);
+
+        for n in 0..200 {
+            let _: () = node.set(format!("scan-{id}-{n}"), n).expect("SET");
+        }
+        let pattern = format!("scan-{id}-*");
+        let found: Vec<String> = node.scan_match(&pattern).expect("SCAN").map(|key| key.expect("a key")).collect();
+        assert_eq!(found.len(), 200);
+        assert_eq!(node.keys::<_, Vec<String>>(&pattern).expect("KEYS").len(), 200);
+
+        let (known, label, term): (u64, String, u64) =
+            redis::cmd("RAFT").arg("LEADER").query(&mut node).expect("RAFT LEADER");
+        assert_eq!((known, label), (leader, crate::support::cluster::label(leader)));
+        assert!(term > 0);
+        let status: String = redis::cmd("RAFT").arg("STATUS").query(&mut node).expect("RAFT STATUS");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        assert_eq!(status["id"], id);
+    }
+    // The same connection speaks RESP3 once it is asked to.
+    let url = format!("redis://{}/?protocol=resp3", cluster.client_address(leader));
+    let mut node = redis::Client::open(url).expect("a URL").get_connection().expect("RESP3");
+    let _: () = node.set("three", "3").expect("SET");
+    assert_eq!(node.get::<_, Option<String>>("three").expect("GET").as_deref(), Some("3"));
+    assert_eq!(node.get::<_, Option<String>>("none").expect("GET"), None);
+}
+
+/// A Python with redis-py, made once; `Err` says why there is none.
+fn python_with_redis() -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-py");
+    let python = folder.join("bin/python");
+    let has_redis = |python: &Path| {
+        Command::new(python).args(["-c", "import redis"]).output().is_ok_and(|out| out.status.success())
+    };
+    if has_redis(&python) {
+        return Ok(python);
+    }
+    let run = |command: &mut Command| match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "redis>=5"]))?;
+    Ok(python)
+}
+
+#[test]
+fn redis_py_finds_redis_at_every_node() {
+    let python = match python_with_redis() {
+        Ok(python) => python,
+        Err(reason) => {
+            println!("skipped: redis-py cannot be installed: {reason}");
+            return;
+        }
+    };
+    let cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    for id in cluster.ids() {
+        let address = cluster.client_address(id);
+        let output = Command::new(&python)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/redis_py.py"))
+            .args([address.ip().to_string(), address.port().to_string()])
+            .output()
+            .expect("python runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "node {id}: {stderr}");
+    }
+}

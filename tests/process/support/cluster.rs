@@ -1,0 +1,254 @@
+//! A cluster of real processes for tests: started, killed, paused, restarted, and asked.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use raft::client::Client;
+use raft::config::Config;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a test waits for anything that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+static CLUSTERS: AtomicU8 = AtomicU8::new(0);
+
+/// `short` rounds usually, `long` ones under `cargo xtask nightly`.
+pub fn rounds(short: usize, long: usize) -> usize {
+    match std::env::var("RAFT_TEST_PROFILE").as_deref() {
+        Ok("nightly") => long,
+        _ => short,
+    }
+}
+
+/// A cluster of `raft` processes on a loopback address of its own, so that clusters never meet.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    ini: PathBuf,
+    config: Config,
+    processes: Vec<Option<Child>>,
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts so many nodes with an election timeout of 500 ms, calm enough for a machine of two cores.
+    pub fn start(nodes: usize) -> Self {
+        Self::with(nodes, "ElectionTimeout = 500\nHeartbeatInterval = 50\n")
+    }
+
+    /// Starts so many nodes with these lines in `[Cluster]`.
+    pub fn with(nodes: usize, settings: &str) -> Self {
+        let mut cluster = Self::prepare(nodes, settings);
+        for id in cluster.ids() {
+            cluster.spawn(id);
+        }
+        cluster
+    }
+
+    /// Writes raft.ini but starts nothing.
+    pub fn prepare(nodes: usize, settings: &str) -> Self {
+        let guard = super::one_at_a_time();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let process = std::process::id();
+        let host = Ipv4Addr::new(
+            127,
+            1 + (process >> 8) as u8 % 250,
+            process as u8,
+            CLUSTERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1),
+        );
+        let mut text = format!("[Cluster]\nNodeCount = {nodes}\nDataDirectory = data\n{settings}\n[Nodes]\n");
+        for id in 1..=nodes {
+            text += &format!("Node{id} = {}\n", label(id as u64));
+        }
+        for id in 1..=nodes {
+            let label = label(id as u64);
+            text += &format!("[Node.{label}]\nLabel = {label}\nId = {id}\nHost = {host}\nPort = {}\n", 3110 + id);
+        }
+        let ini = folder.path().join("raft.ini");
+        std::fs::write(&ini, text).expect("raft.ini is written");
+        let config = Config::load(&ini).expect("raft.ini is valid");
+        Cluster { folder, ini, config, processes: (0..nodes).map(|_| None).collect(), _guard: guard }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        (1..=self.processes.len() as u64).collect()
+    }
+
+    pub fn ini(&self) -> &Path {
+        &self.ini
+    }
+
+    fn log_file(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("{}.log", label(id)))
+    }
+
+    /// Everything the node has logged since the test began.
+    pub fn log(&self, id: u64) -> String {
+        std::fs::read_to_string(self.log_file(id)).unwrap_or_default()
+    }
+
+    /// Starts a node that is not running.
+    pub fn spawn(&mut self, id: u64) {
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file(id)).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_raft"))
+            .arg("-c")
+            .arg(&self.ini)
+            .args(["-n", &id.to_string()])
+            .stdin(Stdio::null())
+            .stdout(File::create("/dev/null").expect("/dev/null"))
+            .stderr(log)
+            .spawn()
+            .expect("raft starts");
+        self.processes[id as usize - 1] = Some(child);
+    }
+
+    pub fn is_running(&self, id: u64) -> bool {
+        self.processes[id as usize - 1].is_some()
+    }
+
+    pub fn running(&self) -> Vec<u64> {
+        self.ids().into_iter().filter(|&id| self.is_running(id)).collect()
+    }
+
+    pub fn pid(&self, id: u64) -> u32 {
+        self.processes[id as usize - 1].as_ref().expect("the node runs").id()
+    }
+
+    fn signal(&self, id: u64, signal: Signal) {
+        let pid = Pid::from_raw(self.pid(id) as i32).expect("a process id");
+        kill_process(pid, signal).expect("the signal is delivered");
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, id: u64) {
+        let mut child = self.processes[id as usize - 1].take().expect("the node runs");
+        child.kill().expect("the process is killed");
+        child.wait().expect("the process is gone");
+    }
+
+    pub fn pause(&self, id: u64) {
+        self.signal(id, Signal::STOP);
+    }
+
+    pub fn resume(&self, id: u64) {
+        self.signal(id, Signal::CONT);
+    }
+
+    /// SIGTERM; the exit status and how long the node took.
+    pub fn terminate(&mut self, id: u64) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        self.signal(id, Signal::TERM);
+        let mut child = self.processes[id as usize - 1].take().expect("the node runs");
+        let status = wait_until("the node stops", || child.try_wait().expect("the process can be waited for"));
+        (status, began.elapsed())
+    }
+
+    pub fn client(&self) -> Client {
+        self.client_with_timeout(PATIENCE)
+    }
+
+    pub fn client_with_timeout(&self, timeout: Duration) -> Client {
+        Client::from_config(&self.config, timeout)
+    }
+
+    pub fn client_address(&self, id: u64) -> SocketAddr {
+        let node = &self.config.nodes[id as usize - 1];
+        format!("{}:{}", node.host, node.client_port).parse().expect("an address")
+    }
+
+    pub fn peer_address(&self, id: u64) -> SocketAddr {
+        let node = &self.config.nodes[id as usize - 1];
+        format!("{}:{}", node.host, node.port).parse().expect("an address")
+    }
+
+    /// A connection of the `redis` crate to one node, which must be up or coming up.
+    pub fn redis(&self, id: u64) -> redis::Connection {
+        let url = format!("redis://{}/", self.client_address(id));
+        let client = redis::Client::open(url).expect("a redis URL");
+        let connection =
+            wait_until("the client port answers", || client.get_connection_with_timeout(Duration::from_secs(2)).ok());
+        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        connection
+    }
+
+    /// Waits until every running node knows the same leader, which runs and says so itself.
+    pub fn wait_for_leader(&self) -> u64 {
+        let running = self.running();
+        let mut client = self.client_with_timeout(Duration::from_secs(1));
+        wait_until("a leader is elected", || {
+            let mut leaders: Vec<u64> = Vec::new();
+            for (_, status) in client.status_of_all().iter().filter(|(node, _)| running.contains(&node.id.0)) {
+                leaders.push(status.as_ref().ok()?.leader?.0);
+            }
+            leaders.dedup();
+            match leaders[..] {
+                [leader] if running.contains(&leader) => Some(leader),
+                _ => None,
+            }
+        })
+    }
+
+    /// Waits until every running node has applied everything that is committed.
+    pub fn wait_until_caught_up(&self) {
+        let running = self.running();
+        let mut client = self.client_with_timeout(Duration::from_secs(1));
+        wait_until("every node has applied everything", || {
+            let status = client.status_of_all();
+            let nodes = status.iter().filter(|(node, _)| running.contains(&node.id.0));
+            let nodes = nodes.map(|(_, status)| status.as_ref().ok()).collect::<Option<Vec<_>>>()?;
+            let last = nodes.iter().map(|node| node.last).max()?;
+            nodes.iter().all(|node| node.applied == last && node.last == last).then_some(())
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            if let Some(mut child) = self.processes[id as usize - 1].take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            for id in self.ids() {
+                let log = self.log(id);
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- last lines of node {id}");
+                for line in &lines[lines.len().saturating_sub(40)..] {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}
+
+/// A, B, C, ...
+pub fn label(id: u64) -> String {
+    char::from(b'A' + (id - 1) as u8).to_string()
+}
+
+/// Polls until `ready` has something, or the test's patience ends.
+#[track_caller]
+pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "after {PATIENCE:?}, still waiting: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a child process prints until it ends.
+pub fn read_all(mut from: impl Read) -> String {
+    let mut text = String::new();
+    let _ = from.read_to_string(&mut text);
+    text
+}

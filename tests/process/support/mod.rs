@@ -1,0 +1,12 @@
+//! What the tests share: clusters of processes, a router between nodes on standard input and output.
+
+pub mod cluster;
+pub mod maelstrom;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by each test that starts processes.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
