@@ -428,6 +428,7 @@ fn expect(cluster: &mut Cluster, what: &[String], values: &[(String, String)]) -
                 let status = cluster.server(node).status();
                 let found = match *fact {
                     "role" => status.role.to_string(),
+                    "leads" => (status.role == Role::Leader).to_string(),
                     "term" => status.term.to_string(),
                     "vote" => status.vote.map_or("none".to_owned(), |vote| vote.to_string()),
                     "follows" => status.leader.map_or("none".to_owned(), |leader| leader.to_string()),
