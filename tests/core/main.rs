@@ -6,8 +6,13 @@
 mod checker;
 mod cluster;
 mod dice;
+mod elections;
+mod reads;
+mod search;
 mod shelf;
 mod story;
+mod traffic;
+mod votes;
 mod walk;
 mod words;
 
