@@ -10,12 +10,20 @@ use crate::cluster::{Cluster, MAX_ELECTION_TIMEOUT as E};
 struct Kind {
     term: u64,
     last: usize,
-    protects: bool,
+    pre_vote: bool,
+    check_quorum: bool,
 }
 
 fn kinds() -> Vec<Kind> {
-    let terms = (1..=3).flat_map(|term| (1..=3).map(move |last| (term, last)));
-    terms.flat_map(|(term, last)| [true, false].map(|protects| Kind { term, last, protects })).collect()
+    let mut kinds = Vec::new();
+    for term in 1..=3 {
+        for last in 1..=3 {
+            for (pre_vote, check_quorum) in [(true, true), (true, false), (false, true), (false, false)] {
+                kinds.push(Kind { term, last, pre_vote, check_quorum });
+            }
+        }
+    }
+    kinds
 }
 
 /// Every way to give `count` nodes a kind each, in no particular order.
@@ -40,7 +48,7 @@ fn search(voters: u64, alive: usize) -> usize {
         let mut cluster = Cluster::new(voters, 0, seed, |_| {});
         for (id, kind) in (1..).map(NodeId).zip(case) {
             let config = &mut cluster.node_mut(id).config;
-            (config.pre_vote, config.check_quorum) = (kind.protects, kind.protects);
+            (config.pre_vote, config.check_quorum) = (kind.pre_vote, kind.check_quorum);
             cluster.begin_with(id, Term(kind.term), None, &[1, 1, 1][..kind.last]);
         }
         for down in (alive as u64 + 1..=voters).map(NodeId) {
@@ -59,12 +67,12 @@ fn search(voters: u64, alive: usize) -> usize {
     cases.len()
 }
 
-/// The hardest case is that of a bare majority. `RAFT_SEARCH=all` searches every number of living nodes, up to five.
+/// The hardest case is that of a bare majority. `RAFT_SEARCH=all` adds those of more nodes, and takes minutes.
 #[test]
 fn somebody_can_always_win() {
     let cases = match std::env::var("RAFT_SEARCH").as_deref() {
         Ok("all") => [(2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (5, 3), (5, 4), (5, 5), (6, 4)].as_slice(),
-        _ => &[(2, 2), (3, 2), (3, 3), (5, 3)],
+        _ => &[(2, 2), (3, 2), (3, 3)],
     };
     for &(voters, alive) in cases {
         println!("{alive} of {voters}: {} cases", search(voters, alive));
