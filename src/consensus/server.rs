@@ -174,7 +174,8 @@ impl Server {
                 _ => turn.effect(Effect::TransferEnded { to, outcome: Err("this node is not the leader") }),
             },
             Event::SnapshotTaken { snapshot, keep_from } => {
-                self.common.log.compact(keep_from.prev().min(snapshot.index));
+                // Nothing that was not applied may go: it may be needed still, and its bytes are accounted for.
+                self.common.log.compact(keep_from.prev().min(snapshot.index).min(self.common.applied));
             }
         }
         self.common.persist(turn);

@@ -5,6 +5,7 @@
 
 mod checker;
 mod cluster;
+mod compaction;
 mod dice;
 mod elections;
 mod reads;
