@@ -7,6 +7,7 @@ mod checker;
 mod cluster;
 mod compaction;
 mod dice;
+mod driver;
 mod elections;
 mod reads;
 mod search;
