@@ -376,8 +376,12 @@ impl Server {
     }
 
     fn pre_campaign(&mut self, turn: &mut Turn<'_>) {
-        self.role = RoleState::PreCandidate(PreCandidate::begin(&self.common, turn));
-        self.announce("no leader was heard for an election timeout", turn);
+        let candidate = RoleState::PreCandidate(PreCandidate::begin(&self.common, turn));
+        let before = std::mem::replace(&mut self.role, candidate);
+        // A node that is cut off tries again and again: nothing has changed then.
+        if !matches!(before, RoleState::PreCandidate(_)) {
+            self.announce("no leader was heard for an election timeout", turn);
+        }
         self.decide_election(turn);
     }
 

@@ -76,19 +76,27 @@ impl Checker {
         }
     }
 
-    /// An entry of a log that a story begins with.
-    pub fn past_entry(index: Index, term: Term) -> EntryHeader {
-        EntryHeader { index, term, kind: EntryKind::Command, time: LogTime(0), session: None, size: 10 }
+    /// There was a leader with a log of these terms, before the story or elsewhere, and it has committed so much of it.
+    pub fn imagine(&mut self, terms: &[u64], committed: Index) -> Vec<EntryHeader> {
+        let mut prev = Term(0);
+        let mut entries = Vec::new();
+        for (index, term) in (1..).map(Index).zip(terms.iter().copied().map(Term)) {
+            let (kind, time, session, size) = (EntryKind::Command, LogTime(0), None, 10);
+            let entry = EntryHeader { index, term, kind, time, session, size };
+            let (_, made) = self.made.entry((index, term)).or_insert((prev, entry.clone()));
+            hold!("I13", made == &entry, "{entry:?} was made as {made:?}");
+            self.names.entry((index, term)).or_insert(format!("old{index}@{term}"));
+            if index <= committed && index > self.last_committed() {
+                self.committed.push(entry.clone());
+            }
+            entries.push(entry);
+            prev = term;
+        }
+        entries
     }
 
     /// A story begins with a node that remembers this.
-    pub fn remember(&mut self, id: NodeId, hard_state: HardState, entries: &[EntryHeader]) {
-        let mut prev = Term(0);
-        for entry in entries {
-            self.made.insert((entry.index, entry.term), (prev, entry.clone()));
-            self.names.insert((entry.index, entry.term), format!("old{}@{}", entry.index, entry.term));
-            prev = entry.term;
-        }
+    pub fn remember(&mut self, id: NodeId, hard_state: HardState) {
         if let Some(vote) = hard_state.vote {
             self.votes.insert((hard_state.term, id), vote);
         }

@@ -220,10 +220,9 @@ impl Cluster {
 
     /// Starts a node again with this log and hard state on its disk, as if it had lived before.
     pub fn begin_with(&mut self, id: NodeId, term: Term, vote: Option<NodeId>, terms: &[u64]) {
-        let entries: Vec<_> =
-            (1..).zip(terms).map(|(index, &term)| Checker::past_entry(Index(index), Term(term))).collect();
+        let entries = self.checker.imagine(terms, Index(0));
         let hard_state = HardState { term, vote };
-        self.checker.remember(id, hard_state, &entries);
+        self.checker.remember(id, hard_state);
         let node = self.node_mut(id);
         node.server = None;
         node.disk = Disk { hard_state, ..Disk::default() };
