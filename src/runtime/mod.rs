@@ -131,6 +131,8 @@ pub struct Loaded {
 pub struct PeerReply {
     /// The peer.
     pub to: NodeId,
+    /// The life in which it asked.
+    pub life: Life,
     /// Its number for the request.
     pub sequence: u64,
     /// The answer's bytes, or why there is none.
