@@ -375,6 +375,20 @@ fn an_answer_names_the_life_that_asked_and_no_later_one_takes_it() {
 }
 
 #[test]
+fn leadership_goes_to_voters_and_need_not_go_to_whoever_has_it() {
+    let mut bench = Bench::leader();
+    for to in [ME, NodeId(9)] {
+        let request = bench.request(1, "");
+        bench.turn([], [ClientRequest { operation: Operation::Transfer { to: Some(to) }, ..request }]);
+    }
+    let answers = bench.answered();
+    assert_eq!(answers[0], (0, Ok(Response::Done)));
+    assert!(matches!(answers[1], (1, Err(Failure::Refused(_)))), "{answers:?}");
+    bench.ask(&[(1, "w")]);
+    assert_eq!(bench.driver.server.last_index(), Index(2), "nothing is handed over");
+}
+
+#[test]
 fn a_transfer_that_takes_long_does_not_look_like_the_end_of_the_term() {
     let mut bench = Bench::leader();
     let term = bench.driver.server.term().0;
