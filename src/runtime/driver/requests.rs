@@ -73,13 +73,13 @@ enum Way {
 }
 
 impl Requests {
-    pub fn new(load: Arc<Load>, limit: Duration) -> Self {
+    pub fn new(load: Arc<Load>, limit: Duration, first_sequence: u64) -> Self {
         Requests {
             load,
             limit,
             next_order: 0,
             next_ticket: 0,
-            next_sequence: 0,
+            next_sequence: first_sequence,
             connections: Connections::default(),
             batch: Vec::new(),
             submitted: BTreeMap::new(),
@@ -236,8 +236,8 @@ impl Driver {
             self.requests.batch.push(request);
             return true;
         }
-        self.requests.next_sequence += 1;
         let sequence = self.requests.next_sequence;
+        self.requests.next_sequence += 1;
         let forward = Forward {
             term: route.term.0,
             sequence,
@@ -420,7 +420,7 @@ impl Driver {
         }
         let Some(Forwarded { request, route, .. }) = self.requests.forwarded.remove(&sequence) else { return };
         match outcome {
-            Err(Failure::NotReady(_)) => self.refused_by_leader(route, sequence, request),
+            Err(Failure::NotReady(_)) => self.refused_by_leader(route, request),
             Err(Failure::Unknown(_)) if request.kind == ForwardKind::Read => self.repeat_read(request),
             outcome => {
                 self.settled(request.connection);
@@ -429,19 +429,13 @@ impl Driver {
         }
     }
 
-    /// The leader leads no more, and this request never took effect. Neither will anything sent to it later: it is
-    /// refused likewise, or stands behind this one in a part of the log that is void. All of it goes to the next leader.
-    fn refused_by_leader(&mut self, route: Route, sequence: u64, first: Request) {
+    /// The leader leads no more, and this request never took effect: it goes to the next leader, once all that its
+    /// connection has sent to this one is answered. That is certain of no other request: while this one was held there,
+    /// those of other connections may have got into the log, and the next leader may commit them.
+    fn refused_by_leader(&mut self, route: Route, request: Request) {
         self.requests.refused_term = self.requests.refused_term.max(route.term);
-        let mut later = self.requests.forwarded.split_off(&sequence);
-        let others: Vec<u64> = later.iter().filter(|(_, sent)| sent.route != route).map(|(&at, _)| at).collect();
-        for sequence in others {
-            self.requests.forwarded.extend(later.remove_entry(&sequence));
-        }
-        for request in std::iter::once(first).chain(later.into_values().map(|forwarded| forwarded.request)) {
-            self.settled(request.connection);
-            self.hold(request);
-        }
+        self.settled(request.connection);
+        self.hold(request);
         self.requests.release = true;
     }
 
