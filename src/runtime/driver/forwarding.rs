@@ -11,8 +11,8 @@ use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
 impl Driver {
     /// Sends a request to the leader. False if it could not be sent, and is held.
     pub(super) fn forward(&mut self, route: Route, request: Request) -> bool {
-        let sequence = self.requests.next_sequence;
         self.requests.next_sequence += 1;
+        let sequence = self.requests.next_sequence;
         let forward = Forward {
             term: route.term.0,
             sequence,

@@ -52,9 +52,6 @@ pub struct DriverConfig {
     pub election_timeout: Duration,
     /// Most bytes of recent entries in memory, and most bytes of own clients' requests that wait for an answer.
     pub max_inflight_bytes: u64,
-    /// The number of the first request that is forwarded to another node. Far from those of this node's earlier lives:
-    /// their answers may still be on the way.
-    pub first_sequence: u64,
 }
 
 /// Where the stages take their jobs from.
@@ -120,7 +117,7 @@ impl Driver {
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
             tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
-            requests: Requests::new(load, request_limit, config.first_sequence),
+            requests: Requests::new(load, request_limit),
             commit: server.commit(),
             config,
             server,

@@ -72,13 +72,13 @@ enum Way {
 }
 
 impl Requests {
-    pub fn new(load: Arc<Load>, limit: Duration, first_sequence: u64) -> Self {
+    pub fn new(load: Arc<Load>, limit: Duration) -> Self {
         Requests {
             load,
             limit,
             next_order: 0,
             next_ticket: 0,
-            next_sequence: first_sequence,
+            next_sequence: 0,
             connections: Connections::default(),
             batch: Vec::new(),
             submitted: BTreeMap::new(),

@@ -117,8 +117,6 @@ impl Node {
             labels: options.labels,
             election_timeout: options.server.election_timeout,
             max_inflight_bytes: options.server.max_pending_bytes,
-            // 48 bits, so that every JSON software keeps them, and there is room to count.
-            first_sequence: seed() >> 16,
         };
         let server = Server::new(options.server, remembered, seed(), Duration::ZERO);
         let (to_storage, storage_jobs) = unbounded();
@@ -252,8 +250,8 @@ fn unexpected() -> Failure {
     Failure::Unknown("outcome unknown: the node gave an answer to another kind of request".into())
 }
 
-/// A number that is different on every node and at every start. The time is good enough should the system have no
-/// randomness.
+/// A seed for election timeouts, different on every node and at every start. Nothing but a tie depends on it, so the
+/// time is good enough should the system have no randomness.
 fn seed() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
