@@ -14,7 +14,7 @@ use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenO
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn controller(name: &str, workers: usize) -> Controller {
-    Controller::start(ControllerOptions { name: name.into(), workers }).unwrap()
+    Controller::start(ControllerOptions { name: name.into(), workers }, |reason| panic!("{reason}")).unwrap()
 }
 
 fn listen_options() -> ListenOptions {
@@ -346,4 +346,25 @@ fn a_port_in_use_is_explained() {
     let expected = format!("cannot listen on 127.0.0.1:{port} (Port of node A): Address already in use");
     let text = error.to_string();
     assert!(text.starts_with(&expected) && text.ends_with("is another node already running?"), "{text}");
+}
+
+struct Panicking;
+
+impl Session for Panicking {
+    fn receive(&mut self, _: &mut BytesMut) -> Result<Flow, Close> {
+        panic!("a defect");
+    }
+}
+
+#[test]
+fn a_worker_does_not_end_unnoticed() {
+    let (sender, failures) = crossbeam_channel::unbounded();
+    let options = ControllerOptions { name: "defective".into(), workers: 1 };
+    let controller = Controller::start(options, move |reason| sender.send(reason).unwrap()).unwrap();
+    let address = serve(&controller, listen_options(), |_| Panicking);
+    let client = connect(address);
+    (&client).write_all(b"x").unwrap();
+    assert_eq!(failures.recv_timeout(PATIENCE), Ok("the defective-io-0 thread panicked".into()));
+    assert_eq!(rest(&client), "", "its connections are closed");
+    controller.stop();
 }

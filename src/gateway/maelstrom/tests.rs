@@ -344,7 +344,7 @@ fn a_full_inbox_is_answered_at_once() {
     bench.say(json!({"type": "init", "msg_id": 1, "node_id": "n1", "node_ids": ["n1"]}));
     bench.hear();
     let (inboxes, _) = bench.node.recv_timeout(PATIENCE).unwrap();
-    let room = inboxes.clients.capacity().unwrap();
+    let room = crate::runtime::CLIENT_REQUESTS;
     for _ in 0..room {
         bench.say(json!({"type": "read", "msg_id": 2, "key": 1}));
     }

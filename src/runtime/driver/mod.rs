@@ -192,7 +192,9 @@ impl Driver {
             Input::Peer { from, life, message } => match message {
                 PeerMessage::Raft { message, payloads } => self.receive(from, message, payloads),
                 PeerMessage::Forward(forward) => self.forward_received(from, life, forward),
-                PeerMessage::ForwardReply { sequence, outcome } => self.forward_answered(from, sequence, outcome),
+                PeerMessage::ForwardReply { life, sequence, outcome } => {
+                    self.forward_answered(from, life, sequence, outcome);
+                }
             },
             Input::Link { peer, up } => self.link_changed(peer, up),
             Input::Persisted { token } => {

@@ -28,6 +28,10 @@ struct Wire {
 }
 
 impl Transport for Wire {
+    fn life(&self) -> Life {
+        LIFE
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         if self.down.lock().unwrap().contains(&to) {
             return Err(Undelivered);
@@ -160,7 +164,7 @@ impl Bench {
     fn forward_replies(&self) -> Vec<(u64, Result<Payload, Failure>)> {
         let mut sent = self.sent.lock().unwrap();
         let reply = |(_, message)| match message {
-            PeerMessage::ForwardReply { sequence, outcome } => Some((sequence, outcome)),
+            PeerMessage::ForwardReply { sequence, outcome, .. } => Some((sequence, outcome)),
             _ => None,
         };
         sent.drain(..).filter_map(reply).collect()
@@ -230,7 +234,7 @@ fn forward_in(life: Life, term: u64, sequence: u64, kind: ForwardKind, text: &st
 }
 
 fn reply(from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) -> Input {
-    Input::Peer { from, life: LIFE, message: PeerMessage::ForwardReply { sequence, outcome } }
+    Input::Peer { from, life: LIFE, message: PeerMessage::ForwardReply { life: LIFE, sequence, outcome } }
 }
 
 fn not_ready() -> Result<Payload, Failure> {
@@ -338,8 +342,50 @@ fn a_forwarded_request_runs_once_and_only_in_its_term() {
     let job = bench.apply.try_iter().next().unwrap();
     let askers = job.commit.unwrap().askers;
     assert_eq!(askers.iter().map(|(index, _)| index.0).collect::<Vec<_>>(), [2, 3]);
-    bench.turn([Input::Replies(vec![PeerReply { to: PEER, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
+    bench
+        .turn([Input::Replies(vec![PeerReply { to: PEER, life: LIFE, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
     assert_eq!(bench.forward_replies(), [(4, Ok(Payload::EMPTY))]);
+}
+
+#[test]
+fn an_answer_names_the_life_that_asked_and_no_later_one_takes_it() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    let earlier = Life { boot: 0, ..LIFE };
+    bench.turn([forward_in(earlier, term, 1, ForwardKind::Write, "a")], []);
+    bench.turn([forward_in(LIFE, term, 1, ForwardKind::Write, "b")], []);
+    bench.persist();
+    bench.acknowledge();
+    let askers = bench.apply.try_iter().next().unwrap().commit.unwrap().askers;
+    let life = |(_, asker): &(Index, Asker)| match asker {
+        Asker::Peer { life, .. } => *life,
+        Asker::Client { .. } => panic!("nobody else asked"),
+    };
+    assert_eq!(askers.iter().map(life).collect::<Vec<_>>(), [earlier, LIFE]);
+
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(5, "w1")]);
+    assert_eq!(bench.forwards().len(), 1);
+    let stray = PeerMessage::ForwardReply { life: earlier, sequence: 1, outcome: Ok(Payload::EMPTY) };
+    bench.turn([Input::Peer { from: PEER, life: LIFE, message: stray }], []);
+    assert_eq!(bench.answered(), [], "it answers what this node had asked before it was restarted");
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY))], []);
+    assert_eq!(bench.answered(), [(0, Ok(Response::Answer(Bytes::new())))]);
+}
+
+#[test]
+fn leadership_goes_to_voters_and_need_not_go_to_whoever_has_it() {
+    let mut bench = Bench::leader();
+    for to in [ME, NodeId(9)] {
+        let request = bench.request(1, "");
+        bench.turn([], [ClientRequest { operation: Operation::Transfer { to: Some(to) }, ..request }]);
+    }
+    let answers = bench.answered();
+    assert_eq!(answers[0], (0, Ok(Response::Done)));
+    assert!(matches!(answers[1], (1, Err(Failure::Refused(_)))), "{answers:?}");
+    bench.ask(&[(1, "w")]);
+    assert_eq!(bench.driver.server.last_index(), Index(2), "nothing is handed over");
 }
 
 #[test]
@@ -591,7 +637,7 @@ fn shutting_down_leaves_nobody_without_an_answer() {
     assert!(matches!(answers[&2], Err(Failure::NotReady(_))));
     let sent = sent.lock().unwrap();
     assert!(sent.iter().any(|(to, message)| *to == PEER
-        && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)) })));
+        && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)), .. })));
 }
 
 #[test]

@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
     use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
-    use crate::runtime::{Inboxes, Outcome};
+    use crate::runtime::{Inboxes, Life, Outcome};
     use crate::storage::StorageError;
 
     /// Remembers every command.
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn peer(sequence: u64) -> Asker {
-        Asker::Peer { node: NodeId(2), sequence }
+        Asker::Peer { node: NodeId(2), life: Life::default(), sequence }
     }
 
     fn read(position: u64, sequence: u64) -> PositionedRead {

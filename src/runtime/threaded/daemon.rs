@@ -12,7 +12,7 @@ use crate::consensus::NodeId;
 use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
-use crate::runtime::{Life, NodeHandle};
+use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, Storage, StorageError, cluster_id};
 use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 
@@ -58,9 +58,10 @@ impl Daemon {
         let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
         let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
 
-        let controller =
-            Controller::start(ControllerOptions { name: me.label.clone(), workers: config.limits.workers })?;
         let (handle, inboxes) = NodeHandle::new();
+        let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
+        let node = handle.clone();
+        let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
         let transport =
             TcpTransport::start(tcp_options(config, id, life, cluster_id), handle.clone(), controller.handle(), peers)?;
         let options = NodeOptions::from_config(config, id);

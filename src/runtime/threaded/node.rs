@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
+use super::guard::spawn_guarded;
 use super::handler::Handler;
 use crate::config::Config;
 use crate::consensus::{Membership, NodeId, Payload, Remembered, Server, ServerConfig};
@@ -294,16 +294,16 @@ struct Threads {
 impl Threads {
     /// Starts a thread. A panic in it stops the node.
     fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-        let (handle, finish) = (self.handle.clone(), self.finish.clone());
+        let (handle, finish, finish_failed) = (self.handle.clone(), self.finish.clone(), self.finish.clone());
         let body = move || {
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                handle.deliver(Input::Failed { reason: format!("the {name} thread panicked") });
-            }
+            run();
             let _ = finish.send(name);
         };
-        thread::Builder::new()
-            .name(name.into())
-            .spawn(body)
+        let panicked = move |reason| {
+            handle.deliver(Input::Failed { reason });
+            let _ = finish_failed.send(name);
+        };
+        spawn_guarded(name, body, panicked)
             .map_err(|error| StorageError::Io(format!("cannot start the {name} thread: {error}")))?;
         self.names.push(name);
         Ok(())

@@ -16,7 +16,7 @@ use crate::codec::frame;
 use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Welcome};
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Session};
-use crate::runtime::threaded::{ControllerHandle, LogRepeats};
+use crate::runtime::threaded::{ControllerHandle, LogRepeats, spawn_guarded};
 use crate::runtime::{Input, Life};
 
 /// The first pause between two attempts; the longest is the election timeout.
@@ -58,13 +58,13 @@ impl Dialer {
         running: Sender<()>,
     ) -> std::io::Result<()> {
         let pause = Pause::new(shared.options.election_timeout);
-        let name = format!("dial-{}-{id}", shared.options.me);
+        let (name, handle) = (format!("dial-{}-{id}", shared.options.me), shared.handle.clone());
         let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, failures: LogRepeats::default() };
-        std::thread::Builder::new().name(name).spawn(move || {
+        let run = move || {
             dialer.run();
             drop(running);
-        })?;
-        Ok(())
+        };
+        spawn_guarded(name, run, move |reason| handle.deliver(Input::Failed { reason })).map(drop)
     }
 
     fn run(mut self) {
