@@ -392,6 +392,10 @@ impl Checker {
                 let newest = append.entries.iter().map(|entry| entry.term).max();
                 hold!("I15", newest <= Some(term), "{id} sends an entry of a later term than {term}");
             }
+            MessageBody::AppendRejected { prev_index, hint_index, hint_term, .. } => {
+                let is_possible = hint_index <= prev_index && *hint_term <= message.term;
+                hold!("form", is_possible, "{id} refuses {prev_index} with the hint {hint_index}@{hint_term}");
+            }
             MessageBody::AppendAccepted { matched, .. } | MessageBody::SnapshotInstalled { matched } => {
                 hold!("I10", durable.term == term, "{id} accepts in term {term} with {durable:?} on disk");
                 let has =
