@@ -253,6 +253,8 @@ impl Checker {
         for entry in entries {
             let prev = log.term_at(entry.index.prev()).unwrap_or_default();
             hold!("I13", prev <= entry.term, "entry {} of term {} follows term {prev}", entry.index, entry.term);
+            let earlier = log.get(entry.index.prev()).map_or(LogTime(0), |prev| prev.time);
+            assert!(earlier <= entry.time, "log time falls from {earlier} to {} at {}", entry.time, entry.index);
             match self.made.get(&(entry.index, entry.term)) {
                 Some((made_prev, made)) => {
                     hold!("I3", !leads, "a leader made entry {} of term {} twice", entry.index, entry.term);
