@@ -7,13 +7,12 @@ use raft::config::RuntimeKind;
 
 const EXAMPLES: &str = "\
 Examples:
-  raft init --nodes 5 -o raft.ini      write a commented configuration of five nodes on this machine
-  raft cluster -c raft.ini             run them all here, with a shell: try `status`, `set a 1`, `get a`
-  raft -c raft.ini -n 1                or run one node a terminal: -n 1 to -n 5, or by label: -n A
-  raft-shell -c raft.ini               and talk to the cluster from one more
-  raft help ElectionTimeout            explain a key of raft.ini
-  maelstrom test -w lin-kv --bin target/release/raft -- -t stdio
-                                       run under Maelstrom, which starts the nodes by itself
+  raft init --nodes 5 -o raft.ini    write a commented configuration of five nodes
+  raft cluster -c raft.ini           run them all here, with a shell: try `set a 1`, `status`
+  raft -c raft.ini -n 1              or run one node a terminal: -n 1 to -n 5, or -n A to -n E
+  raft-shell -c raft.ini             and talk to the cluster from one more
+  raft help ElectionTimeout          explain a key of raft.ini
+  raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
 
 Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";
 
