@@ -106,7 +106,7 @@ fn entries() {
         entries: vec![
             header(10, EntryKind::Noop, 0),
             EntryHeader { session: stamped, ..header(11, EntryKind::Command, 3) },
-            header(12, EntryKind::Membership(Membership::of_voters([NodeId(1), NodeId(2)])), 0),
+            header(12, EntryKind::Membership(Membership::of_voters([NodeId(1), NodeId(2)]).into()), 0),
             header(13, EntryKind::Tick, 0),
         ],
     };

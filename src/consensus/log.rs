@@ -114,7 +114,7 @@ impl Log {
         self.sizes.push_back(header.size);
         self.time = self.time.max(header.time);
         if let EntryKind::Membership(membership) = &header.kind {
-            self.memberships.push((header.index, membership.clone()));
+            self.memberships.push((header.index, (**membership).clone()));
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn a_truncated_membership_is_no_longer_in_force() {
         let mut log = log(&[1]);
         let changed = Membership::of_voters([super::super::NodeId(9)]);
-        log.append(&header(2, 1, EntryKind::Membership(changed.clone())));
+        log.append(&header(2, 1, EntryKind::Membership(changed.clone().into())));
         extend(&mut log, &[1]);
         assert_eq!(log.membership(), &changed);
         let mut compacted = log.clone();

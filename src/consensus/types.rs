@@ -98,8 +98,8 @@ pub enum EntryKind {
     Noop,
     /// A command for the state machine; the payload is the command.
     Command,
-    /// The cluster's membership from here on (Raft thesis §4).
-    Membership(Membership),
+    /// The cluster's membership from here on (Raft thesis §4). Boxed: it is rare, and headers are many.
+    Membership(Box<Membership>),
     /// Carries nothing but log time, appended when the state machine has something due.
     Tick,
 }

@@ -8,7 +8,7 @@ pub mod threaded;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Entry, Index, NodeId, Payload, Role, Term};
@@ -76,28 +76,29 @@ pub struct Inboxes {
 
 /// Inputs that may wait in the internal inbox before their senders do. What is outstanding is bounded elsewhere.
 const INTERNAL_INPUTS: usize = 64 << 10;
-/// Client requests that may wait in their inbox; beyond that the controller stops reading clients' sockets.
+/// About how many client requests may wait in their inbox; beyond that the controller stops reading clients' sockets.
 const CLIENT_REQUESTS: usize = 16 << 10;
 
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
     pub fn new() -> (NodeHandle, Inboxes) {
         let (internal, internal_inbox) = crossbeam_channel::bounded(INTERNAL_INPUTS);
-        let (clients, clients_inbox) = crossbeam_channel::bounded(CLIENT_REQUESTS);
+        // Its bound is kept by `request`: only an unbounded channel drops what is in it as soon as the other side is gone,
+        // and a request that arrives while the node ends is answered by being dropped.
+        let (clients, clients_inbox) = crossbeam_channel::unbounded();
         (NodeHandle { internal, clients }, Inboxes { internal: internal_inbox, clients: clients_inbox })
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
     /// answers it with [`Failure::NotReady`].
     pub fn request(&self, request: ClientRequest) -> Result<(), ClientRequest> {
-        match self.clients.try_send(request) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(request)) => Err(request),
-            Err(TrySendError::Disconnected(request)) => {
-                request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
-                Ok(())
-            }
+        if self.clients.len() >= CLIENT_REQUESTS {
+            return Err(request);
         }
+        if let Err(SendError(request)) = self.clients.send(request) {
+            request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
+        }
+        Ok(())
     }
 
     /// Hands in anything else. Waits while the inbox is full, which the event handler, never blocking, ends soon.
@@ -281,4 +282,54 @@ pub struct LogLine {
     pub text: String,
     /// Whether it is known to be committed.
     pub committed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Answers(Mutex<Vec<(u64, Outcome)>>);
+
+    impl ReplySink for Answers {
+        fn reply(&self, slot: u64, outcome: Outcome) {
+            self.0.lock().unwrap().push((slot, outcome));
+        }
+    }
+
+    fn status(answers: &Arc<Answers>, slot: u64) -> ClientRequest {
+        let reply = Reply::new(answers.clone(), slot);
+        ClientRequest { connection: 1, operation: Operation::Status, forward: true, reply }
+    }
+
+    #[test]
+    fn whatever_a_node_leaves_behind_is_answered_even_while_others_hold_its_handle() {
+        let (node, inboxes) = NodeHandle::new();
+        let answers = Arc::new(Answers::default());
+        assert!(node.request(status(&answers, 0)).is_ok());
+        assert!(answers.0.lock().unwrap().is_empty());
+        drop(inboxes);
+        assert!(node.request(status(&answers, 1)).is_ok());
+        let answers = answers.0.lock().unwrap();
+        assert!(matches!(answers[0], (0, Err(Failure::Unknown(_)))));
+        assert!(matches!(answers[1], (1, Err(Failure::NotReady(_)))));
+        assert_eq!(answers.len(), 2);
+    }
+
+    #[test]
+    fn a_full_inbox_gives_requests_back() {
+        let (node, _inboxes) = NodeHandle::new();
+        let answers = Arc::new(Answers::default());
+        let taken = (0..).take_while(|&slot| match node.request(status(&answers, slot)) {
+            Ok(()) => true,
+            Err(request) => {
+                request.reply.send(Ok(Response::Done));
+                false
+            }
+        });
+        assert_eq!(taken.count(), CLIENT_REQUESTS);
+        assert_eq!(answers.0.lock().unwrap().len(), 1, "and unanswered");
+    }
 }

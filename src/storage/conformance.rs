@@ -125,8 +125,8 @@ fn every_kind_of_entry_comes_back(open: &mut Open<'_>) {
     };
     let mut entries = vec![
         entry(1, 1, EntryKind::Noop, Vec::new()),
-        entry(2, 1, EntryKind::Membership(members), Vec::new()),
-        entry(3, 1, EntryKind::Membership(Membership::default()), Vec::new()),
+        entry(2, 1, EntryKind::Membership(members.into()), Vec::new()),
+        entry(3, 1, EntryKind::Membership(Box::default()), Vec::new()),
         entry(4, 2, EntryKind::Command, Vec::new()),
         entry(5, 2, EntryKind::Command, (0..=255).collect()),
         entry(6, u64::MAX, EntryKind::Tick, Vec::new()),

@@ -75,7 +75,10 @@ fn what_no_correct_node_says_is_refused_by_name() {
         (|append, _| append.entries[0].size = 4, "payloads of 6 bytes announced, 5 found"),
         (|append, _| append.entries[0].size = u32::MAX, "payloads of 4294967297 bytes announced, 5 found"),
         (|append, _| append.entries[0].kind = EntryKind::Noop, "entry 5, no command, has a payload"),
-        (|append, _| append.entries[1].kind = EntryKind::Membership(membership(0)), "a membership without voters"),
+        (
+            |append, _| append.entries[1].kind = EntryKind::Membership(membership(0).into()),
+            "a membership without voters",
+        ),
     ];
     for (change, expected) in cases {
         let (mut append, mut payloads) = append();
@@ -177,7 +180,7 @@ fn kinds() -> impl Strategy<Value = EntryKind> {
         Just(EntryKind::Noop),
         Just(EntryKind::Tick),
         Just(EntryKind::Command),
-        (1u64..9).prop_map(|voters| EntryKind::Membership(membership(voters))),
+        (1u64..9).prop_map(|voters| EntryKind::Membership(membership(voters).into())),
     ]
 }
 

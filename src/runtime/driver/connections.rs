@@ -77,10 +77,11 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Whether a request of this connection may be sent there now: not before those that are held, and not while others
+    /// Whether a request may be sent there now: not before those of its connection that are held, and not while others
     /// are under way to another leader.
-    pub fn may_send(&self, key: ConnectionKey, route: Route) -> bool {
-        self.active.get(&key).is_none_or(|connection| connection.held.is_empty() && connection.is_free_for(route))
+    pub fn may_send(&self, request: &Request, route: Route) -> bool {
+        let connection = self.active.get(&request.connection);
+        connection.is_none_or(|connection| connection.held.is_empty() && connection.is_free_for(request.scope, route))
     }
 
     /// A request is sent.
@@ -148,9 +149,9 @@ impl Connections {
         self.active.get(&key)?.held.front().map(|held| held.request.scope)
     }
 
-    /// Whether the first request that is held may be sent there.
-    pub fn may_release(&self, key: ConnectionKey, route: Route) -> bool {
-        self.active.get(&key).is_some_and(|connection| connection.is_free_for(route))
+    /// Whether the first request that is held, of this scope, may be sent there.
+    pub fn may_release(&self, key: ConnectionKey, scope: Scope, route: Route) -> bool {
+        self.active.get(&key).is_some_and(|connection| connection.is_free_for(scope, route))
     }
 
     /// Takes out the first request that is held.
@@ -188,7 +189,8 @@ impl Connections {
 }
 
 impl Connection {
-    fn is_free_for(&self, route: Route) -> bool {
-        self.under_way == 0 || self.target == Some(route)
+    /// What a peer forwards has waited there already for what was under way to an earlier leader.
+    fn is_free_for(&self, scope: Scope, route: Route) -> bool {
+        self.under_way == 0 || self.target == Some(route) || matches!(scope, Scope::ThisTerm(_))
     }
 }

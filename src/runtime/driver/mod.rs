@@ -7,7 +7,9 @@
 
 mod connections;
 mod effects;
+mod forwarding;
 mod lanes;
+mod proposing;
 mod report;
 mod requests;
 mod tail;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
-use crate::runtime::stage::apply::{ApplyJob, Commit};
+use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::storage::StorageJob;
 use crate::runtime::stage::{Asker, Load, Sinks};
@@ -273,22 +275,6 @@ impl Driver {
         }
         self.transport.flush();
         self.sinks.flush();
-    }
-
-    /// What the apply stage gets of a new commit index.
-    fn settle_commit(&mut self) -> Commit {
-        let last = self.commit;
-        let settled = self.requests.waiters.settle(last, |index| self.server.term_at(index));
-        let mut askers = Vec::with_capacity(settled.committed.len());
-        for waiter in settled.committed {
-            self.settled(waiter.connection);
-            askers.push((waiter.index, waiter.asker));
-        }
-        for waiter in settled.dead {
-            self.settled(waiter.connection);
-            self.answer(waiter.asker, Err(report::overwritten()));
-        }
-        Commit { last, entries: self.tail.hand_over(last), askers }
     }
 
     /// Decides when to look at limits of time again, and whether a node that stops is done.

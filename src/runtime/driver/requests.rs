@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connections::{ConnectionKey, Connections, Request, Route, Scope};
-use super::effects::Payloads;
 use super::waiters::{Waiter, Waiters};
 use super::{Driver, report};
-use crate::consensus::{Event, Index, NodeId, Payload, Proposal, Role, Term, Ticket};
-use crate::runtime::stage::apply::{Look, PositionedRead};
+use crate::consensus::{Index, NodeId, Payload, Role, Term, Ticket};
+use crate::runtime::stage::apply::Look;
 use crate::runtime::stage::{Asker, Load};
-use crate::runtime::{ClientRequest, Life, Operation, Outcome, PeerReply, Response};
-use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
+use crate::runtime::{ClientRequest, Life, Operation, Outcome, Response};
+use crate::transport::{Failure, ForwardKind};
 
 /// Every request that has no answer yet.
 pub(super) struct Requests {
@@ -27,16 +26,16 @@ pub(super) struct Requests {
     /// Longest time between a request and its answer.
     limit: Duration,
     next_order: u64,
-    next_ticket: u64,
-    next_sequence: u64,
-    connections: Connections,
+    pub next_ticket: u64,
+    pub next_sequence: u64,
+    pub connections: Connections,
     /// This turn's requests for this node's own server.
-    batch: Vec<Request>,
+    pub batch: Vec<Request>,
     /// Given to the own server, and not done: reads.
     pub submitted: BTreeMap<Ticket, Submitted>,
     /// Reads whose leadership is confirmed, by position: they wait until that is committed, since only then is it
     /// certain that the state machine will ever get there.
-    confirmed: BTreeSet<(Index, Ticket)>,
+    pub confirmed: BTreeSet<(Index, Ticket)>,
     /// In the own log.
     pub waiters: Waiters,
     /// Sent to another leader, by sequence number.
@@ -44,7 +43,7 @@ pub(super) struct Requests {
     /// What this node, as the leader, has heard last from each peer that forwards.
     senders: HashMap<NodeId, (Life, u64)>,
     /// The latest term whose leader has refused a request: it leads no more, even if nobody has said so yet.
-    refused_term: Term,
+    pub refused_term: Term,
     /// Held requests may be able to go on.
     pub release: bool,
 }
@@ -113,7 +112,7 @@ impl Requests {
     }
 
     /// Whether a peer's forwarded request is newer than all before, so that none runs twice.
-    fn is_new(&mut self, from: NodeId, life: Life, sequence: u64) -> bool {
+    pub fn is_new(&mut self, from: NodeId, life: Life, sequence: u64) -> bool {
         // The transport never delivers an earlier life's messages after a later one's: another life is a new one.
         let is_new = self.senders.get(&from).is_none_or(|&(known, last)| known != life || sequence > last);
         if is_new {
@@ -174,17 +173,14 @@ impl Driver {
         }
     }
 
-    /// A request that a peer has forwarded.
-    pub(super) fn forward_received(&mut self, from: NodeId, life: Life, forward: Forward) {
-        let Forward { term, sequence, connection, kind, payload } = forward;
-        if self.requests.is_new(from, life, sequence) {
-            let key = ConnectionKey { node: from, connection };
-            let asker = Asker::Peer { node: from, sequence };
-            self.accept(key, kind, payload, Scope::ThisTerm(Term(term)), asker);
-        }
-    }
-
-    fn accept(&mut self, connection: ConnectionKey, kind: ForwardKind, payload: Payload, scope: Scope, asker: Asker) {
+    pub(super) fn accept(
+        &mut self,
+        connection: ConnectionKey,
+        kind: ForwardKind,
+        payload: Payload,
+        scope: Scope,
+        asker: Asker,
+    ) {
         if u32::try_from(payload.len()).is_err() {
             return self.answer(asker, Err(Failure::Refused("a request must be smaller than 4 GiB".into())));
         }
@@ -196,8 +192,8 @@ impl Driver {
     /// Sends a request where it can go now, or holds it.
     fn dispatch(&mut self, request: Request) {
         match self.way(request.scope) {
-            Way::Refused(failure) => self.answer(request.asker, Err(failure)),
-            Way::Open(route) if self.requests.connections.may_send(request.connection, route) => {
+            Way::Refused(failure) => self.turn_away(request.asker, failure),
+            Way::Open(route) if self.requests.connections.may_send(&request, route) => {
                 self.send_request(route, request);
             }
             Way::Open(_) | Way::Wait => self.hold(request),
@@ -232,31 +228,14 @@ impl Driver {
     /// Sends a request. False if it could not be sent, and is held.
     fn send_request(&mut self, route: Route, request: Request) -> bool {
         self.requests.connections.sent(&request, route);
-        if route.leader == self.server.id() {
-            self.requests.batch.push(request);
-            return true;
+        if route.leader != self.server.id() {
+            return self.forward(route, request);
         }
-        self.requests.next_sequence += 1;
-        let sequence = self.requests.next_sequence;
-        let forward = Forward {
-            term: route.term.0,
-            sequence,
-            connection: request.connection.connection,
-            kind: request.kind,
-            payload: request.payload.clone(),
-        };
-        if self.transport.send(route.leader, PeerMessage::Forward(forward)).is_err() {
-            // Tried again when the connection is up, there is another leader, or after a while; not at once.
-            self.requests.connections.settled(request.connection);
-            self.hold(request);
-            return false;
-        }
-        let answer_by = request.expires;
-        self.requests.forwarded.insert(sequence, Forwarded { request, route, answer_by });
+        self.requests.batch.push(request);
         true
     }
 
-    fn hold(&mut self, request: Request) {
+    pub(super) fn hold(&mut self, request: Request) {
         self.requests.connections.hold(request, self.now + 2 * self.config.election_timeout);
     }
 
@@ -272,13 +251,13 @@ impl Driver {
                     break;
                 }
                 if let Way::Open(route) = way
-                    && !self.requests.connections.may_release(key, route)
+                    && !self.requests.connections.may_release(key, scope, route)
                 {
                     break;
                 }
                 let Some(request) = self.requests.connections.release(key) else { break };
                 match way {
-                    Way::Refused(failure) => self.answer(request.asker, Err(failure)),
+                    Way::Refused(failure) => self.turn_away(request.asker, failure),
                     Way::Open(route) if self.send_request(route, request) => {}
                     _ => break,
                 }
@@ -286,121 +265,9 @@ impl Driver {
         }
     }
 
-    /// Gives the turn's requests to the own server: all reads in one round, then all writes in one proposal.
-    pub(super) fn submit(&mut self) {
-        if self.requests.batch.is_empty() || self.ended.is_some() {
-            return;
-        }
-        let next = self.server.last_index().next();
-        let (mut reads, mut writes, mut proposals) = (Vec::new(), Vec::new(), Vec::new());
-        for request in std::mem::take(&mut self.requests.batch) {
-            self.requests.next_ticket += 1;
-            let ticket = Ticket(self.requests.next_ticket);
-            match request.kind {
-                ForwardKind::Read => {
-                    // Of a write of this turn, the place it will have if it is accepted.
-                    let position = self.requests.connections.last_write(request.connection);
-                    reads.push(ticket);
-                    self.requests.submitted.insert(ticket, Submitted { request, position });
-                }
-                ForwardKind::Write => {
-                    let place = Index(next.0 + writes.len() as u64);
-                    self.requests.connections.written(request.connection, place);
-                    proposals.push(Proposal { ticket, size: request.payload.len() as u32, session: None });
-                    writes.push((ticket, request));
-                }
-            }
-        }
-        let tickets = reads.clone();
-        if !reads.is_empty() {
-            self.server.handle(self.now, Event::Read(reads), &mut self.effects);
-        }
-        if !proposals.is_empty() {
-            self.server.handle(self.now, Event::Propose(proposals), &mut self.effects);
-        }
-        // A prefix of the writes has got the places after the last.
-        let last = self.server.last_index();
-        let payloads = self.await_writes(writes, next, last);
-        for ticket in tickets {
-            if let Some(read) = self.requests.submitted.get_mut(&ticket) {
-                read.position = read.position.min(last);
-            }
-        }
-        self.carry_out(Payloads::Proposed(payloads.into_iter()));
-        self.feed_caused();
-    }
-
-    /// Leadership is confirmed for this read. Its position is explicit: at least the commit index when it arrived, and
-    /// its connection's last write before it.
-    pub(super) fn read_confirmed(&mut self, ticket: Ticket, index: Index) {
-        if let Some(submitted) = self.requests.submitted.get(&ticket) {
-            self.requests.confirmed.insert((submitted.position.max(index), ticket));
-        }
-    }
-
-    /// The confirmed reads whose position is committed now go to the apply stage.
-    pub(super) fn hand_over_reads(&mut self) {
-        while let Some(&(position, ticket)) = self.requests.confirmed.first()
-            && position <= self.commit
-        {
-            self.requests.confirmed.pop_first();
-            let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) else { continue };
-            self.settled(request.connection);
-            self.apply_job.reads.push(PositionedRead { position, query: request.payload, asker: request.asker });
-        }
-    }
-
-    /// Leadership is lost, and with it the certainty that the positions of these reads will ever be reached.
-    pub(super) fn repeat_confirmed_reads(&mut self) {
-        for (_, ticket) in std::mem::take(&mut self.requests.confirmed) {
-            if let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) {
-                self.repeat_read(request);
-            }
-        }
-    }
-
-    /// Waits for the writes that were accepted, and returns their payloads. The rest will be rejected.
-    fn await_writes(&mut self, writes: Vec<(Ticket, Request)>, next: Index, last: Index) -> Vec<Payload> {
-        let term = self.server.term();
-        let mut payloads = Vec::with_capacity(writes.len());
-        for (place, (ticket, request)) in (next.0..).zip(writes) {
-            let Request { connection, payload, asker, expires, .. } = request;
-            if place <= last.0 {
-                payloads.push(payload);
-                self.requests.waiters.push(Waiter { index: Index(place), term, connection, asker, answer_by: expires });
-            } else {
-                self.requests.connections.written(connection, last);
-                let request = Request { payload, asker, ..request };
-                self.requests.submitted.insert(ticket, Submitted { request, position: last });
-            }
-        }
-        payloads
-    }
-
-    /// Takes back what was to be given to the own server in this turn.
-    pub(super) fn recall_batch(&mut self) {
-        for request in std::mem::take(&mut self.requests.batch) {
-            self.settled(request.connection);
-            self.hold(request);
-        }
-        self.requests.release = true;
-    }
-
-    /// The own server has refused a request after all: a write has no place in the log, a read found no leader.
-    pub(super) fn take_back(&mut self, request: Request) {
-        match request.kind {
-            ForwardKind::Write => {
-                self.settled(request.connection);
-                self.hold(request);
-                self.requests.release = true;
-            }
-            ForwardKind::Read => self.repeat_read(request),
-        }
-    }
-
     /// A read lost its leader: it is sent again, if it cannot see a later write of its own connection. A peer's read is
     /// its own business; that the answer is not a definite one tells it that only this request has failed.
-    fn repeat_read(&mut self, read: Request) {
+    pub(super) fn repeat_read(&mut self, read: Request) {
         let may_repeat = self.requests.connections.may_repeat(&read) && read.expires > self.now;
         self.settled(read.connection);
         if let Asker::Peer { .. } = read.asker {
@@ -410,64 +277,6 @@ impl Driver {
             self.requests.release = true;
         } else {
             self.answer(read.asker, Err(report::read_without_leader()));
-        }
-    }
-
-    /// A leader's answer to a forwarded request.
-    pub(super) fn forward_answered(&mut self, from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) {
-        if self.requests.forwarded.get(&sequence).is_none_or(|forwarded| forwarded.route.leader != from) {
-            return;
-        }
-        let Some(Forwarded { request, route, .. }) = self.requests.forwarded.remove(&sequence) else { return };
-        match outcome {
-            Err(Failure::NotReady(_)) => self.refused_by_leader(route, sequence, request),
-            Err(Failure::Unknown(_)) if request.kind == ForwardKind::Read => self.repeat_read(request),
-            outcome => {
-                self.settled(request.connection);
-                self.answer(request.asker, outcome.map(|payload| Response::Answer(payload.0)));
-            }
-        }
-    }
-
-    /// The leader leads no more, and this request never took effect. Neither will anything sent to it later: it is
-    /// refused likewise, or stands behind this one in a part of the log that is void. All of it goes to the next leader.
-    fn refused_by_leader(&mut self, route: Route, sequence: u64, first: Request) {
-        self.requests.refused_term = self.requests.refused_term.max(route.term);
-        let mut later = self.requests.forwarded.split_off(&sequence);
-        let others: Vec<u64> = later.iter().filter(|(_, sent)| sent.route != route).map(|(&at, _)| at).collect();
-        for sequence in others {
-            self.requests.forwarded.extend(later.remove_entry(&sequence));
-        }
-        for request in std::iter::once(first).chain(later.into_values().map(|forwarded| forwarded.request)) {
-            self.settled(request.connection);
-            self.hold(request);
-        }
-        self.requests.release = true;
-    }
-
-    /// The connection to a peer broke: nothing that was forwarded to it will be answered.
-    pub(super) fn give_up_forwarded_to(&mut self, peer: NodeId) {
-        self.give_up_forwarded(|forwarded| forwarded.route.leader == peer);
-    }
-
-    /// Writes may have taken effect or not; reads are sent again.
-    fn give_up_forwarded(&mut self, is_hopeless: impl Fn(&Forwarded) -> bool) {
-        let hopeless: Vec<u64> = self
-            .requests
-            .forwarded
-            .iter()
-            .filter(|(_, sent)| is_hopeless(sent))
-            .map(|(&sequence, _)| sequence)
-            .collect();
-        for sequence in hopeless {
-            let Some(Forwarded { request, .. }) = self.requests.forwarded.remove(&sequence) else { continue };
-            match request.kind {
-                ForwardKind::Read => self.repeat_read(request),
-                ForwardKind::Write => {
-                    self.settled(request.connection);
-                    self.answer(request.asker, Err(report::leadership_lost()));
-                }
-            }
         }
     }
 
@@ -489,7 +298,6 @@ impl Driver {
         }
         for request in self.requests.connections.expired(now) {
             let failure = match request.scope {
-                // Not "not ready", which would say that this node leads no more.
                 Scope::ThisTerm(_) => report::handing_over(),
                 Scope::Cluster | Scope::ThisNode => self.no_leader(),
             };
@@ -503,17 +311,23 @@ impl Driver {
         self.requests.release |= self.requests.connections.settled(key);
     }
 
-    /// Answers, here or at the node that had forwarded the request.
-    pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
-        if let Some(reply) = asker.answer(outcome, &mut self.sinks) {
+    /// Refuses a request at the door. Told by the leader of its term to the node that had forwarded it, "not ready" means
+    /// even more: nothing that was forwarded later will be taken in that term. Only the door may say so.
+    fn turn_away(&mut self, asker: Asker, failure: Failure) {
+        if let Some(reply) = asker.answer(Err(failure), &mut self.sinks) {
             self.reply_to_peer(reply);
         }
     }
 
-    /// Sends an answer to the node that had forwarded the request. If it is lost, that node gives up in time.
-    pub(super) fn reply_to_peer(&mut self, reply: PeerReply) {
-        let PeerReply { to, sequence, outcome } = reply;
-        let _ = self.transport.send(to, PeerMessage::ForwardReply { sequence, outcome });
+    /// Answers a request that was let in, here or at the node that had forwarded it.
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
+        let outcome = match (&asker, outcome) {
+            (Asker::Peer { .. }, Err(Failure::NotReady(reason))) => Err(Failure::Unknown(reason)),
+            (_, outcome) => outcome,
+        };
+        if let Some(reply) = asker.answer(outcome, &mut self.sinks) {
+            self.reply_to_peer(reply);
+        }
     }
 
     /// The node ends: whatever may be in a log has an unknown outcome, everything else never will have any.

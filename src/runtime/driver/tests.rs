@@ -365,6 +365,50 @@ fn a_transfer_that_takes_long_does_not_look_like_the_end_of_the_term() {
 }
 
 #[test]
+fn only_the_door_tells_a_peer_that_nothing_sent_later_will_be_taken() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    bench.turn([forward(term, 1, ForwardKind::Write, "a"), forward(term, 2, ForwardKind::Read, "?r")], []);
+    bench.sent.lock().unwrap().clear();
+    // Another leader, whose entry takes the place of ours.
+    bench.turn([from_leader(PEER, term + 8, (1, term), &[(term + 8, "x")])], []);
+    bench.persist();
+    let mut commit = from_leader(PEER, term + 8, (2, term + 8), &[]);
+    if let Input::Peer { message: PeerMessage::Raft { message, .. }, .. } = &mut commit
+        && let MessageBody::AppendEntries(append) = &mut message.body
+    {
+        append.commit = Index(2);
+    }
+    bench.turn([commit, forward(term, 3, ForwardKind::Write, "b")], []);
+    let mut replies = bench.forward_replies();
+    replies.sort_by_key(|(sequence, _)| *sequence);
+    assert!(matches!(&replies[0], (1, Err(Failure::Unknown(_)))), "{replies:?}");
+    assert!(matches!(&replies[1], (2, Err(Failure::Unknown(_)))), "{replies:?}");
+    assert!(matches!(&replies[2], (3, Err(Failure::NotReady(_)))), "{replies:?}");
+}
+
+#[test]
+fn a_peers_connection_does_not_wait_for_what_it_sent_in_an_earlier_term() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    bench.turn([forward(term, 1, ForwardKind::Write, "a")], []);
+    bench.follow(OTHER, term + 1, (1, term), &[]);
+    bench.persist();
+    bench.hear(OTHER, Term(term + 1), MessageBody::TimeoutNow);
+    bench.persist();
+    bench.hear(PEER, Term(term + 2), MessageBody::RequestVoteResponse { pre: false, granted: true });
+    assert_eq!(bench.driver.requests.waiters.len(), 1, "no time has passed");
+    let term = bench.driver.server.term().0;
+    let last = bench.driver.server.last_index();
+    bench.turn([forward(term, 2, ForwardKind::Write, "b")], []);
+    assert_eq!(
+        bench.driver.server.last_index(),
+        last.next(),
+        "if it waited, a later one might be taken before it is refused"
+    );
+}
+
+#[test]
 fn what_a_deposed_leader_refuses_goes_to_the_next_one_in_order() {
     let mut bench = Bench::new();
     bench.follow(PEER, 1, (0, 0), &[]);

@@ -32,6 +32,9 @@ const LIBRARY_CONNECTIONS: u64 = 1 << 63;
 /// How often a node that stops says what it still waits for.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long [`Node::kill`] waits for the node's threads.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a node has to know about itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOptions {
@@ -192,11 +195,11 @@ impl Node {
         self.ended.get().cloned().unwrap_or_else(|| Err("the event handler could not be started".into()))
     }
 
-    /// Ends the node at once, without handing anything over or waiting for what is under way, much like a crash. For tests
+    /// Ends the node at once, much like a crash: nothing is handed over, and nothing under way is waited for. For tests
     /// and demonstrations.
-    pub fn kill(self) {
+    pub fn kill(mut self) {
         self.handle.deliver(Input::Failed { reason: "killed".into() });
-        let _ = self.wait();
+        let _ = self.join(KILL_PATIENCE);
     }
 
     /// Nothing is ever received from this channel; it is disconnected once the node has ended. For those who wait for
@@ -208,8 +211,13 @@ impl Node {
     /// Stops the node, and waits for that for `patience` at most: it hands leadership over if it leads, answers what is
     /// under way, and finishes writing. An error says why the node had ended before, or what did not stop in time.
     pub fn stop(mut self, patience: Duration) -> Ended {
-        let deadline = Instant::now() + patience;
         self.handle.deliver(Input::Stop);
+        self.join(patience)
+    }
+
+    /// Waits for the node's threads, and says so when it takes long.
+    fn join(&mut self, patience: Duration) -> Ended {
+        let deadline = Instant::now() + patience;
         while !self.threads.is_empty() {
             match self.finished.recv_deadline(deadline.min(Instant::now() + REPORT_INTERVAL)) {
                 Ok(finished) => self.threads.retain(|thread| *thread != finished),

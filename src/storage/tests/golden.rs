@@ -46,7 +46,7 @@ fn groups() -> Vec<Vec<WriteBatch>> {
     let session = Some(SessionSequence { session: 77, sequence: 5 });
     let entries = vec![
         entry(1, EntryKind::Noop, None, b""),
-        entry(2, EntryKind::Membership(members), None, b""),
+        entry(2, EntryKind::Membership(members.into()), None, b""),
         entry(3, EntryKind::Command, session, b"set colour blue"),
         entry(4, EntryKind::Tick, None, b""),
     ];

@@ -398,7 +398,7 @@ fn decode_entry(mut fields: Fields<'_>) -> Option<Record<'_>> {
     let kind = match kind {
         ENTRY_NOOP => EntryKind::Noop,
         ENTRY_COMMAND => EntryKind::Command,
-        ENTRY_MEMBERSHIP => EntryKind::Membership(decode_membership(&mut fields)?),
+        ENTRY_MEMBERSHIP => EntryKind::Membership(decode_membership(&mut fields)?.into()),
         ENTRY_TICK => EntryKind::Tick,
         _ => return None,
     };
@@ -430,7 +430,7 @@ mod tests {
     fn entries() -> Vec<Entry> {
         let members = Membership { learners: [NodeId(9)].into(), ..Membership::of_voters([NodeId(1), NodeId(2)]) };
         let mut entries: Vec<Entry> = (1..=4).map(|index| command(index, 7)).collect();
-        entries[1].header.kind = EntryKind::Membership(members);
+        entries[1].header.kind = EntryKind::Membership(members.into());
         entries[2].header.session = Some(SessionSequence { session: 3, sequence: 4 });
         entries[3].header.kind = EntryKind::Tick;
         entries

@@ -94,7 +94,7 @@ impl Op {
         Ok(match self.kind {
             Kind::Noop => (EntryKind::Noop, Payload::EMPTY),
             Kind::Tick => (EntryKind::Tick, Payload::EMPTY),
-            Kind::Membership => (EntryKind::Membership(self.membership(names)?), Payload::EMPTY),
+            Kind::Membership => (EntryKind::Membership(self.membership(names)?.into()), Payload::EMPTY),
             _ => (EntryKind::Command, self.command()?),
         })
     }

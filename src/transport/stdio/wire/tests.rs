@@ -167,7 +167,7 @@ fn any_entry() -> impl Strategy<Value = (EntryHeader, Payload)> {
     let kind = prop_oneof![
         Just((EntryKind::Noop, Payload::EMPTY)),
         Just((EntryKind::Tick, Payload::EMPTY)),
-        membership().prop_map(|membership| (EntryKind::Membership(membership), Payload::EMPTY)),
+        membership().prop_map(|membership| (EntryKind::Membership(membership.into()), Payload::EMPTY)),
         command,
     ];
     let session = prop::option::of((any::<u64>(), any::<u64>()));
