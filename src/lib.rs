@@ -1,4 +1,4 @@
-//! A replicated key-value store and message queue on its own Raft.
+//! A replicated key-value store on its own Raft.
 //!
 //! The protocol itself is [`consensus`]: pure, events in and effects out. Everything else carries its effects out:
 //! [`storage`] makes them durable, [`transport`] sends them, [`machine`] applies them, and [`runtime`] owns time and

@@ -16,7 +16,7 @@ Examples:
 
 Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";
 
-const ABOUT: &str = "A replicated key-value store and message queue on its own Raft";
+const ABOUT: &str = "A replicated key-value store on its own Raft";
 
 /// `raft`.
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ const ABOUT: &str = "A replicated key-value store and message queue on its own R
     name = "raft",
     version,
     about = ABOUT,
-    long_about = "A replicated key-value store and message queue on its own Raft.\n\n\
+    long_about = "A replicated key-value store on its own Raft.\n\n\
         Every write is on the disks of a majority of nodes before it is acknowledged, and the cluster goes on by itself \
         when a minority of nodes fail. Without a command, `raft` runs one node of raft.ini until Ctrl-C or SIGTERM; a \
         second one ends it at once.",
