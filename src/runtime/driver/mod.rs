@@ -102,6 +102,8 @@ pub struct Driver {
     next_sweep: Option<Duration>,
     stop: Option<Stop>,
     ended: Option<Ended>,
+    /// The role that the log told of last.
+    told: Role,
 }
 
 impl Driver {
@@ -136,6 +138,7 @@ impl Driver {
             next_sweep: None,
             stop: None,
             ended: None,
+            told: Role::Follower,
         }
     }
 
@@ -303,12 +306,12 @@ impl Driver {
         self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
         let has_successor = self.server.membership().voters.iter().any(|voter| *voter != self.server.id());
         if self.server.role() == Role::Leader && has_successor && self.transfer.is_none() {
-            log::info!("{} stops: it hands leadership over first", self.name(self.server.id()));
+            log::info!("{} hands leadership over before it stops", self.me());
             self.begin_transfer(None, Vec::new());
         }
         let waiting = self.requests.waiters.len() + self.requests.forwarded.len();
         if waiting > 0 {
-            log::info!("{} stops: it waits for {waiting} requests under way", self.name(self.server.id()));
+            log::info!("{} waits for {waiting} requests under way before it stops", self.me());
         }
         self.requests.release = true;
     }
@@ -322,7 +325,7 @@ impl Driver {
     /// Ends this node at once.
     fn fail(&mut self, reason: String) {
         if self.ended.is_none() {
-            log::error!("{} stops: {reason}", self.name(self.server.id()));
+            log::error!("{} stops: {reason}", self.me());
             self.ended = Some(Err(reason));
         }
     }

@@ -67,7 +67,13 @@ impl Daemon {
         let options = NodeOptions::from_config(config, id);
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         serve_clients(config, &node.handle(), &controller.handle(), clients)?;
-        log::info!("node {me} serves peers on {}:{}, clients on port {}", me.host, me.port, me.client_port);
+        let process = std::process::id();
+        log::info!(
+            "node {id} serves peers on {0}:{1}, clients on {0}:{2}, as process {process}",
+            me.host,
+            me.port,
+            me.client_port
+        );
         Ok(Daemon { node, controller })
     }
 
