@@ -77,7 +77,7 @@ pub struct Inboxes {
 /// Inputs that may wait in the internal inbox before their senders do. What is outstanding is bounded elsewhere.
 const INTERNAL_INPUTS: usize = 64 << 10;
 /// About how many client requests may wait in their inbox; beyond that the controller stops reading clients' sockets.
-const CLIENT_REQUESTS: usize = 16 << 10;
+pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
 
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.

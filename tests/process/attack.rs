@@ -7,24 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, rounds, wait_until};
-
-/// SplitMix64: enough for bytes nobody can foresee, and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let length = self.next() as usize % most + 1;
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-}
+use crate::support::random::Random;
 
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process has descriptors").count()
@@ -59,7 +42,7 @@ fn ten_thousand_connections_of_random_bytes_leave_no_trace() {
     let mut witness = cluster.redis(leader);
     let pid = cluster.pid(leader);
     let before = descriptors(pid);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let starts: [&[u8]; 6] = [
         b"*1\r\n$4\r\nPING\r\n",
         b"*2147483647\r\n",
