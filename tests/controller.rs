@@ -23,6 +23,7 @@ fn listen_options() -> ListenOptions {
         max_connections: 10_000,
         farewell: b"too many\n".to_vec(),
         max_output_bytes: 1 << 20,
+        max_total_output_bytes: 1 << 30,
         keepalive: Duration::from_secs(60),
     }
 }
@@ -164,6 +165,38 @@ fn long_pipelines_come_back_whole_and_in_order() {
     };
     assert!(rest(&client) == text, "the answers differ");
     writer.join().unwrap();
+}
+
+#[test]
+fn those_who_read_nothing_cannot_take_all_memory_together() {
+    const ANSWER: usize = 16 << 20;
+    struct Generous(Arc<Connection>);
+    impl Session for Generous {
+        fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+            input.clear();
+            self.0.write(&vec![b'x'; ANSWER]);
+            self.0.flush();
+            Ok(Flow::Continue)
+        }
+    }
+    let controller = controller("together", 1);
+    let options =
+        ListenOptions { max_output_bytes: 2 * ANSWER, max_total_output_bytes: ANSWER * 3 / 2, ..listen_options() };
+    let address = serve(&controller, options, |connection| Generous(connection.clone()));
+    let ask = || {
+        let mut client = connect(address);
+        client.write_all(b"?").unwrap();
+        client.peek(&mut [0]).map(|_| client)
+    };
+    let patient = ask().expect("there is room");
+    let mut refused = connect(address);
+    refused.write_all(b"?").unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0, "closed, since there is no room for its answer");
+    patient.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&patient).len(), ANSWER, "the first gets all of it");
+    let next = ask().expect("there is room again");
+    next.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&next).len(), ANSWER);
 }
 
 #[test]

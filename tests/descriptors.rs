@@ -55,6 +55,7 @@ fn running_out_of_descriptors_neither_spins_nor_ends_the_service() {
         max_connections: 1000,
         farewell: Vec::new(),
         max_output_bytes: 1 << 20,
+        max_total_output_bytes: 1 << 30,
         keepalive: Duration::from_secs(60),
     };
     controller.handle().listen(listener, options, |connection| Box::new(Echo(connection.clone()))).unwrap();

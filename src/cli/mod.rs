@@ -4,6 +4,7 @@
 
 mod args;
 mod cluster;
+mod descriptors;
 mod help;
 mod init;
 mod logging;

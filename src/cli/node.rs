@@ -15,7 +15,7 @@ use raft::storage::InMemoryStorage;
 
 use super::args::{CommonArgs, NodeArgs, TransportKind};
 use super::stop::{self, StopReason};
-use super::{Error, logging};
+use super::{Error, descriptors, logging};
 
 /// A node has stopped by then, or says what still runs.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_900);
@@ -81,7 +81,9 @@ fn run_stdio(args: &NodeArgs) -> Result<ExitCode, Error> {
 
 /// Runs a node of `config` until it ends or `stop` receives something. The error is for people.
 fn run_node(config: &Config, node: &NodeConfig, stop: &Receiver<StopReason>) -> Result<(), String> {
-    let daemon = Daemon::start(config, node.id, Box::new(Composite::default())).map_err(|error| error.to_string())?;
+    let mut config = config.clone();
+    descriptors::provide(&mut config.limits);
+    let daemon = Daemon::start(&config, node.id, Box::new(Composite::default())).map_err(|error| error.to_string())?;
     select! {
         recv(stop) -> reason => announce(reason.ok()),
         recv(daemon.node().running()) -> _ => {}

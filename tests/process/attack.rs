@@ -7,24 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, rounds, wait_until};
-
-/// SplitMix64: enough for bytes nobody can foresee, and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let length = self.next() as usize % most + 1;
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-}
+use crate::support::random::Random;
 
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process has descriptors").count()
@@ -59,7 +42,7 @@ fn ten_thousand_connections_of_random_bytes_leave_no_trace() {
     let mut witness = cluster.redis(leader);
     let pid = cluster.pid(leader);
     let before = descriptors(pid);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let starts: [&[u8]; 6] = [
         b"*1\r\n$4\r\nPING\r\n",
         b"*2147483647\r\n",
@@ -213,4 +196,52 @@ fn two_thousand_idle_clients_cost_no_threads_and_disturb_nobody() {
     let per_client = resident_bytes(pid).saturating_sub(before.1) / 2_000;
     assert!(per_client < 16 << 10, "{per_client} bytes a client");
     cluster.client().set(b"k", b"v").expect("others are served");
+}
+
+#[test]
+fn clients_that_read_no_answers_cannot_pin_all_memory() {
+    let cluster = Cluster::start(1);
+    cluster.wait_for_leader();
+    let pid = cluster.pid(1);
+    cluster.client().set(b"large", &[b'x'; 256 << 10]).expect("a write");
+    let before = resident_bytes(pid);
+    let clients: Vec<TcpStream> = (0..rounds(20, 100))
+        .map(|_| {
+            let mut client = TcpStream::connect(cluster.client_address(1)).expect("the port is open");
+            // First small answers, so that many more are taken at a time than would be of large ones.
+            let pipeline = "GET small\r\n".repeat(2_000) + &"GET large\r\n".repeat(10_000);
+            client.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout can be set");
+            let _ = client.write_all(pipeline.as_bytes());
+            client
+        })
+        .collect();
+    cluster.client().set(b"k", b"v").expect("others are served");
+    let after = resident_bytes(pid);
+    println!("{} clients pin {} MiB", clients.len(), after.saturating_sub(before) >> 20);
+    assert!(after < before + (1 << 30), "{before} bytes before, {after} after");
+    drop(clients);
+    // A patient client gets all it asks for, however much it asks for before it reads.
+    let mut node = cluster.redis(1);
+    let mut pipeline = redis::pipe();
+    for _ in 0..400 {
+        pipeline.cmd("GET").arg("large");
+    }
+    let answers: Vec<Vec<u8>> = pipeline.query(&mut node).expect("every value is served");
+    assert!(answers.len() == 400 && answers.iter().all(|answer| answer.len() == 256 << 10));
+}
+
+#[test]
+fn clients_cannot_take_the_descriptors_that_the_log_needs() {
+    let mut cluster = Cluster::prepare(1, "ElectionTimeout = 500\nSegmentBytes = 256KiB\n");
+    cluster.spawn_with_files(1, 600);
+    cluster.wait_for_leader();
+    let mut node = cluster.redis(1);
+    let clients: Vec<TcpStream> =
+        (0..1_000).filter_map(|_| TcpStream::connect(cluster.client_address(1)).ok()).collect();
+    for n in 0..20 {
+        redis::cmd("SET").arg(n).arg(vec![b'x'; 64 << 10]).exec(&mut node).expect("the log finds its files");
+    }
+    assert!(cluster.log(1).contains("fewer than MaxConnections"), "{}", cluster.log(1));
+    drop(clients);
+    cluster.client().set(b"k", b"v").expect("others are let in again");
 }

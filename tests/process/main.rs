@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod linearizability;
 mod maelstrom;
 mod shell;
 mod support;

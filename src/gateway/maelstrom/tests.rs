@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::consensus::{Index, Message, MessageBody, NodeId, Payload, Term};
 use crate::machine::command::{self, Answer, Change, Command, Query};
-use crate::runtime::{ClientRequest, Inboxes, Input, Operation, Outcome, Response};
+use crate::runtime::{CLIENT_REQUESTS, ClientRequest, Inboxes, Input, Operation, Outcome, Response};
 use crate::transport::{Failure, PeerMessage, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -344,12 +344,11 @@ fn a_full_inbox_is_answered_at_once() {
     bench.say(json!({"type": "init", "msg_id": 1, "node_id": "n1", "node_ids": ["n1"]}));
     bench.hear();
     let (inboxes, _) = bench.node.recv_timeout(PATIENCE).unwrap();
-    let room = crate::runtime::CLIENT_REQUESTS;
-    for _ in 0..room {
+    for _ in 0..CLIENT_REQUESTS {
         bench.say(json!({"type": "read", "msg_id": 2, "key": 1}));
     }
     assert_eq!(bench.error_code(json!({"type": "read", "msg_id": 3, "key": 1})), 11);
-    assert_eq!(inboxes.clients.len(), room);
+    assert_eq!(inboxes.clients.len(), CLIENT_REQUESTS);
 }
 
 #[test]

@@ -49,11 +49,21 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// How large an answer must be expected, where it can be much larger than its request.
-    pub fn answer_bytes(&self) -> usize {
+    /// How large an answer must be expected, if values are expected to have so many bytes.
+    pub fn answer_bytes(&self, value_bytes: usize) -> usize {
         match self {
             Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log => MAX_ANSWER_BYTES,
-            _ => 0,
+            Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap => value_bytes,
+            Shape::Set | Shape::Count | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Done => 0,
+        }
+    }
+
+    /// Whether the answer may be withheld: the request has changed nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Shape::Value | Shape::Revision | Shape::Keys | Shape::Page | Shape::Items => true,
+            Shape::State | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Log => true,
+            Shape::Set | Shape::OldValue | Shape::Count | Shape::Swap | Shape::Done => false,
         }
     }
 
@@ -116,7 +126,7 @@ fn failed(failure: Failure) -> Frame {
         Failure::NotReady(why) => format!("NOTREADY {why}"),
         Failure::Overloaded(why) => format!("OVERLOADED {why}"),
         Failure::Refused(why) => format!("ERR {why}"),
-        Failure::Unknown(why) => format!("UNKNOWN outcome unknown: {why}"),
+        Failure::Unknown(why) => format!("UNKNOWN {why}"),
     })
 }
 

@@ -16,6 +16,12 @@ pub const MAX_WAITING: usize = 1024;
 pub const MAX_WAITING_BYTES: usize = 32 << 20;
 /// When so many bytes of answers wait for the client to read them, no more requests are taken.
 pub const MAX_QUEUED_BYTES: usize = 1 << 20;
+/// When so many bytes of answers wait for the client to read them, reads that were taken already are refused: their
+/// answers turned out larger than any that came before. Well above what [`MAX_WAITING_BYTES`] and [`MAX_QUEUED_BYTES`]
+/// let a connection have whose values do not suddenly grow.
+pub const MAX_UNREAD_BYTES: usize = 48 << 20;
+/// So many small answers as may wait at most are no burden.
+const SMALL_BYTES: usize = MAX_QUEUED_BYTES / MAX_WAITING;
 /// Room for ready answers that is kept from one batch to the next.
 const KEPT_READY_BYTES: usize = 16 << 10;
 
@@ -38,6 +44,8 @@ struct Queue {
     waiting_bytes: usize,
     /// Bytes of answers that came before an earlier one's.
     held_bytes: usize,
+    /// How large the next value is expected to be: as large as the largest of late, and at first as they can be.
+    value_bytes: usize,
 }
 
 enum Slot {
@@ -57,6 +65,7 @@ struct Waiting {
 impl Slots {
     /// No slots yet.
     pub fn new(options: Arc<RespOptions>, output: Arc<dyn Output>) -> Arc<Self> {
+        let value_bytes = usize::try_from(options.limits.max_request_bytes).unwrap_or(usize::MAX);
         let queue = Queue {
             output: Some(output),
             slots: VecDeque::new(),
@@ -65,6 +74,7 @@ impl Slots {
             waiting: 0,
             waiting_bytes: 0,
             held_bytes: 0,
+            value_bytes,
         };
         Arc::new(Slots { options, queue: Mutex::new(queue) })
     }
@@ -72,7 +82,7 @@ impl Slots {
     /// A slot for a request that is about to be handed in, and has so many bytes.
     pub fn open(&self, shape: Shape, protocol: Protocol, request_bytes: usize) -> u64 {
         let mut queue = self.lock();
-        let bytes = request_bytes + shape.answer_bytes();
+        let bytes = request_bytes + shape.answer_bytes(queue.value_bytes);
         queue.waiting += 1;
         queue.waiting_bytes += bytes;
         queue.slots.push_back(Slot::Waiting(Waiting { shape, protocol, bytes }));
@@ -96,10 +106,9 @@ impl Slots {
     /// Whether one more request may be taken.
     pub fn has_room(&self) -> bool {
         let queue = self.lock();
-        let queued = queue.output.as_ref().map_or(0, |output| output.queued());
         queue.waiting < MAX_WAITING
             && queue.waiting_bytes < MAX_WAITING_BYTES
-            && queue.ready.len() + queue.held_bytes + queued < MAX_QUEUED_BYTES
+            && queue.unread_bytes() < MAX_QUEUED_BYTES
     }
 
     /// Whether every request was answered and every answer handed to the output.
@@ -126,17 +135,29 @@ impl ReplySink for Slots {
     fn reply(&self, slot: u64, outcome: Outcome) {
         let mut queue = self.lock();
         let Some((position, waiting)) = queue.take(slot) else { return };
-        let frame = waiting.shape.frame(outcome, &self.options);
+        // The first one's place is behind those that are ready.
+        let mut bytes = if position == 0 { std::mem::take(&mut queue.ready) } else { Vec::new() };
+        let before = bytes.len();
+        waiting.shape.frame(outcome, &self.options).write(waiting.protocol, &mut bytes);
+        let size = bytes.len() - before;
+        queue.expect_like(&waiting.shape, size);
+        if size > SMALL_BYTES && waiting.shape.is_read() && queue.unread_bytes() + bytes.len() > MAX_UNREAD_BYTES {
+            bytes.truncate(before);
+            too_much_unread().write(waiting.protocol, &mut bytes);
+        }
         if position == 0 {
+            queue.ready = bytes;
             queue.slots.pop_front();
             queue.first += 1;
-            frame.write(waiting.protocol, &mut queue.ready);
             queue.release_answered();
         } else {
-            let mut bytes = Vec::new();
-            frame.write(waiting.protocol, &mut bytes);
             queue.held_bytes += bytes.len();
             queue.put(position, bytes);
+        }
+        let is_much = queue.ready.len() >= MAX_QUEUED_BYTES;
+        drop(queue);
+        if is_much {
+            self.flush();
         }
     }
 
@@ -157,7 +178,25 @@ impl ReplySink for Slots {
     }
 }
 
+fn too_much_unread() -> Frame {
+    let limit_mib = MAX_UNREAD_BYTES >> 20;
+    Frame::error(format!("OVERLOADED {limit_mib} MiB of answers wait for you: read them, or ask for less at a time"))
+}
+
 impl Queue {
+    /// Bytes of answers that have not left.
+    fn unread_bytes(&self) -> usize {
+        let queued = self.output.as_ref().map_or(0, |output| output.queued());
+        self.ready.len() + self.held_bytes + queued
+    }
+
+    /// Learns from an answer how large values are.
+    fn expect_like(&mut self, shape: &Shape, bytes: usize) {
+        if shape.answer_bytes(1) == 1 {
+            self.value_bytes = bytes.max(self.value_bytes - self.value_bytes / 8);
+        }
+    }
+
     /// Takes what is needed to answer a slot; nothing if it was answered before, or the session has ended.
     fn take(&mut self, slot: u64) -> Option<(usize, Waiting)> {
         let position = usize::try_from(slot.checked_sub(self.first)?).ok()?;

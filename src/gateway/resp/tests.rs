@@ -5,7 +5,7 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use super::slots::{MAX_QUEUED_BYTES, MAX_WAITING, MAX_WAITING_BYTES};
+use super::slots::{MAX_QUEUED_BYTES, MAX_UNREAD_BYTES, MAX_WAITING, MAX_WAITING_BYTES};
 use super::*;
 use crate::consensus::{Index, LogTime, Role};
 use crate::machine::command::{Answer, MAX_ANSWER_BYTES};
@@ -112,8 +112,8 @@ struct Conversation {
 
 const MAX_REQUEST_BYTES: u64 = 10_000;
 
-fn conversation_with_patience(patience: Duration) -> Conversation {
-    let limits = Limits { max_request_bytes: MAX_REQUEST_BYTES, ..Limits::default() };
+fn conversation_with(patience: Duration, max_request_bytes: u64) -> Conversation {
+    let limits = Limits { max_request_bytes, ..Limits::default() };
     let nodes = vec![(NodeId(2), "B".to_owned()), (NodeId(3), "C".to_owned())];
     let (handle, inboxes) = NodeHandle::new();
     let screen = Arc::new(Screen::default());
@@ -124,7 +124,7 @@ fn conversation_with_patience(patience: Duration) -> Conversation {
 }
 
 fn conversation() -> Conversation {
-    conversation_with_patience(Duration::from_secs(3600))
+    conversation_with(Duration::from_secs(3600), MAX_REQUEST_BYTES)
 }
 
 impl Conversation {
@@ -338,7 +338,10 @@ fn a_failure_is_told_in_words_that_no_client_retries_by_itself() {
         (Failure::NotReady("no leader".into()), "-NOTREADY no leader|"),
         (Failure::Overloaded("too much".into()), "-OVERLOADED too much|"),
         (Failure::Refused("no\r\n+OK".into()), "-ERR no  +OK|"),
-        (Failure::Unknown("the leader changed".into()), "-UNKNOWN outcome unknown: the leader changed|"),
+        (
+            Failure::Unknown("outcome unknown: the leader changed".into()),
+            "-UNKNOWN outcome unknown: the leader changed|",
+        ),
     ];
     for (failure, expected) in failures {
         assert_eq!(conversation.receive("SET a 1\r\n"), Ok(Flow::Continue), "the connection stays open");
@@ -475,12 +478,12 @@ fn quit_and_broken_input_close_once_all_is_answered() {
 #[test]
 fn too_many_unanswered_requests_pause_the_connection() {
     let mut conversation = conversation();
-    assert_eq!(conversation.receive("GET a\r\n".repeat(MAX_WAITING + 1)), Ok(Flow::Pause));
+    assert_eq!(conversation.receive("EXISTS a\r\n".repeat(MAX_WAITING + 1)), Ok(Flow::Pause));
     assert_eq!(conversation.node.inboxes.clients.len(), MAX_WAITING);
     conversation.node.work();
     assert_eq!(conversation.receive(""), Ok(Flow::Continue));
     conversation.node.work();
-    assert_eq!(conversation.screen.take(), "$-1|".repeat(MAX_WAITING + 1));
+    assert_eq!(conversation.screen.take(), ":0|".repeat(MAX_WAITING + 1));
     let lists = MAX_WAITING_BYTES / MAX_ANSWER_BYTES;
     assert_eq!(conversation.receive("KEYS *\r\n".repeat(lists + 1)), Ok(Flow::Pause));
     assert_eq!(conversation.node.inboxes.clients.len(), lists);
@@ -502,6 +505,45 @@ fn a_client_that_does_not_read_is_not_read_from() {
     // Those that cannot, do not.
     assert_eq!(conversation.receive("GET a\r\n"), Ok(Flow::Continue));
     assert_eq!(conversation.receive(format!("ECHO {long}\r\n").repeat(echoes)), Ok(Flow::Pause));
+}
+
+#[test]
+fn as_many_values_are_asked_for_as_there_is_room_if_they_are_as_large_as_those_before() {
+    let most = 1 << 20;
+    let mut conversation = conversation_with(Duration::from_secs(3600), most as u64);
+    assert_eq!(conversation.receive("GET a\r\n".repeat(3 * MAX_WAITING)), Ok(Flow::Pause));
+    let asked = conversation.node.inboxes.clients.len();
+    assert!(
+        (MAX_WAITING_BYTES / most..MAX_WAITING_BYTES / most + 2).contains(&asked),
+        "the largest there may be: {asked}"
+    );
+    let mut rounds = 0;
+    while conversation.receive("") == Ok(Flow::Pause) {
+        conversation.node.work();
+        rounds += 1;
+    }
+    conversation.node.work();
+    assert!(rounds < 12, "small values let it go faster and faster: {rounds}");
+    assert_eq!(conversation.screen.take(), "$-1|".repeat(3 * MAX_WAITING));
+}
+
+#[test]
+fn values_that_turn_out_larger_than_expected_are_not_piled_up() {
+    let mut conversation = conversation();
+    let large = "x".repeat(9_000);
+    conversation.say(&format!("SET large {large}"));
+    for _ in 0..200 {
+        conversation.say("GET small");
+    }
+    assert_eq!(
+        conversation.receive("GET large\r\n".repeat(200) + "SET small 1 GET\r\nGET small\r\n"),
+        Ok(Flow::Continue)
+    );
+    *conversation.screen.queued.lock().unwrap() = MAX_UNREAD_BYTES - large.len();
+    conversation.node.work();
+    let answers = conversation.screen.take();
+    assert_eq!(answers.matches("-OVERLOADED 48 MiB of answers wait").count(), 200);
+    assert!(answers.ends_with("|$-1|$1|1|"), "what is small, or has changed something, is answered as ever");
 }
 
 struct Nobody;
@@ -537,7 +579,7 @@ fn a_full_inbox_pauses_the_connection_and_loses_nothing() {
 
 #[test]
 fn a_full_inbox_is_an_overload_in_the_end() {
-    let mut conversation = conversation_with_patience(Duration::ZERO);
+    let mut conversation = conversation_with(Duration::ZERO, MAX_REQUEST_BYTES);
     fill(&conversation.handle);
     assert_eq!(conversation.receive("SET a 1\r\nPING\r\n"), Ok(Flow::Continue));
     let reply = conversation.screen.take();

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::debug;
@@ -13,6 +14,31 @@ use crate::runtime::session::Output;
 /// not allocate anew for every small answer.
 const RETAINED_BYTES: usize = 16 << 10;
 
+/// A connection with no more than this in its queue is not closed because others have too much in theirs.
+const FAIR_BYTES: usize = 1 << 20;
+
+/// How much may be queued.
+#[derive(Clone)]
+pub(super) struct OutputLimits {
+    /// On one connection.
+    pub(super) own_bytes: usize,
+    /// On this one and others together, if that is limited.
+    pub(super) shared: Option<Arc<SharedLimit>>,
+}
+
+/// What several connections have queued together, and how much that may be.
+pub(super) struct SharedLimit {
+    pub(super) limit_bytes: usize,
+    pub(super) queued_bytes: AtomicUsize,
+}
+
+impl OutputLimits {
+    fn are_broken_by(&self, queued: usize) -> bool {
+        let together = |shared: &Arc<SharedLimit>| shared.queued_bytes.load(Ordering::Relaxed) > shared.limit_bytes;
+        queued > self.own_bytes || (queued > FAIR_BYTES && self.shared.as_ref().is_some_and(together))
+    }
+}
+
 /// The sending side of one socket.
 ///
 /// What is written is queued; [`flush`](Output::flush) hands all of it to the non-blocking socket in one system call,
@@ -21,7 +47,7 @@ const RETAINED_BYTES: usize = 16 << 10;
 pub struct Connection {
     id: u64,
     peer: SocketAddr,
-    limit_bytes: usize,
+    limits: OutputLimits,
     outgoing: Mutex<Outgoing>,
 }
 
@@ -32,13 +58,15 @@ struct Outgoing {
     buffer: Vec<u8>,
     /// How many bytes of `buffer`, from its front, the socket has taken.
     sent: usize,
+    /// How many bytes of `buffer` the shared limit knows of.
+    counted: usize,
 }
 
 impl Connection {
-    /// The sending side of `stream`. More than `limit_bytes` in the queue break the connection.
-    pub(super) fn new(id: u64, peer: SocketAddr, limit_bytes: usize, stream: Arc<TcpStream>) -> Self {
-        let outgoing = Outgoing { stream: Some(stream), buffer: Vec::new(), sent: 0 };
-        Connection { id, peer, limit_bytes, outgoing: Mutex::new(outgoing) }
+    /// The sending side of `stream`. More in the queue than the limits allow breaks the connection.
+    pub(super) fn new(id: u64, peer: SocketAddr, limits: OutputLimits, stream: Arc<TcpStream>) -> Self {
+        let outgoing = Outgoing { stream: Some(stream), buffer: Vec::new(), sent: 0, counted: 0 };
+        Connection { id, peer, limits, outgoing: Mutex::new(outgoing) }
     }
 
     /// A number that no other connection of this process's controller has or had.
@@ -57,21 +85,39 @@ impl Connection {
         outgoing.stream.as_ref()?;
         outgoing.make_room();
         let result = encode(&mut outgoing.buffer);
-        if outgoing.queued() > self.limit_bytes {
+        self.count(&mut outgoing);
+        if self.limits.are_broken_by(outgoing.queued()) {
             debug!("connection {} to {}: {} bytes queued are too many, closing", self.id, self.peer, outgoing.queued());
-            outgoing.close();
+            self.end(&mut outgoing);
         }
         Some(result)
     }
 
     /// Closes the connection at once; what is queued is dropped. The worker notices by itself.
     pub fn close(&self) {
-        self.outgoing().close();
+        self.end(&mut self.outgoing());
     }
 
     /// Whether the connection is, as far as is known, alive.
     pub fn is_open(&self) -> bool {
         self.outgoing().stream.is_some()
+    }
+
+    /// Tells the shared limit how much is in the buffer now.
+    fn count(&self, outgoing: &mut Outgoing) {
+        let Some(shared) = &self.limits.shared else { return };
+        let (before, now) = (outgoing.counted, outgoing.buffer.len());
+        outgoing.counted = now;
+        if now >= before {
+            shared.queued_bytes.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            shared.queued_bytes.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self, outgoing: &mut Outgoing) {
+        outgoing.close();
+        self.count(outgoing);
     }
 
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
@@ -90,6 +136,7 @@ impl Output for Connection {
             debug!("connection {} to {}: {error}", self.id, self.peer);
             outgoing.close();
         }
+        self.count(&mut outgoing);
     }
 
     fn queued(&self) -> usize {

@@ -11,7 +11,7 @@ use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Poll, Registry, Token, Waker};
 
-use super::connection::Connection;
+use super::connection::{Connection, OutputLimits};
 use super::guard::spawn_guarded;
 use super::listener::{ListenOptions, Listener, Seat};
 use super::log_limit::LogLimit;
@@ -128,8 +128,8 @@ impl ControllerHandle {
         stream.set_nonblocking(true)?;
         let peer = stream.peer_addr()?;
         let (stream, session) = (TcpStream::from_std(stream), Box::new(session));
-        let id = self.shared.next_id();
-        self.shared.place(Newcomer { id, stream, peer, max_output_bytes, session, seat: None });
+        let (id, limits) = (self.shared.next_id(), OutputLimits { own_bytes: max_output_bytes, shared: None });
+        self.shared.place(Newcomer { id, stream, peer, limits, session, seat: None });
         Ok(())
     }
 }
@@ -211,7 +211,7 @@ pub(super) struct Newcomer {
     pub(super) id: u64,
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) max_output_bytes: usize,
+    pub(super) limits: OutputLimits,
     pub(super) session: MakeSession,
     pub(super) seat: Option<Seat>,
 }

@@ -18,8 +18,10 @@ use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 
 /// An answer may have so many bytes besides the largest value; see [`MAX_ANSWER_BYTES`](crate::machine::command).
 const FRAME_HEADROOM_BYTES: u64 = 16 << 20;
-/// Most bytes of answers queued for one client. Requests are no longer read long before that.
-const CLIENT_OUTPUT_BYTES: usize = 256 << 20;
+/// Most bytes of answers queued for one client, besides the largest one. Requests are no longer read long before that.
+const CLIENT_OUTPUT_BYTES: usize = 64 << 20;
+/// Most bytes of answers queued for all clients.
+const CLIENTS_OUTPUT_BYTES: usize = 512 << 20;
 /// A client that has been silent for so long is probed.
 const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -142,7 +144,8 @@ fn serve_clients(
         name: "clients".into(),
         max_connections: config.limits.max_connections,
         farewell: b"-ERR max number of clients reached\r\n".to_vec(),
-        max_output_bytes: CLIENT_OUTPUT_BYTES,
+        max_output_bytes: CLIENT_OUTPUT_BYTES + config.limits.max_request_bytes as usize,
+        max_total_output_bytes: CLIENTS_OUTPUT_BYTES,
         keepalive: CLIENT_KEEPALIVE,
     };
     let node = node.clone();

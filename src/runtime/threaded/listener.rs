@@ -11,7 +11,7 @@ use mio::Token;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-use super::connection::Connection;
+use super::connection::{Connection, OutputLimits, SharedLimit};
 use super::controller::{Newcomer, Shared};
 use crate::runtime::session::Session;
 
@@ -29,6 +29,8 @@ pub struct ListenOptions {
     pub farewell: Vec<u8>,
     /// Most bytes queued for one connection; more break it.
     pub max_output_bytes: usize,
+    /// Most bytes queued for all of them; beyond that, those break that have most of it.
+    pub max_total_output_bytes: usize,
     /// A connection that has been silent for so long (whole seconds, at least one) is probed now and then, so that one
     /// whose other side vanished without a word is noticed.
     pub keepalive: Duration,
@@ -60,13 +62,16 @@ pub(super) struct Listener {
     options: ListenOptions,
     session: SessionFactory,
     open: Arc<AtomicUsize>,
+    limits: OutputLimits,
     /// The system refused the last time.
     failing: bool,
 }
 
 impl Listener {
     pub(super) fn new(token: Token, listener: TcpListener, options: ListenOptions, session: SessionFactory) -> Self {
-        Listener { token, listener, options, session, open: Arc::default(), failing: false }
+        let shared = SharedLimit { limit_bytes: options.max_total_output_bytes, queued_bytes: AtomicUsize::new(0) };
+        let limits = OutputLimits { own_bytes: options.max_output_bytes, shared: Some(Arc::new(shared)) };
+        Listener { token, listener, options, session, open: Arc::default(), limits, failing: false }
     }
 
     /// Accepts one connection and gives it to a worker. `false`: none is waiting. An error: the system refuses, and will
@@ -102,9 +107,9 @@ impl Listener {
             // Closed by the other side already.
             return;
         }
-        let (id, factory, max_output_bytes) = (shared.next_id(), self.session.clone(), self.options.max_output_bytes);
+        let (id, factory, limits) = (shared.next_id(), self.session.clone(), self.limits.clone());
         let session = Box::new(move |connection: &Arc<Connection>| factory(connection));
-        shared.place(Newcomer { id, stream, peer, max_output_bytes, session, seat: Some(seat) });
+        shared.place(Newcomer { id, stream, peer, limits, session, seat: Some(seat) });
     }
 
     fn turn_away(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {

@@ -104,7 +104,7 @@ impl Worker {
     }
 
     fn adopt(&mut self, newcomer: Newcomer) -> Option<Token> {
-        let Newcomer { id, mut stream, peer, max_output_bytes, session, seat } = newcomer;
+        let Newcomer { id, mut stream, peer, limits, session, seat } = newcomer;
         let token = Token(id as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
@@ -112,7 +112,7 @@ impl Worker {
             return None;
         }
         let stream = Arc::new(stream);
-        let connection = Arc::new(Connection::new(id, peer, max_output_bytes, stream.clone()));
+        let connection = Arc::new(Connection::new(id, peer, limits, stream.clone()));
         let session = session(&connection);
         self.sockets.insert(token, Socket::new(stream, connection, session, seat));
         Some(token)

@@ -177,6 +177,7 @@ impl Shared {
             max_connections: inbound::MAX_CONNECTIONS,
             farewell: Vec::new(),
             max_output_bytes: inbound::MAX_OUTPUT_BYTES,
+            max_total_output_bytes: inbound::MAX_CONNECTIONS * inbound::MAX_OUTPUT_BYTES,
             keepalive: self.options.silence(),
         };
         let shared = self.clone();

@@ -94,8 +94,19 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn spawn(&mut self, id: u64) {
+        self.spawn_by(id, Command::new(env!("CARGO_BIN_EXE_raft")));
+    }
+
+    /// Starts a node that may open so many files.
+    pub fn spawn_with_files(&mut self, id: u64, files: u32) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_raft")]);
+        self.spawn_by(id, shell);
+    }
+
+    fn spawn_by(&mut self, id: u64, mut command: Command) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file(id)).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_raft"))
+        let child = command
             .arg("-c")
             .arg(&self.ini)
             .args(["-n", &id.to_string()])

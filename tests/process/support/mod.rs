@@ -1,7 +1,8 @@
-//! What the tests share: clusters of processes, a router between nodes on standard input and output.
+//! What the tests share: clusters of processes, a router between nodes on standard input and output, random numbers.
 
 pub mod cluster;
 pub mod maelstrom;
+pub mod random;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
