@@ -174,7 +174,8 @@ impl Server {
                 _ => turn.effect(Effect::TransferEnded { to, outcome: Err("this node is not the leader") }),
             },
             Event::SnapshotTaken { snapshot, keep_from } => {
-                self.common.log.compact(keep_from.prev().min(snapshot.index));
+                // Nothing that was not applied may go: it may be needed still, and its bytes are accounted for.
+                self.common.log.compact(keep_from.prev().min(snapshot.index).min(self.common.applied));
             }
         }
         self.common.persist(turn);
@@ -309,12 +310,14 @@ impl Server {
     /// A request of an earlier term: its sender must learn that the term is over, or it might never (B23, B25). Answers of
     /// an earlier term mean nothing any more.
     fn answer_stale(&mut self, from: NodeId, body: &MessageBody, turn: &mut Turn<'_>) {
-        let (prev_index, round) = match body {
-            MessageBody::AppendEntries(append) => (append.prev_index, append.round),
-            MessageBody::InstallSnapshot { snapshot } => (snapshot.index, 0),
+        let (prev_index, prev_term, round) = match body {
+            MessageBody::AppendEntries(append) => (append.prev_index, append.prev_term, append.round),
+            MessageBody::InstallSnapshot { snapshot } => (snapshot.index, snapshot.term, 0),
             _ => return,
         };
-        let (hint_index, hint_term) = (self.common.log.last_index(), self.common.log.last_term());
+        let (known, hint_term) = self.common.log.last_not_after(prev_index, prev_term);
+        // A hint never lies above what it is about; the base of this log may.
+        let hint_index = known.min(prev_index);
         let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round };
         turn.send(from, self.common.term(), body);
     }

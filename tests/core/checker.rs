@@ -23,6 +23,8 @@ pub struct Checker {
     names: BTreeMap<(Index, Term), String>,
     /// Every entry that any node has committed, from index 1 on.
     committed: Vec<EntryHeader>,
+    /// The terms in which they were committed.
+    committed_in: Vec<Term>,
     /// The highest index committed when each read began.
     reads: BTreeMap<Ticket, Index>,
     nodes: BTreeMap<NodeId, Seen>,
@@ -69,6 +71,7 @@ impl Checker {
             made: BTreeMap::new(),
             names: BTreeMap::new(),
             committed: Vec::new(),
+            committed_in: Vec::new(),
             reads: BTreeMap::new(),
             nodes: BTreeMap::new(),
             before: Before::default(),
@@ -88,6 +91,7 @@ impl Checker {
             self.names.entry((index, term)).or_insert(format!("old{index}@{term}"));
             if index <= committed && index > self.last_committed() {
                 self.committed.push(entry.clone());
+                self.committed_in.push(term);
             }
             entries.push(entry);
             prev = term;
@@ -267,12 +271,11 @@ impl Checker {
             node.server.as_ref().map(|server| (server.role(), server.term())).unwrap_or((Role::Follower, Term(0)));
         hold!("I3", role != Role::Leader, "{id} leads, and removes entries from {from} on");
         for entry in node.log.from(from) {
-            hold!(
-                "I6",
-                self.committed_at(entry.index) != Some(entry),
-                "{id} removes the committed entry {}",
-                entry.index
-            );
+            // What a later leader has committed without this node, a leader of an earlier term may still remove here.
+            let is_known =
+                self.committed_in.get(entry.index.0 as usize - 1).is_some_and(|&committed| committed <= term);
+            let is_committed = is_known && self.committed_at(entry.index) == Some(entry);
+            hold!("I6", !is_committed, "{id} removes the committed entry {}", entry.index);
         }
         let seen = self.seen(id);
         hold!("I7", from > seen.commit, "{id} removes {from}, which it has committed");
@@ -314,10 +317,8 @@ impl Checker {
             disk.snapshot = Some(snapshot.clone());
         }
         if let Some(from) = persist.truncate_from {
-            for entry in disk.log.from(from) {
-                let committed = self.committed_at(entry.index) == Some(entry);
-                hold!("I6", !committed, "{id}'s disk removes the committed entry {}", entry.index);
-            }
+            let vouched = self.nodes.get(&id).map_or(Index(0), |seen| seen.vouched.1);
+            hold!("I6", from > vouched, "{id}'s disk removes {from}, and it has vouched for {vouched}");
             disk.log.truncate(from);
         }
         disk.log.append(entries);
@@ -355,6 +356,7 @@ impl Checker {
                         entry.index
                     );
                     self.committed.push(entry.clone());
+                    self.committed_in.push(server.term());
                 }
             }
         }
@@ -389,6 +391,10 @@ impl Checker {
                 hold!("I10", durable.term == term, "{id} leads term {term} with {durable:?} on disk");
                 let newest = append.entries.iter().map(|entry| entry.term).max();
                 hold!("I15", newest <= Some(term), "{id} sends an entry of a later term than {term}");
+            }
+            MessageBody::AppendRejected { prev_index, hint_index, hint_term, .. } => {
+                let is_possible = hint_index <= prev_index && *hint_term <= message.term;
+                hold!("form", is_possible, "{id} refuses {prev_index} with the hint {hint_index}@{hint_term}");
             }
             MessageBody::AppendAccepted { matched, .. } | MessageBody::SnapshotInstalled { matched } => {
                 hold!("I10", durable.term == term, "{id} accepts in term {term} with {durable:?} on disk");

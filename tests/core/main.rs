@@ -5,7 +5,9 @@
 
 mod checker;
 mod cluster;
+mod compaction;
 mod dice;
+mod driver;
 mod elections;
 mod reads;
 mod search;
