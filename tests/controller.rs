@@ -381,6 +381,30 @@ fn a_port_in_use_is_explained() {
     assert!(text.starts_with(&expected) && text.ends_with("is another node already running?"), "{text}");
 }
 
+/// Has room for one byte at a time.
+struct OneByOne(Arc<Connection>);
+
+impl Session for OneByOne {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        if input.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        self.0.write(&input.split_to(1));
+        self.0.flush();
+        Ok(Flow::Pause)
+    }
+}
+
+#[test]
+fn a_session_that_gets_on_is_asked_again_soon() {
+    let controller = controller("one-by-one", 1);
+    let address = serve(&controller, listen_options(), |connection| OneByOne(connection.clone()));
+    let began = Instant::now();
+    assert_eq!(ask(&connect(address), &"x".repeat(500)).len(), 500);
+    // With the longest pause each time it takes 16 seconds, with the shortest half a second.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 struct Panicking;
 
 impl Session for Panicking {
