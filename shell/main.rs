@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use raft::client::Client;
-use raft::config::Config;
+use raft::config::{Config, ConfigError};
 use raft::shell;
 
 /// Sends requests into a raft cluster.
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            let hint = if matches!(error, ConfigError::Unreadable { .. }) { "; -c names another file" } else { "" };
+            eprintln!("error: {error}{hint}");
             return ExitCode::FAILURE;
         }
     };

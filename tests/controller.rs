@@ -14,7 +14,7 @@ use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenO
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn controller(name: &str, workers: usize) -> Controller {
-    Controller::start(ControllerOptions { name: name.into(), workers }).unwrap()
+    Controller::start(ControllerOptions { name: name.into(), workers }, |reason| panic!("{reason}")).unwrap()
 }
 
 fn listen_options() -> ListenOptions {
@@ -379,4 +379,49 @@ fn a_port_in_use_is_explained() {
     let expected = format!("cannot listen on 127.0.0.1:{port} (Port of node A): Address already in use");
     let text = error.to_string();
     assert!(text.starts_with(&expected) && text.ends_with("is another node already running?"), "{text}");
+}
+
+/// Has room for one byte at a time.
+struct OneByOne(Arc<Connection>);
+
+impl Session for OneByOne {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        if input.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        self.0.write(&input.split_to(1));
+        self.0.flush();
+        Ok(Flow::Pause)
+    }
+}
+
+#[test]
+fn a_session_that_gets_on_is_asked_again_soon() {
+    let controller = controller("one-by-one", 1);
+    let address = serve(&controller, listen_options(), |connection| OneByOne(connection.clone()));
+    let began = Instant::now();
+    assert_eq!(ask(&connect(address), &"x".repeat(500)).len(), 500);
+    // With the longest pause each time it takes 16 seconds, with the shortest half a second.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+struct Panicking;
+
+impl Session for Panicking {
+    fn receive(&mut self, _: &mut BytesMut) -> Result<Flow, Close> {
+        panic!("a defect");
+    }
+}
+
+#[test]
+fn a_worker_does_not_end_unnoticed() {
+    let (sender, failures) = crossbeam_channel::unbounded();
+    let options = ControllerOptions { name: "defective".into(), workers: 1 };
+    let controller = Controller::start(options, move |reason| sender.send(reason).unwrap()).unwrap();
+    let address = serve(&controller, listen_options(), |_| Panicking);
+    let client = connect(address);
+    (&client).write_all(b"x").unwrap();
+    assert_eq!(failures.recv_timeout(PATIENCE), Ok("the defective-io-0 thread panicked".into()));
+    assert_eq!(rest(&client), "", "its connections are closed");
+    controller.stop();
 }

@@ -46,7 +46,8 @@ fn processor_ticks(stat: &File) -> u64 {
 
 #[test]
 fn running_out_of_descriptors_neither_spins_nor_ends_the_service() {
-    let controller = Controller::start(ControllerOptions { name: "few".into(), workers: 1 }).unwrap();
+    let controller =
+        Controller::start(ControllerOptions { name: "few".into(), workers: 1 }, |reason| panic!("{reason}")).unwrap();
     let listener = bind("127.0.0.1", 0, "test").unwrap();
     let address = listener.local_addr().unwrap();
     let options = ListenOptions {

@@ -62,7 +62,8 @@ fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
 impl Node {
     fn start(options: TcpOptions, listener: TcpListener) -> Node {
         let name = format!("node{}", options.me);
-        let controller = Controller::start(ControllerOptions { name, workers: 2 }).unwrap();
+        let controller =
+            Controller::start(ControllerOptions { name, workers: 2 }, |reason| panic!("{reason}")).unwrap();
         let (handle, inboxes) = NodeHandle::new();
         let transport = TcpTransport::start(options, handle, controller.handle(), listener).unwrap();
         Node { transport, inboxes, _controller: controller }

@@ -159,10 +159,11 @@ fn forwarded_requests() {
             PeerMessage::Forward(Forward { term: 7, sequence: 3, connection: 12, kind, payload: payload.clone() }),
         );
     }
+    let life = Life { incarnation: 8, boot: 2 };
     message(
         "forward_answer",
-        "ForwardReply: sequence 3, payload \"set\"",
-        PeerMessage::ForwardReply { sequence: 3, outcome: Ok(payload) },
+        "ForwardReply: incarnation 8, boot 2, sequence 3, payload \"set\"",
+        PeerMessage::ForwardReply { life, sequence: 3, outcome: Ok(payload) },
     );
     let why = || "why".to_string();
     for (name, failure) in [
@@ -173,8 +174,8 @@ fn forwarded_requests() {
     ] {
         message(
             &format!("forward_{name}"),
-            &format!("ForwardReply: sequence 3, {name}: \"why\""),
-            PeerMessage::ForwardReply { sequence: 3, outcome: Err(failure) },
+            &format!("ForwardReply: incarnation 8, boot 2, sequence 3, {name}: \"why\""),
+            PeerMessage::ForwardReply { life, sequence: 3, outcome: Err(failure) },
         );
     }
 }

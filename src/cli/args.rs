@@ -7,17 +7,16 @@ use raft::config::RuntimeKind;
 
 const EXAMPLES: &str = "\
 Examples:
-  raft init --nodes 5 -o raft.ini      write a commented configuration of five nodes on this machine
-  raft cluster -c raft.ini             run them all here, with a shell: try `status`, `set a 1`, `get a`
-  raft -c raft.ini -n 1                or run one node a terminal: -n 1 to -n 5, or by label: -n A
-  raft-shell -c raft.ini               and talk to the cluster from one more
-  raft help ElectionTimeout            explain a key of raft.ini
-  maelstrom test -w lin-kv --bin target/release/raft -- -t stdio
-                                       run under Maelstrom, which starts the nodes by itself
+  raft init --nodes 5 -o raft.ini    write a commented configuration of five nodes
+  raft cluster -c raft.ini           run them all here, with a shell: try `set a 1`, `status`
+  raft -c raft.ini -n 1              or run one node a terminal: -n 1 to -n 5, or -n A to -n E
+  raft-shell -c raft.ini             and talk to the cluster from one more
+  raft help ElectionTimeout          explain a key of raft.ini
+  raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
 
 Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";
 
-const ABOUT: &str = "A replicated key-value store and message queue on its own Raft";
+const ABOUT: &str = "A replicated key-value store on its own Raft";
 
 /// `raft`.
 #[derive(Debug, Parser)]
@@ -25,7 +24,7 @@ const ABOUT: &str = "A replicated key-value store and message queue on its own R
     name = "raft",
     version,
     about = ABOUT,
-    long_about = "A replicated key-value store and message queue on its own Raft.\n\n\
+    long_about = "A replicated key-value store on its own Raft.\n\n\
         Every write is on the disks of a majority of nodes before it is acknowledged, and the cluster goes on by itself \
         when a minority of nodes fail. Without a command, `raft` runs one node of raft.ini until Ctrl-C or SIGTERM; a \
         second one ends it at once.",

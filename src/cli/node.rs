@@ -128,8 +128,9 @@ fn run_maelstrom(options: StdioOptions, stop: &Receiver<StopReason>) -> Result<(
     }
 }
 
+/// The end of standard input needs no words: whoever held it has them.
 fn announce(reason: Option<StopReason>) {
-    if let Some(reason) = reason {
+    if let Some(reason @ StopReason::Signal(_)) = reason {
         log::info!("stopping: {reason}");
     }
 }

@@ -52,6 +52,7 @@ pub fn wants_colour() -> bool {
 /// Shows what nodes log, each line behind its node's label, and points out new leaders.
 pub struct NodeLines {
     printer: Arc<dyn Printer>,
+    labels: Vec<String>,
     prefixes: Vec<String>,
     /// Latest term whose leader was pointed out.
     term: AtomicU64,
@@ -64,12 +65,14 @@ impl NodeLines {
     /// For nodes with these labels.
     pub fn new<'a>(printer: Arc<dyn Printer>, labels: impl Iterator<Item = &'a str> + Clone, colour: bool) -> Self {
         let width = labels.clone().map(str::len).max().unwrap_or(0);
+        let names = labels.clone().map(str::to_owned).collect();
         let styles = COLOURS.iter().cycle().map(|colour| Style::new().fg_color(Some((*colour).into())));
         let prefix = |(label, style): (&str, Style)| match colour {
             true => format!("{style}{label:<width$} |{style:#} "),
             false => format!("{label:<width$} | "),
         };
-        NodeLines { printer, prefixes: labels.zip(styles).map(prefix).collect(), term: AtomicU64::new(0) }
+        let prefixes = labels.zip(styles).map(prefix).collect();
+        NodeLines { printer, labels: names, prefixes, term: AtomicU64::new(0) }
     }
 
     /// Shows a line of a node, counted from 0.
@@ -79,12 +82,13 @@ impl NodeLines {
         if let Some((leader, term)) = new_leader(line)
             && self.term.fetch_max(term, Ordering::Relaxed) < term
         {
-            self.printer.print(&format!("leader: node {leader}, term {term}"));
+            let label = self.labels.get(node).map_or("", String::as_str);
+            self.printer.print(&format!("leader: node {leader} ({label}), term {term}"));
         }
     }
 }
 
-/// The leader and its term, if a log line tells of one: `... node 2 (B) is leader of term 3`.
+/// The leader's id and its term, if it has just said so: `... node 2 is leader of term 3`.
 fn new_leader(line: &str) -> Option<(&str, u64)> {
     let (before, after) = line.rsplit_once(" is leader of term ")?;
     let (_, leader) = before.rsplit_once("node ")?;
@@ -131,17 +135,17 @@ pub mod tests {
     #[test]
     fn a_leader_is_pointed_out_once_a_term() {
         let kept = Arc::new(KeptLines::default());
-        let lines = NodeLines::new(kept.clone(), ["A"].into_iter(), false);
-        for line in [
-            "12:00 INFO  node 2 (B) is leader of term 3",
-            "node 2 (B) is leader of term 3, it says",
-            "node 1 (A) is leader of term 2",
+        let lines = NodeLines::new(kept.clone(), ["A", "B"].into_iter(), false);
+        for (node, line) in [
+            (1, "12:00 INFO  node 2 is leader of term 3"),
+            (1, "node 2 is leader of term 3, it says"),
+            (0, "node 1 is leader of term 2"),
         ] {
-            lines.show(0, line);
+            lines.show(node, line);
         }
         let pointed_out: Vec<_> = kept.take().into_iter().filter(|line| line.starts_with("leader:")).collect();
         assert_eq!(pointed_out, ["leader: node 2 (B), term 3"]);
-        for line in ["", "node 2 (B) is leader of term ", "is leader of term 3", "node  is leader of term x"] {
+        for line in ["", "node 2 is leader of term ", "is leader of term 3", "node  is leader of term x"] {
             assert_eq!(new_leader(line), None, "{line}");
         }
     }

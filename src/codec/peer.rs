@@ -13,6 +13,7 @@ use super::frame::{self, Frame, FrameError, Kind};
 use crate::consensus::{
     AppendEntries, EntryHeader, EntryKind, Index, Membership, Message, MessageBody, Payload, SnapshotMeta, Term,
 };
+use crate::runtime::Life;
 use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
 
 /// A frame with the right checksum says what no correct node would.
@@ -38,6 +39,7 @@ struct ForwardHead {
 
 #[derive(Serialize, Deserialize)]
 struct ReplyHead {
+    life: Life,
     sequence: u64,
     outcome: Result<(), Failure>,
 }
@@ -53,12 +55,13 @@ pub fn encode(message: &PeerMessage, limit: usize, out: &mut Vec<u8>) -> Result<
             let head = ForwardHead { term: *term, sequence: *sequence, connection: *connection, kind: *kind };
             encode_parts(Kind::Forward, limit, out, &head, std::slice::from_ref(payload))
         }
-        PeerMessage::ForwardReply { sequence, outcome } => {
+        PeerMessage::ForwardReply { life, sequence, outcome } => {
             let (outcome, payloads) = match outcome {
                 Ok(payload) => (Ok(()), std::slice::from_ref(payload)),
                 Err(failure) => (Err(failure.clone()), &[][..]),
             };
-            encode_parts(Kind::ForwardReply, limit, out, &ReplyHead { sequence: *sequence, outcome }, payloads)
+            let head = ReplyHead { life: *life, sequence: *sequence, outcome };
+            encode_parts(Kind::ForwardReply, limit, out, &head, payloads)
         }
     }
 }
@@ -97,9 +100,9 @@ pub fn decode(frame: Frame) -> Result<PeerMessage, Malformed> {
             Ok(PeerMessage::Forward(Forward { term, sequence, connection, kind, payload: Payload(rest) }))
         }
         Kind::ForwardReply => {
-            let ReplyHead { sequence, outcome } = take_head(&mut rest)?;
+            let ReplyHead { life, sequence, outcome } = take_head(&mut rest)?;
             ensure!(outcome.is_ok() || rest.is_empty(), "a failure is followed by {} bytes", rest.len());
-            Ok(PeerMessage::ForwardReply { sequence, outcome: outcome.map(|()| Payload(rest)) })
+            Ok(PeerMessage::ForwardReply { life, sequence, outcome: outcome.map(|()| Payload(rest)) })
         }
         kind => Err(Malformed(format!("a {kind:?} frame after the handshake"))),
     }

@@ -220,7 +220,8 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         absent: Absent::Default,
         kind: Kind::Number {
             unit: Unit::Bytes,
-            range: 65536..=MAX_BYTES,
+            // What one turn accepts is written as one unit, of which the log takes 1 GiB.
+            range: 65536..=512 << 20,
             get: |c| c.limits.max_inflight_bytes,
             set: |c, v| c.limits.max_inflight_bytes = v,
         },

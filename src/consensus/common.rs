@@ -233,7 +233,16 @@ impl Common {
                 None => return turn.effect(Effect::Send { to, message }),
             },
         };
-        self.held.push_back(Held { token, to, message });
+        // While the disk hangs, heartbeats must not pile up answers: one that says more replaces the one before.
+        if let Some(last) = self.held.back_mut()
+            && (last.token, last.to, last.message.term) == (token, to, message.term)
+            && let MessageBody::AppendAccepted { matched: held_matched, round: held_round } = &mut last.message.body
+            && let MessageBody::AppendAccepted { matched, round } = message.body
+        {
+            (*held_matched, *held_round) = (matched.max(*held_matched), round.max(*held_round));
+        } else {
+            self.held.push_back(Held { token, to, message });
+        }
     }
 
     fn is_dirty(&self) -> bool {

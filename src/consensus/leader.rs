@@ -98,7 +98,7 @@ impl Leader {
         turn: &mut Turn<'_>,
     ) {
         let first = common.log.last_index().next().0;
-        let time = self.log_time(common, turn.now);
+        let time = self.log_time(turn.now);
         let entries: Vec<EntryHeader> = (first..)
             .zip(new)
             .map(|(index, (kind, size, session))| EntryHeader {
@@ -115,9 +115,9 @@ impl Leader {
     }
 
     /// Log time now: never before an entry that is in the log.
-    fn log_time(&self, common: &Common, now: Duration) -> LogTime {
+    fn log_time(&self, now: Duration) -> LogTime {
         let (time, since) = self.began;
-        LogTime(time.0.saturating_add(now.saturating_sub(since).as_millis() as u64)).max(common.log.time())
+        LogTime(time.0.saturating_add(now.saturating_sub(since).as_millis() as u64))
     }
 
     /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what

@@ -8,6 +8,8 @@
 //! terms and moves between roles; `election`, `follower` and `leader`, one for each role; and what they build on: `log`,
 //! `progress`, `quorum`, `read`, and `common`, which also decides what must be durable before it is said.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)]
+
 mod common;
 pub mod effect;
 mod election;

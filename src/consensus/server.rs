@@ -174,7 +174,8 @@ impl Server {
                 _ => turn.effect(Effect::TransferEnded { to, outcome: Err("this node is not the leader") }),
             },
             Event::SnapshotTaken { snapshot, keep_from } => {
-                self.common.log.compact(keep_from.prev().min(snapshot.index));
+                // Nothing that was not applied may go: it may be needed still, and its bytes are accounted for.
+                self.common.log.compact(keep_from.prev().min(snapshot.index).min(self.common.applied));
             }
         }
         self.common.persist(turn);
@@ -378,8 +379,12 @@ impl Server {
     }
 
     fn pre_campaign(&mut self, turn: &mut Turn<'_>) {
-        self.role = RoleState::PreCandidate(PreCandidate::begin(&self.common, turn));
-        self.announce("no leader was heard for an election timeout", turn);
+        let candidate = RoleState::PreCandidate(PreCandidate::begin(&self.common, turn));
+        let before = std::mem::replace(&mut self.role, candidate);
+        // A node that is cut off tries again and again: nothing has changed then.
+        if !matches!(before, RoleState::PreCandidate(_)) {
+            self.announce("no leader was heard for an election timeout", turn);
+        }
         self.decide_election(turn);
     }
 

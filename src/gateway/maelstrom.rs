@@ -116,7 +116,7 @@ fn run(
         }
     };
     client.answer(&init.output, &Body::ok(&kind));
-    let mut serving = Serving::new(init, node, max_request_bytes);
+    let serving = Serving::new(init, node, max_request_bytes);
     loop {
         serving.handle(lines.next()?);
     }

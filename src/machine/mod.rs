@@ -1,5 +1,7 @@
 //! Deterministic state machines: what the replicated log is for.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)]
+
 pub mod command;
 pub mod composite;
 pub mod glob;

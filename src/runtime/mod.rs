@@ -6,6 +6,7 @@ pub mod stage;
 pub mod threaded;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
@@ -64,6 +65,7 @@ pub enum Input {
 pub struct NodeHandle {
     internal: Sender<Input>,
     clients: Sender<ClientRequest>,
+    applied: Arc<AtomicU64>,
 }
 
 /// The event handler's side of a [`NodeHandle`].
@@ -72,6 +74,18 @@ pub struct Inboxes {
     pub internal: Receiver<Input>,
     /// Clients.
     pub clients: Receiver<ClientRequest>,
+    applied: Arc<AtomicU64>,
+    /// What was taken of `applied` last.
+    taken: u64,
+}
+
+impl Inboxes {
+    /// How far the state machine has come, if that is news.
+    pub fn take_applied(&mut self) -> Option<Input> {
+        let applied = self.applied.load(Ordering::Acquire);
+        let before = std::mem::replace(&mut self.taken, applied);
+        (applied > before).then_some(Input::Applied { index: Index(applied) })
+    }
 }
 
 /// Inputs that may wait in the internal inbox before their senders do. What is outstanding is bounded elsewhere.
@@ -86,7 +100,10 @@ impl NodeHandle {
         // Its bound is kept by `request`: only an unbounded channel drops what is in it as soon as the other side is gone,
         // and a request that arrives while the node ends is answered by being dropped.
         let (clients, clients_inbox) = crossbeam_channel::unbounded();
-        (NodeHandle { internal, clients }, Inboxes { internal: internal_inbox, clients: clients_inbox })
+        let applied = Arc::new(AtomicU64::new(0));
+        let inboxes =
+            Inboxes { internal: internal_inbox, clients: clients_inbox, applied: Arc::clone(&applied), taken: 0 };
+        (NodeHandle { internal, clients, applied }, inboxes)
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -105,6 +122,12 @@ impl NodeHandle {
     /// A node that has stopped needs no more inputs: they are dropped.
     pub fn deliver(&self, input: Input) {
         let _ = self.internal.send(input);
+    }
+
+    /// Tells that the state machine has applied everything up to here. That can wait for the event handler's next turn,
+    /// and so wakes nobody: it would cost every single write two more thread switches.
+    pub fn applied(&self, index: Index) {
+        self.applied.store(index.0, Ordering::Release);
     }
 
     /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
@@ -131,6 +154,8 @@ pub struct Loaded {
 pub struct PeerReply {
     /// The peer.
     pub to: NodeId,
+    /// The life in which it asked.
+    pub life: Life,
     /// Its number for the request.
     pub sequence: u64,
     /// The answer's bytes, or why there is none.

@@ -255,7 +255,7 @@ pub fn overview() -> String {
     for usage in COMMANDS {
         let _ = writeln!(text, "  {:<18} {}", usage.form(), usage.summary);
     }
-    text + "N is a node's id or label. Words with blanks are quoted: 'a b' or \"a b\"; the latter knows \\n, \\\", \\x1b.\n\
+    text + "`help COMMAND` says more. N is a node's id or label. Words with blanks are quoted: 'a b' or \"a b\"; the latter knows \\n, \\\", \\x1b.\n\
             A line that begins with # is a comment."
 }
 

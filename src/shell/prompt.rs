@@ -55,6 +55,7 @@ fn interact(
     if let Ok(printer) = editor.create_external_printer() {
         on_ready(Box::new(printer));
     }
+    writeln!(io::stdout(), "`help` lists the commands, Ctrl-D leaves.")?;
     let mut interrupted = false;
     loop {
         match editor.readline(PROMPT) {

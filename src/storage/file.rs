@@ -148,7 +148,8 @@ fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
 fn report(folder: &Path, life: &Life, recovered: &Recovered) {
     let Life { incarnation, boot } = life;
     let last = recovered.headers.last().map_or(0, |header| header.index.0);
-    log::info!("opened {}: incarnation {incarnation:016x}, boot {boot}, last entry {last}", folder.display());
+    log::info!("opened {}: start {boot}, last entry {last}", folder.display());
+    log::debug!("incarnation {incarnation:016x}, boot {boot}");
     if let Some(repaired) = &recovered.repaired {
         log::warn!("{repaired}");
     }

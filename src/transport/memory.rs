@@ -67,6 +67,10 @@ pub struct MemoryTransport {
 }
 
 impl Transport for MemoryTransport {
+    fn life(&self) -> Life {
+        self.life
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         let state = self.network.lock();
         let Some((node, _)) = state.nodes.get(&to) else { return Err(Undelivered) };

@@ -7,6 +7,7 @@ pub mod tcp;
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Message, NodeId, Payload};
+use crate::runtime::Life;
 
 /// Carries messages to peers. Sending never blocks: what cannot be queued is dropped, and the protocol sends again.
 ///
@@ -15,6 +16,9 @@ use crate::consensus::{Message, NodeId, Payload};
 /// to the node it was sent to and names its true sender; one that belongs to an earlier life of either node is never
 /// delivered after a later one.
 pub trait Transport: Send {
+    /// This node's life, which all its messages carry.
+    fn life(&self) -> Life;
+
     /// Queues a message. An error means that it was dropped.
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered>;
 
@@ -40,6 +44,8 @@ pub enum PeerMessage {
     Forward(Forward),
     /// The leader's answer to a forwarded request.
     ForwardReply {
+        /// The life of the node that has forwarded it: each counts its requests anew.
+        life: Life,
         /// The request's sequence number.
         sequence: u64,
         /// The answer's bytes, or why there is none.

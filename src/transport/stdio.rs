@@ -77,6 +77,7 @@ impl Names {
 pub struct StdioTransport {
     wire: Arc<Wire>,
     output: Arc<Output>,
+    life: Life,
     /// Lines since the last flush.
     queued: Vec<u8>,
 }
@@ -85,11 +86,15 @@ impl StdioTransport {
     /// A transport that writes to `output`, for the node in this life.
     pub fn new(wire: Arc<Wire>, output: Arc<Output>, life: Life) -> Self {
         wire.begin_life(life);
-        StdioTransport { wire, output, queued: Vec::new() }
+        StdioTransport { wire, output, life, queued: Vec::new() }
     }
 }
 
 impl Transport for StdioTransport {
+    fn life(&self) -> Life {
+        self.life
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         if !self.output.has_room() {
             return Err(Undelivered);

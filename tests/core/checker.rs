@@ -23,6 +23,8 @@ pub struct Checker {
     names: BTreeMap<(Index, Term), String>,
     /// Every entry that any node has committed, from index 1 on.
     committed: Vec<EntryHeader>,
+    /// The terms in which they were committed.
+    committed_in: Vec<Term>,
     /// The highest index committed when each read began.
     reads: BTreeMap<Ticket, Index>,
     nodes: BTreeMap<NodeId, Seen>,
@@ -69,6 +71,7 @@ impl Checker {
             made: BTreeMap::new(),
             names: BTreeMap::new(),
             committed: Vec::new(),
+            committed_in: Vec::new(),
             reads: BTreeMap::new(),
             nodes: BTreeMap::new(),
             before: Before::default(),
@@ -76,19 +79,28 @@ impl Checker {
         }
     }
 
-    /// An entry of a log that a story begins with.
-    pub fn past_entry(index: Index, term: Term) -> EntryHeader {
-        EntryHeader { index, term, kind: EntryKind::Command, time: LogTime(0), session: None, size: 10 }
+    /// There was a leader with a log of these terms, before the story or elsewhere, and it has committed so much of it.
+    pub fn imagine(&mut self, terms: &[u64], committed: Index) -> Vec<EntryHeader> {
+        let mut prev = Term(0);
+        let mut entries = Vec::new();
+        for (index, term) in (1..).map(Index).zip(terms.iter().copied().map(Term)) {
+            let (kind, time, session, size) = (EntryKind::Command, LogTime(0), None, 10);
+            let entry = EntryHeader { index, term, kind, time, session, size };
+            let (_, made) = self.made.entry((index, term)).or_insert((prev, entry.clone()));
+            hold!("I13", made == &entry, "{entry:?} was made as {made:?}");
+            self.names.entry((index, term)).or_insert(format!("old{index}@{term}"));
+            if index <= committed && index > self.last_committed() {
+                self.committed.push(entry.clone());
+                self.committed_in.push(term);
+            }
+            entries.push(entry);
+            prev = term;
+        }
+        entries
     }
 
     /// A story begins with a node that remembers this.
-    pub fn remember(&mut self, id: NodeId, hard_state: HardState, entries: &[EntryHeader]) {
-        let mut prev = Term(0);
-        for entry in entries {
-            self.made.insert((entry.index, entry.term), (prev, entry.clone()));
-            self.names.insert((entry.index, entry.term), format!("old{}@{}", entry.index, entry.term));
-            prev = entry.term;
-        }
+    pub fn remember(&mut self, id: NodeId, hard_state: HardState) {
         if let Some(vote) = hard_state.vote {
             self.votes.insert((hard_state.term, id), vote);
         }
@@ -241,6 +253,8 @@ impl Checker {
         for entry in entries {
             let prev = log.term_at(entry.index.prev()).unwrap_or_default();
             hold!("I13", prev <= entry.term, "entry {} of term {} follows term {prev}", entry.index, entry.term);
+            let earlier = log.get(entry.index.prev()).map_or(LogTime(0), |prev| prev.time);
+            assert!(earlier <= entry.time, "log time falls from {earlier} to {} at {}", entry.time, entry.index);
             match self.made.get(&(entry.index, entry.term)) {
                 Some((made_prev, made)) => {
                     hold!("I3", !leads, "a leader made entry {} of term {} twice", entry.index, entry.term);
@@ -259,12 +273,11 @@ impl Checker {
             node.server.as_ref().map(|server| (server.role(), server.term())).unwrap_or((Role::Follower, Term(0)));
         hold!("I3", role != Role::Leader, "{id} leads, and removes entries from {from} on");
         for entry in node.log.from(from) {
-            hold!(
-                "I6",
-                self.committed_at(entry.index) != Some(entry),
-                "{id} removes the committed entry {}",
-                entry.index
-            );
+            // What a later leader has committed without this node, a leader of an earlier term may still remove here.
+            let is_known =
+                self.committed_in.get(entry.index.0 as usize - 1).is_some_and(|&committed| committed <= term);
+            let is_committed = is_known && self.committed_at(entry.index) == Some(entry);
+            hold!("I6", !is_committed, "{id} removes the committed entry {}", entry.index);
         }
         let seen = self.seen(id);
         hold!("I7", from > seen.commit, "{id} removes {from}, which it has committed");
@@ -306,10 +319,8 @@ impl Checker {
             disk.snapshot = Some(snapshot.clone());
         }
         if let Some(from) = persist.truncate_from {
-            for entry in disk.log.from(from) {
-                let committed = self.committed_at(entry.index) == Some(entry);
-                hold!("I6", !committed, "{id}'s disk removes the committed entry {}", entry.index);
-            }
+            let vouched = self.nodes.get(&id).map_or(Index(0), |seen| seen.vouched.1);
+            hold!("I6", from > vouched, "{id}'s disk removes {from}, and it has vouched for {vouched}");
             disk.log.truncate(from);
         }
         disk.log.append(entries);
@@ -347,6 +358,7 @@ impl Checker {
                         entry.index
                     );
                     self.committed.push(entry.clone());
+                    self.committed_in.push(server.term());
                 }
             }
         }

@@ -5,9 +5,16 @@
 
 mod checker;
 mod cluster;
+mod compaction;
 mod dice;
+mod driver;
+mod elections;
+mod reads;
+mod search;
 mod shelf;
 mod story;
+mod traffic;
+mod votes;
 mod walk;
 mod words;
 
@@ -21,13 +28,44 @@ macro_rules! stories {
 }
 
 stories! {
-    nonsense_changes_nothing
-    waiting_for_a_lost_peer_is_quiet
-    an_answer_about_an_old_snapshot_is_no_end
-    a_snapshot_counts_once_it_is_durable
+    a_candidate_that_gives_way_keeps_its_vote
     a_conflict_where_the_log_begins
-    a_lost_probe_and_a_compacted_log
+    a_delayed_request_removes_nothing
+    a_deposed_leader_answers_no_read
     a_fresh_cluster_elects_a_leader
+    a_fresh_leader_waits_with_reads
+    a_full_window_waits_and_opens_again
+    a_later_term_ends_every_role
+    a_leader_whose_disk_hangs_steps_down
+    a_leader_without_a_quorum_steps_down
+    a_learner_never_campaigns_but_votes
+    a_longer_log_of_an_earlier_term_is_not_frozen_out
+    a_lost_probe_and_a_compacted_log
+    a_new_leader_when_the_old_one_is_cut_off
+    a_returning_node_disturbs_nobody
+    a_single_node_leads_alone
+    a_slow_disk_does_not_count
+    a_snapshot_counts_once_it_is_durable
+    a_transfer_that_fails
+    a_vote_survives_a_crash
+    an_answer_about_an_old_snapshot_is_no_end
+    an_answer_speaks_of_its_own_request
+    an_isolated_leader_takes_only_so_much
+    an_old_round_confirms_no_new_read
+    an_overtaken_write_vouches_for_nothing_new
+    entries_below_a_snapshot_are_no_conflict
+    every_client_gets_one_answer
+    figure_8_an_entry_of_the_own_term_protects_it
+    figure_8_an_old_entry_may_be_overwritten
+    leadership_is_handed_over
+    nonsense_changes_nothing
+    nothing_is_committed_beyond_what_was_verified
+    old_answers_lower_nothing
+    old_votes_do_not_count
+    only_the_conflict_is_removed
+    the_logs_of_figure_7_converge
+    two_candidates_split_the_vote
+    waiting_for_a_lost_peer_is_quiet
 }
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/core/scripts");

@@ -56,6 +56,14 @@ pub enum Command {
         checkquorum: Option<bool>,
     },
 
+    /// `imagine log="1 2 2" committed=2`: somewhere else there was a leader with this log, and committed so much of it.
+    Imagine {
+        #[arg(key)]
+        log: String,
+        #[arg(key)]
+        committed: Option<u64>,
+    },
+
     /// `timeout n`: time moves to the end of its election timeout, and its clock fires.
     Timeout(u64),
     /// `heartbeat n`: time moves to its next heartbeat, and its clock fires.
@@ -223,6 +231,9 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
             let term = term.or(terms.last().copied()).unwrap_or(0);
             cluster.begin_with(NodeId(*node), Term(term), vote.map(NodeId), &terms);
         }
+        Command::Imagine { log, committed } => {
+            cluster.checker.imagine(&terms(log)?, Index(committed.unwrap_or(0)));
+        }
         Command::Timeout(node) => {
             let deadline = cluster.server(NodeId(*node)).election_deadline().ok_or("it leads")?;
             fire(cluster, NodeId(*node), deadline);
@@ -316,6 +327,10 @@ fn fire(cluster: &mut Cluster, node: NodeId, deadline: Duration) {
 fn chosen(cluster: &Cluster, from: Option<u64>, to: Option<u64>) -> Vec<(NodeId, NodeId)> {
     let is = |id: NodeId, wanted: Option<u64>| wanted.is_none_or(|wanted| wanted == id.0);
     cluster.busy_links().into_iter().filter(|link| is(link.0, from) && is(link.1, to)).collect()
+}
+
+fn terms(text: &str) -> Told<Vec<u64>> {
+    Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
 }
 
 fn ids(text: &str) -> Told<Vec<NodeId>> {
@@ -425,9 +440,16 @@ fn expect(cluster: &mut Cluster, what: &[String], values: &[(String, String)]) -
         [fact] => {
             for (node, wanted) in values {
                 let node = NodeId(node.parse()?);
+                if *fact == "rejections" {
+                    let rejections = cluster.traffic.iter().filter(|(link, _)| link.0 == node);
+                    let found: u64 = rejections.map(|(_, traffic)| traffic.rejections).sum();
+                    equal(&format!("rejections by {}", words::node(node)), found.to_string(), wanted)?;
+                    continue;
+                }
                 let status = cluster.server(node).status();
                 let found = match *fact {
                     "role" => status.role.to_string(),
+                    "leads" => (status.role == Role::Leader).to_string(),
                     "term" => status.term.to_string(),
                     "vote" => status.vote.map_or("none".to_owned(), |vote| vote.to_string()),
                     "follows" => status.leader.map_or("none".to_owned(), |leader| leader.to_string()),

@@ -13,7 +13,7 @@ use crate::dice::Dice;
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("RAFT_SEED").unwrap_or(1);
-    first..first + number("RAFT_WALKS").unwrap_or(150)
+    first..first + number("RAFT_WALKS").unwrap_or(400)
 }
 
 #[test]

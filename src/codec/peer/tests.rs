@@ -7,6 +7,8 @@ use crate::consensus::{LogTime, NodeId, SessionSequence};
 
 const LIMIT: usize = 1 << 20;
 
+const LIFE: Life = Life { incarnation: 8, boot: 2 };
+
 fn frame_of(message: &PeerMessage) -> Frame {
     let mut out = Vec::new();
     encode(message, LIMIT, &mut out).unwrap();
@@ -156,7 +158,7 @@ fn bytes_left_over_and_missing_are_refused() {
     let stray = frame_unchecked(&timeout, &[Payload::from(vec![1])]);
     assert_eq!(decode(stray), Err(Malformed("payloads of 0 bytes announced, 1 found".into())));
 
-    let failure = PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown("lost".into())) };
+    let failure = PeerMessage::ForwardReply { life: LIFE, sequence: 1, outcome: Err(Failure::Unknown("lost".into())) };
     let body = [&frame_of(&failure).body[..], b"x"].concat();
     refused(Kind::ForwardReply, &body, "a failure is followed by 1 bytes");
 }
@@ -224,7 +226,9 @@ fn messages() -> impl Strategy<Value = PeerMessage> {
         });
     let failure = ".*".prop_map(Failure::Overloaded);
     let outcome = prop_oneof![payload().prop_map(Ok), failure.prop_map(Err)];
-    let reply = (any::<u64>(), outcome).prop_map(|(sequence, outcome)| PeerMessage::ForwardReply { sequence, outcome });
+    let reply = (any::<[u64; 3]>(), outcome).prop_map(|([incarnation, boot, sequence], outcome)| {
+        PeerMessage::ForwardReply { life: Life { incarnation, boot }, sequence, outcome }
+    });
     prop_oneof![appends(), forward, reply]
 }
 

@@ -1,9 +1,9 @@
 //! What happens to each line once the node runs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use twox_hash::XxHash3_64;
 
 use super::message::{Address, Body, ErrorCode, Incoming};
 use super::request::Question;
@@ -18,8 +18,6 @@ pub struct Serving {
     init: Init,
     node: NodeHandle,
     max_request_bytes: u64,
-    /// Every client that was ever heard has one connection, whose requests take effect in order.
-    connections: HashMap<String, u64>,
 }
 
 impl Serving {
@@ -30,18 +28,18 @@ impl Serving {
         for peer in names.ids().filter(|id| *id != names.me()) {
             node.deliver(Input::Link { peer, up: true });
         }
-        Serving { init, node, max_request_bytes, connections: HashMap::new() }
+        Serving { init, node, max_request_bytes }
     }
 
     /// Takes a line to whom it is for. Waits while nobody reads the answers.
-    pub fn handle(&mut self, line: &[u8]) {
+    pub fn handle(&self, line: &[u8]) {
         self.init.output.wait_for_room();
         if let Err(why) = Incoming::parse(line).and_then(|message| self.dispatch(&message)) {
             log::warn!("ignored a line: {why}: {}", excerpt(line));
         }
     }
 
-    fn dispatch(&mut self, message: &Incoming<'_>) -> Result<(), String> {
+    fn dispatch(&self, message: &Incoming<'_>) -> Result<(), String> {
         let names = self.init.names();
         if let Ok(dest) = &message.dest
             && dest != names.my_name()
@@ -65,7 +63,7 @@ impl Serving {
         Ok(())
     }
 
-    fn request(&mut self, message: &Incoming<'_>) -> Result<(), String> {
+    fn request(&self, message: &Incoming<'_>) -> Result<(), String> {
         let Some(request) = message.request()? else {
             log::debug!("{} answered something that was never asked", message.src);
             return Ok(());
@@ -85,7 +83,9 @@ impl Serving {
                 return Ok(());
             }
         };
-        let connection = self.connection(&message.src);
+        // Each client has one connection, whose requests take effect in order. Two of one hash share it, which does no
+        // harm, and nobody has to be remembered. 53 bits, so that a number in JSON holds it.
+        let connection = XxHash3_64::oneshot(message.src.as_bytes()) >> 11;
         let sink = Arc::new(Asked { output: self.init.output.clone(), client, question });
         // Each request has a sink of its own, so that the slot says nothing.
         let request = ClientRequest { connection, operation, forward: true, reply: Reply::new(sink, 0) };
@@ -94,17 +94,6 @@ impl Serving {
             request.reply.send(Err(Failure::Overloaded(why))).flush();
         }
         Ok(())
-    }
-
-    fn connection(&mut self, client: &str) -> u64 {
-        match self.connections.get(client) {
-            Some(connection) => *connection,
-            None => {
-                let connection = self.connections.len() as u64 + 1;
-                self.connections.insert(client.to_owned(), connection);
-                connection
-            }
-        }
     }
 }
 

@@ -119,13 +119,7 @@ impl Driver {
     }
 
     fn role_changed(&mut self, role: Role, term: Term, leader: Option<NodeId>, reason: &'static str) {
-        let me = self.name(self.server.id());
-        match (role, leader) {
-            // `raft cluster` looks for these words.
-            (Role::Leader, _) => log::info!("{me} is leader of term {term}"),
-            (_, Some(leader)) => log::info!("{me} is {role} in term {term}, led by {}: {reason}", self.name(leader)),
-            (_, None) => log::info!("{me} is {role} in term {term}: {reason}"),
-        }
+        self.tell(role, term, leader, reason);
         self.recall_batch();
         self.clear_lanes();
         // One more election timeout for the answers that the last leader still owes.
@@ -145,14 +139,17 @@ impl Driver {
         let target = to.map_or_else(|| "another node".to_owned(), |to| self.name(to));
         let outcome = match outcome {
             Ok(()) => {
-                log::info!("{} has handed leadership over", self.name(self.server.id()));
+                log::info!("{} has handed leadership over", self.me());
                 if let Some(stop) = &mut self.stop {
                     stop.awaits_successor = true;
                 }
                 Ok(Response::Done)
             }
             Err(reason) => {
-                log::warn!("leadership was not handed over to {target}: {reason}");
+                match self.stop {
+                    Some(_) => log::info!("{} stops without handing leadership over: {reason}", self.me()),
+                    None => log::warn!("leadership was not handed over to {target}: {reason}"),
+                }
                 Err(Failure::NotReady(format!("leadership was not handed over to {target}: {reason}")))
             }
         };

@@ -11,8 +11,8 @@ use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
 impl Driver {
     /// Sends a request to the leader. False if it could not be sent, and is held.
     pub(super) fn forward(&mut self, route: Route, request: Request) -> bool {
-        let sequence = self.requests.next_sequence;
         self.requests.next_sequence += 1;
+        let sequence = self.requests.next_sequence;
         let forward = Forward {
             term: route.term.0,
             sequence,
@@ -36,13 +36,23 @@ impl Driver {
         let Forward { term, sequence, connection, kind, payload } = forward;
         if self.requests.is_new(from, life, sequence) {
             let key = ConnectionKey { node: from, connection };
-            let asker = Asker::Peer { node: from, sequence };
+            let asker = Asker::Peer { node: from, life, sequence };
             self.accept(key, kind, payload, Scope::ThisTerm(Term(term)), asker);
         }
     }
 
-    /// A leader's answer to a forwarded request.
-    pub(super) fn forward_answered(&mut self, from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) {
+    /// A leader's answer to a request that was forwarded in this life of the node, or in an earlier one: whoever asked
+    /// then is gone.
+    pub(super) fn forward_answered(
+        &mut self,
+        from: NodeId,
+        life: Life,
+        sequence: u64,
+        outcome: Result<Payload, Failure>,
+    ) {
+        if life != self.transport.life() {
+            return;
+        }
         if self.requests.forwarded.get(&sequence).is_none_or(|forwarded| forwarded.route.leader != from) {
             return;
         }
@@ -101,7 +111,7 @@ impl Driver {
 
     /// Sends an answer to the node that had forwarded the request. If it is lost, that node gives up in time.
     pub(super) fn reply_to_peer(&mut self, reply: PeerReply) {
-        let PeerReply { to, sequence, outcome } = reply;
-        let _ = self.transport.send(to, PeerMessage::ForwardReply { sequence, outcome });
+        let PeerReply { to, life, sequence, outcome } = reply;
+        let _ = self.transport.send(to, PeerMessage::ForwardReply { life, sequence, outcome });
     }
 }

@@ -52,9 +52,6 @@ pub struct DriverConfig {
     pub election_timeout: Duration,
     /// Most bytes of recent entries in memory, and most bytes of own clients' requests that wait for an answer.
     pub max_inflight_bytes: u64,
-    /// The number of the first request that is forwarded to another node. Far from those of this node's earlier lives:
-    /// their answers may still be on the way.
-    pub first_sequence: u64,
 }
 
 /// Where the stages take their jobs from.
@@ -105,6 +102,8 @@ pub struct Driver {
     next_sweep: Option<Duration>,
     stop: Option<Stop>,
     ended: Option<Ended>,
+    /// The role that the log told of last.
+    told: Role,
 }
 
 impl Driver {
@@ -120,7 +119,7 @@ impl Driver {
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
             tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
-            requests: Requests::new(load, request_limit, config.first_sequence),
+            requests: Requests::new(load, request_limit),
             commit: server.commit(),
             config,
             server,
@@ -139,6 +138,7 @@ impl Driver {
             next_sweep: None,
             stop: None,
             ended: None,
+            told: Role::Follower,
         }
     }
 
@@ -195,7 +195,9 @@ impl Driver {
             Input::Peer { from, life, message } => match message {
                 PeerMessage::Raft { message, payloads } => self.receive(from, message, payloads),
                 PeerMessage::Forward(forward) => self.forward_received(from, life, forward),
-                PeerMessage::ForwardReply { sequence, outcome } => self.forward_answered(from, sequence, outcome),
+                PeerMessage::ForwardReply { life, sequence, outcome } => {
+                    self.forward_answered(from, life, sequence, outcome);
+                }
             },
             Input::Link { peer, up } => self.link_changed(peer, up),
             Input::Persisted { token } => {
@@ -304,12 +306,12 @@ impl Driver {
         self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
         let has_successor = self.server.membership().voters.iter().any(|voter| *voter != self.server.id());
         if self.server.role() == Role::Leader && has_successor && self.transfer.is_none() {
-            log::info!("{} stops: it hands leadership over first", self.name(self.server.id()));
+            log::info!("{} hands leadership over before it stops", self.me());
             self.begin_transfer(None, Vec::new());
         }
         let waiting = self.requests.waiters.len() + self.requests.forwarded.len();
         if waiting > 0 {
-            log::info!("{} stops: it waits for {waiting} requests under way", self.name(self.server.id()));
+            log::info!("{} waits for {waiting} requests under way before it stops", self.me());
         }
         self.requests.release = true;
     }
@@ -323,7 +325,7 @@ impl Driver {
     /// Ends this node at once.
     fn fail(&mut self, reason: String) {
         if self.ended.is_none() {
-            log::error!("{} stops: {reason}", self.name(self.server.id()));
+            log::error!("{} stops: {reason}", self.me());
             self.ended = Some(Err(reason));
         }
     }

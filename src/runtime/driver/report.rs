@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Driver;
-use crate::consensus::NodeId;
+use crate::consensus::{Membership, NodeId, Role, Term};
 use crate::runtime::{NodeStatus, PeerStatus};
 use crate::transport::Failure;
 
@@ -59,6 +59,31 @@ impl Driver {
         match self.config.labels.get(&id) {
             Some(label) => format!("node {id} ({label})"),
             None => format!("node {id}"),
+        }
+    }
+
+    /// This node in the log, where its label is in front of the line already, or in the lines before.
+    pub(super) fn me(&self) -> String {
+        format!("node {}", self.server.id())
+    }
+
+    /// Logs a change of role, term or leader. What comes again and again while no election is won is told once.
+    pub(super) fn tell(&mut self, role: Role, term: Term, leader: Option<NodeId>, reason: &str) {
+        let me = self.me();
+        let is_news = match role {
+            Role::Leader => true,
+            Role::Follower => leader.is_some() || self.told == Role::Leader,
+            Role::PreCandidate | Role::Candidate => !matches!(self.told, Role::PreCandidate | Role::Candidate),
+        };
+        if is_news {
+            self.told = role;
+        }
+        let level = if is_news { log::Level::Info } else { log::Level::Debug };
+        match (role, leader) {
+            // `raft cluster` looks for these words.
+            (Role::Leader, _) => log::log!(level, "{me} is leader of term {term}"),
+            (_, Some(leader)) => log::log!(level, "{me} follows {} in term {term}", self.name(leader)),
+            (_, None) => log::log!(level, "{me} is {role} in term {term}: {reason}"),
         }
     }
 
@@ -119,12 +144,7 @@ impl Driver {
         let status = self.server.status();
         let leader = status.leader.map_or_else(|| "nobody".into(), |leader| self.name(leader));
         let vote = status.vote.map_or_else(|| "nobody".into(), |vote| self.name(vote));
-        log::info!(
-            "{}: {} in term {}, voted for {vote}, led by {leader}",
-            self.name(self.server.id()),
-            status.role,
-            status.term
-        );
+        log::info!("{}: {} in term {}, voted for {vote}, led by {leader}", self.me(), status.role, status.term);
         log::info!(
             "log: entries {} to {}, durable up to {}, committed up to {}, applied up to {}; in memory from {}, {} bytes",
             status.first,
@@ -135,7 +155,12 @@ impl Driver {
             self.tail.first(),
             self.tail.bytes()
         );
-        log::info!("members: {:?}", self.server.membership());
+        let Membership { voters, outgoing, learners } = self.server.membership();
+        for (kind, nodes) in [("voters", voters), ("outgoing voters", outgoing), ("learners", learners)] {
+            if !nodes.is_empty() {
+                log::info!("{kind}: {}", nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", "));
+            }
+        }
         for peer in &status.peers {
             let heard_ms = self.now.saturating_sub(peer.heard).as_millis();
             let name = self.name(peer.id);

@@ -72,13 +72,13 @@ enum Way {
 }
 
 impl Requests {
-    pub fn new(load: Arc<Load>, limit: Duration, first_sequence: u64) -> Self {
+    pub fn new(load: Arc<Load>, limit: Duration) -> Self {
         Requests {
             load,
             limit,
             next_order: 0,
             next_ticket: 0,
-            next_sequence: first_sequence,
+            next_sequence: 0,
             connections: Connections::default(),
             batch: Vec::new(),
             submitted: BTreeMap::new(),
@@ -162,6 +162,11 @@ impl Driver {
             Some(self.shutting_down())
         } else if self.server.role() != Role::Leader {
             Some(self.not_the_leader())
+        } else if to == Some(self.server.id()) {
+            // So that asking again, after an answer was lost, does no harm.
+            return self.answer(asker, Ok(Response::Done));
+        } else if to.is_some_and(|to| !self.server.membership().is_voter(to)) {
+            Some(Failure::Refused("leadership can be handed to voters only".into()))
         } else if self.transfer.is_some() {
             Some(Failure::NotReady("leadership is being handed over already".into()))
         } else {

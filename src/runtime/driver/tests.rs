@@ -19,8 +19,6 @@ const PEER: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
 const TIMEOUT: Duration = Duration::from_millis(100);
 const LIFE: Life = Life { incarnation: 7, boot: 1 };
-/// Number of the first request that the bench forwards.
-const FIRST: u64 = 1 << 40;
 
 type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
 
@@ -30,6 +28,10 @@ struct Wire {
 }
 
 impl Transport for Wire {
+    fn life(&self) -> Life {
+        LIFE
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         if self.down.lock().unwrap().contains(&to) {
             return Err(Undelivered);
@@ -73,7 +75,7 @@ impl Bench {
         let remembered = Remembered { membership: Membership::of_voters([ME, PEER, OTHER]), ..Remembered::default() };
         let server = Server::new(server_config, remembered, 1, Duration::ZERO);
         let labels = BTreeMap::from([(PEER, "B".to_owned())]);
-        let config = DriverConfig { labels, election_timeout: TIMEOUT, max_inflight_bytes, first_sequence: FIRST };
+        let config = DriverConfig { labels, election_timeout: TIMEOUT, max_inflight_bytes };
         let (sent, down) = (Sent::default(), Arc::default());
         let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down) };
         let (to_storage, storage) = unbounded();
@@ -162,7 +164,7 @@ impl Bench {
     fn forward_replies(&self) -> Vec<(u64, Result<Payload, Failure>)> {
         let mut sent = self.sent.lock().unwrap();
         let reply = |(_, message)| match message {
-            PeerMessage::ForwardReply { sequence, outcome } => Some((sequence, outcome)),
+            PeerMessage::ForwardReply { sequence, outcome, .. } => Some((sequence, outcome)),
             _ => None,
         };
         sent.drain(..).filter_map(reply).collect()
@@ -232,7 +234,7 @@ fn forward_in(life: Life, term: u64, sequence: u64, kind: ForwardKind, text: &st
 }
 
 fn reply(from: NodeId, sequence: u64, outcome: Result<Payload, Failure>) -> Input {
-    Input::Peer { from, life: LIFE, message: PeerMessage::ForwardReply { sequence, outcome } }
+    Input::Peer { from, life: LIFE, message: PeerMessage::ForwardReply { life: LIFE, sequence, outcome } }
 }
 
 fn not_ready() -> Result<Payload, Failure> {
@@ -340,8 +342,50 @@ fn a_forwarded_request_runs_once_and_only_in_its_term() {
     let job = bench.apply.try_iter().next().unwrap();
     let askers = job.commit.unwrap().askers;
     assert_eq!(askers.iter().map(|(index, _)| index.0).collect::<Vec<_>>(), [2, 3]);
-    bench.turn([Input::Replies(vec![PeerReply { to: PEER, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
+    bench
+        .turn([Input::Replies(vec![PeerReply { to: PEER, life: LIFE, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
     assert_eq!(bench.forward_replies(), [(4, Ok(Payload::EMPTY))]);
+}
+
+#[test]
+fn an_answer_names_the_life_that_asked_and_no_later_one_takes_it() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term().0;
+    let earlier = Life { boot: 0, ..LIFE };
+    bench.turn([forward_in(earlier, term, 1, ForwardKind::Write, "a")], []);
+    bench.turn([forward_in(LIFE, term, 1, ForwardKind::Write, "b")], []);
+    bench.persist();
+    bench.acknowledge();
+    let askers = bench.apply.try_iter().next().unwrap().commit.unwrap().askers;
+    let life = |(_, asker): &(Index, Asker)| match asker {
+        Asker::Peer { life, .. } => *life,
+        Asker::Client { .. } => panic!("nobody else asked"),
+    };
+    assert_eq!(askers.iter().map(life).collect::<Vec<_>>(), [earlier, LIFE]);
+
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(5, "w1")]);
+    assert_eq!(bench.forwards().len(), 1);
+    let stray = PeerMessage::ForwardReply { life: earlier, sequence: 1, outcome: Ok(Payload::EMPTY) };
+    bench.turn([Input::Peer { from: PEER, life: LIFE, message: stray }], []);
+    assert_eq!(bench.answered(), [], "it answers what this node had asked before it was restarted");
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY))], []);
+    assert_eq!(bench.answered(), [(0, Ok(Response::Answer(Bytes::new())))]);
+}
+
+#[test]
+fn leadership_goes_to_voters_and_need_not_go_to_whoever_has_it() {
+    let mut bench = Bench::leader();
+    for to in [ME, NodeId(9)] {
+        let request = bench.request(1, "");
+        bench.turn([], [ClientRequest { operation: Operation::Transfer { to: Some(to) }, ..request }]);
+    }
+    let answers = bench.answered();
+    assert_eq!(answers[0], (0, Ok(Response::Done)));
+    assert!(matches!(answers[1], (1, Err(Failure::Refused(_)))), "{answers:?}");
+    bench.ask(&[(1, "w")]);
+    assert_eq!(bench.driver.server.last_index(), Index(2), "nothing is handed over");
 }
 
 #[test]
@@ -418,9 +462,9 @@ fn what_a_deposed_leader_refuses_goes_to_the_next_one_in_order() {
     let sent = bench.forwards();
     assert_eq!(
         sent.iter().map(|(to, forward)| (*to, forward.sequence)).collect::<Vec<_>>(),
-        [0, 1, 2, 3].map(|n| (PEER, FIRST + n))
+        [1, 2, 3, 4].map(|n| (PEER, n))
     );
-    bench.turn([reply(PEER, FIRST, Ok(Payload::EMPTY)), reply(PEER, FIRST + 1, not_ready())], []);
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY)), reply(PEER, 2, not_ready())], []);
     assert_eq!(bench.answered(), [(0, Ok(Response::Answer(Bytes::new())))]);
     bench.ask(&[(5, "w5")]);
     assert_eq!(bench.forwards(), [], "that leader leads no more");
@@ -432,7 +476,7 @@ fn what_a_deposed_leader_refuses_goes_to_the_next_one_in_order() {
         .collect();
     let expected = [(OTHER, 5, "?r2"), (OTHER, 5, "w3"), (OTHER, 5, "w5"), (OTHER, 6, "w4")];
     assert_eq!(again, expected.map(|(to, connection, text)| (to, connection, text.to_owned())));
-    bench.turn([reply(PEER, FIRST + 2, Ok(Payload::EMPTY))], []);
+    bench.turn([reply(PEER, 3, Ok(Payload::EMPTY))], []);
     assert_eq!(bench.answered(), [], "what the old leader says of it no longer counts");
 }
 
@@ -441,18 +485,6 @@ impl Bench {
         let input = from_leader(leader, term, (0, 0), &[]);
         self.turn([input], []);
     }
-}
-
-#[test]
-fn what_answers_a_request_of_an_earlier_life_answers_none_of_this_one() {
-    let mut bench = Bench::new();
-    bench.follow(PEER, 1, (0, 0), &[]);
-    bench.ask(&[(5, "w1")]);
-    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY))], []);
-    assert_eq!(bench.answered(), []);
-    let sequence = bench.forwards()[0].1.sequence;
-    bench.turn([reply(PEER, sequence, Ok(Payload::EMPTY))], []);
-    assert_eq!(bench.answered().len(), 1);
 }
 
 #[test]
@@ -605,7 +637,7 @@ fn shutting_down_leaves_nobody_without_an_answer() {
     assert!(matches!(answers[&2], Err(Failure::NotReady(_))));
     let sent = sent.lock().unwrap();
     assert!(sent.iter().any(|(to, message)| *to == PEER
-        && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)) })));
+        && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)), .. })));
 }
 
 #[test]

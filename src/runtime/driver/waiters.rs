@@ -89,13 +89,14 @@ impl Waiters {
 mod tests {
     use super::*;
     use crate::consensus::NodeId;
+    use crate::runtime::Life;
 
     fn waiting(entries: &[(u64, u64)]) -> Waiters {
         let waiter = |&(index, term): &(u64, u64)| Waiter {
             index: Index(index),
             term: Term(term),
             connection: ConnectionKey { node: NodeId(1), connection: 1 },
-            asker: Asker::Peer { node: NodeId(2), sequence: index },
+            asker: Asker::Peer { node: NodeId(2), life: Life::default(), sequence: index },
             answer_by: Duration::from_millis(index),
         };
         Waiters(entries.iter().map(waiter).collect())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::consensus::NodeId;
-use crate::runtime::{Outcome, PeerReply, Reply, ReplySink, Response};
+use crate::runtime::{Life, Outcome, PeerReply, Reply, ReplySink, Response};
 
 /// Who asked.
 pub enum Asker {
@@ -19,6 +19,8 @@ pub enum Asker {
     Peer {
         /// The other node.
         node: NodeId,
+        /// The life in which it asked.
+        life: Life,
         /// Its number for the request.
         sequence: u64,
     },
@@ -32,12 +34,12 @@ impl Asker {
                 sinks.add(reply.send(outcome));
                 None
             }
-            Asker::Peer { node, sequence } => {
+            Asker::Peer { node, life, sequence } => {
                 let outcome = outcome.map(|response| match response {
                     Response::Answer(bytes) => crate::consensus::Payload(bytes),
                     Response::Status(_) | Response::Log(_) | Response::Done => crate::consensus::Payload::EMPTY,
                 });
-                Some(PeerReply { to: node, sequence, outcome })
+                Some(PeerReply { to: node, life, sequence, outcome })
             }
         }
     }

@@ -83,8 +83,6 @@ pub struct ApplyStage {
     jobs: Receiver<ApplyJob>,
     node: NodeHandle,
     applied: Index,
-    /// What the node was told of `applied` last.
-    reported: Index,
     committed: Index,
     waiting: BTreeMap<Index, Vec<PositionedRead>>,
     sinks: Sinks,
@@ -106,7 +104,6 @@ impl ApplyStage {
             jobs,
             node,
             applied,
-            reported: applied,
             committed: applied,
             waiting: BTreeMap::new(),
             sinks: Sinks::default(),
@@ -237,10 +234,7 @@ impl ApplyStage {
         if !self.replies.is_empty() {
             self.node.deliver(Input::Replies(std::mem::take(&mut self.replies)));
         }
-        if self.applied > self.reported {
-            self.reported = self.applied;
-            self.node.deliver(Input::Applied { index: self.applied });
-        }
+        self.node.applied(self.applied);
     }
 }
 
@@ -284,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
-    use crate::runtime::{Inboxes, Outcome};
+    use crate::runtime::{Inboxes, Life, Outcome};
     use crate::storage::StorageError;
 
     /// Remembers every command.
@@ -349,8 +343,8 @@ mod tests {
         }
 
         /// Answers to peers by sequence number, and the last applied index that was told.
-        fn reported(&self) -> (Vec<(u64, String)>, Option<Index>) {
-            let (mut replies, mut applied) = (Vec::new(), None);
+        fn reported(&mut self) -> (Vec<(u64, String)>, Option<Index>) {
+            let mut replies = Vec::new();
             for input in self.inboxes.internal.try_iter() {
                 match input {
                     Input::Replies(new) => {
@@ -358,17 +352,20 @@ mod tests {
                             (reply.sequence, String::from_utf8_lossy(&reply.outcome.unwrap()).into_owned())
                         }))
                     }
-                    Input::Applied { index } => applied = Some(index),
                     Input::Failed { reason } => replies.push((0, reason)),
                     _ => {}
                 }
             }
+            let applied = self.inboxes.take_applied().map(|input| match input {
+                Input::Applied { index } => index,
+                _ => panic!("nothing else is taken there"),
+            });
             (replies, applied)
         }
     }
 
     fn peer(sequence: u64) -> Asker {
-        Asker::Peer { node: NodeId(2), sequence }
+        Asker::Peer { node: NodeId(2), life: Life::default(), sequence }
     }
 
     fn read(position: u64, sequence: u64) -> PositionedRead {

@@ -12,6 +12,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Poll, Registry, Token, Waker};
 
 use super::connection::{Connection, OutputLimits};
+use super::guard::spawn_guarded;
 use super::listener::{ListenOptions, Listener, Seat};
 use super::log_limit::LogLimit;
 use super::worker::Worker;
@@ -45,8 +46,13 @@ pub struct ControllerHandle {
 }
 
 impl Controller {
-    /// Starts the threads.
-    pub fn start(options: ControllerOptions) -> io::Result<Controller> {
+    /// Starts the threads. `failed` is told, in words, when one of them ends although nobody stopped the controller: the
+    /// connections that it had are closed, and those that it would get later are lost.
+    pub fn start(
+        options: ControllerOptions,
+        failed: impl Fn(String) + Send + Sync + 'static,
+    ) -> io::Result<Controller> {
+        let failed = Arc::new(failed);
         let (mut pools, mut mailboxes) = (Vec::new(), Vec::new());
         for _ in 0..options.workers.max(1) {
             let (pool, mailbox) = Mailbox::new()?;
@@ -64,8 +70,14 @@ impl Controller {
         for (number, (poll, jobs)) in pools.into_iter().enumerate() {
             let worker = Worker::new(shared.clone(), poll, jobs);
             let name = format!("{}-io-{number}", options.name);
+            let (failed, panicked) = (failed.clone(), failed.clone());
+            let run = move || {
+                if let Err(error) = worker.run() {
+                    failed(format!("cannot wait for sockets: {error}"));
+                }
+            };
             // If this fails, dropping the controller stops those that are running.
-            controller.threads.push(std::thread::Builder::new().name(name).spawn(move || worker.run())?);
+            controller.threads.push(spawn_guarded(name, run, move |reason| panicked(reason))?);
         }
         Ok(controller)
     }

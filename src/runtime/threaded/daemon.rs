@@ -12,7 +12,7 @@ use crate::consensus::NodeId;
 use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
-use crate::runtime::{Life, NodeHandle};
+use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, Storage, StorageError, cluster_id};
 use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 
@@ -60,15 +60,22 @@ impl Daemon {
         let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
         let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
 
-        let controller =
-            Controller::start(ControllerOptions { name: me.label.clone(), workers: config.limits.workers })?;
         let (handle, inboxes) = NodeHandle::new();
+        let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
+        let node = handle.clone();
+        let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
         let transport =
             TcpTransport::start(tcp_options(config, id, life, cluster_id), handle.clone(), controller.handle(), peers)?;
         let options = NodeOptions::from_config(config, id);
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         serve_clients(config, &node.handle(), &controller.handle(), clients)?;
-        log::info!("node {me} serves peers on {}:{}, clients on port {}", me.host, me.port, me.client_port);
+        let process = std::process::id();
+        log::info!(
+            "node {id} serves peers on {0}:{1}, clients on {0}:{2}, as process {process}",
+            me.host,
+            me.port,
+            me.client_port
+        );
         Ok(Daemon { node, controller })
     }
 

@@ -35,8 +35,9 @@ impl Handler {
             self.election_clock.set(self.driver.election_deadline());
             self.heartbeat_clock.set(self.driver.heartbeat_deadline());
             self.wait();
-            let Inboxes { internal, clients } = &self.inboxes;
-            let inputs = internal.try_iter().take(internal.len());
+            let applied = self.inboxes.take_applied();
+            let Inboxes { internal, clients, .. } = &self.inboxes;
+            let inputs = applied.into_iter().chain(internal.try_iter().take(internal.len()));
             self.driver.turn(self.start.elapsed(), inputs, clients.try_iter().take(REQUESTS_PER_TURN));
         }
         self.driver.shut_down(self.inboxes.clients.try_iter())
@@ -44,7 +45,7 @@ impl Handler {
 
     /// Waits until there is something in an inbox, or the driver wants a turn.
     fn wait(&self) {
-        let Inboxes { internal, clients } = &self.inboxes;
+        let Inboxes { internal, clients, .. } = &self.inboxes;
         if !internal.is_empty() || !clients.is_empty() {
             return;
         }

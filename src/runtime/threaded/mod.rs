@@ -4,6 +4,7 @@ pub mod clock;
 mod connection;
 mod controller;
 pub mod daemon;
+mod guard;
 pub mod handler;
 mod listener;
 mod log_limit;
@@ -13,5 +14,6 @@ mod worker;
 
 pub use connection::Connection;
 pub use controller::{Controller, ControllerHandle, ControllerOptions};
+pub(crate) use guard::spawn_guarded;
 pub use listener::{ListenOptions, bind};
 pub use log_limit::{LogLimit, LogRepeats};

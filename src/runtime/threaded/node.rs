@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
+use super::guard::spawn_guarded;
 use super::handler::Handler;
 use crate::config::Config;
 use crate::consensus::{Membership, NodeId, Payload, Remembered, Server, ServerConfig};
@@ -117,8 +117,6 @@ impl Node {
             labels: options.labels,
             election_timeout: options.server.election_timeout,
             max_inflight_bytes: options.server.max_pending_bytes,
-            // 48 bits, so that every JSON software keeps them, and there is room to count.
-            first_sequence: seed() >> 16,
         };
         let server = Server::new(options.server, remembered, seed(), Duration::ZERO);
         let (to_storage, storage_jobs) = unbounded();
@@ -252,8 +250,8 @@ fn unexpected() -> Failure {
     Failure::Unknown("outcome unknown: the node gave an answer to another kind of request".into())
 }
 
-/// A number that is different on every node and at every start. The time is good enough should the system have no
-/// randomness.
+/// A seed for election timeouts, different on every node and at every start. Nothing but a tie depends on it, so the
+/// time is good enough should the system have no randomness.
 fn seed() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -296,16 +294,16 @@ struct Threads {
 impl Threads {
     /// Starts a thread. A panic in it stops the node.
     fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-        let (handle, finish) = (self.handle.clone(), self.finish.clone());
+        let (handle, finish, finish_failed) = (self.handle.clone(), self.finish.clone(), self.finish.clone());
         let body = move || {
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                handle.deliver(Input::Failed { reason: format!("the {name} thread panicked") });
-            }
+            run();
             let _ = finish.send(name);
         };
-        thread::Builder::new()
-            .name(name.into())
-            .spawn(body)
+        let panicked = move |reason| {
+            handle.deliver(Input::Failed { reason });
+            let _ = finish_failed.send(name);
+        };
+        spawn_guarded(name, body, panicked)
             .map_err(|error| StorageError::Io(format!("cannot start the {name} thread: {error}")))?;
         self.names.push(name);
         Ok(())

@@ -152,7 +152,13 @@ impl Socket {
     }
 
     fn offer(&mut self, log: &LogLimit) -> Offered {
-        match self.session.receive(&mut self.input) {
+        let before = self.input.len();
+        let received = self.session.receive(&mut self.input);
+        if self.input.len() < before {
+            // There is room now and then: a long pipeline must not wait longer and longer for it.
+            self.retry = RETRY.0;
+        }
+        match received {
             Ok(Flow::Continue) => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();

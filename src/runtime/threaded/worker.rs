@@ -1,12 +1,12 @@
 //! One thread of the pool: waits for readiness and gives every ready socket its turn.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use log::{error, warn};
+use log::warn;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
@@ -51,14 +51,15 @@ impl Worker {
         }
     }
 
-    /// Runs until the controller stops. Every round gives each token that has something to do one turn.
-    pub(super) fn run(mut self) {
+    /// Runs until the controller stops, or the system cannot tell what sockets are ready. Every round gives each token that
+    /// has something to do one turn.
+    pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.shared.is_stopping() {
             match self.poll.poll(&mut events, self.patience()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return error!("cannot wait for sockets, this worker ends: {error}"),
+                Err(error) => return Err(error),
             }
             let mut turns = std::mem::take(&mut self.again);
             for event in &events {
@@ -74,6 +75,7 @@ impl Worker {
                 self.turn(token, now);
             }
         }
+        Ok(())
     }
 
     /// How long to wait for events: forever, if nothing else is due.

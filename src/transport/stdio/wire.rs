@@ -57,11 +57,16 @@ impl Wire {
     /// Appends a message for `to` as one line. Fails, saying why, if it cannot be put in words.
     pub fn encode(&self, to: NodeId, message: &PeerMessage, out: &mut Vec<u8>) -> Result<(), String> {
         let dest = self.names.name(to).ok_or_else(|| format!("node {to} has no name"))?;
-        let message = Body::of(message, &self.names)?;
+        let body = Body::of(message, &self.names)?;
         let lives = self.lives();
         // An answer is for the life that asked. A request is not: whom it reaches for the first time is unknown.
-        let to_life = message.is_answer().then(|| lives.peers.get(&to).copied().map(WireLife::from)).flatten();
-        let line = Line { src: self.names.my_name(), dest, body: Lived { message, life: lives.own.into(), to_life } };
+        let to_life = match message {
+            PeerMessage::ForwardReply { life, .. } => Some(*life),
+            _ if body.is_answer() => lives.peers.get(&to).copied(),
+            _ => None,
+        };
+        let (life, to_life) = (lives.own.into(), to_life.map(WireLife::from));
+        let line = Line { src: self.names.my_name(), dest, body: Lived { message: body, life, to_life } };
         serde_json::to_writer(&mut *out, &line).map_err(|error| error.to_string())?;
         out.push(b'\n');
         Ok(())
@@ -72,8 +77,8 @@ impl Wire {
     pub fn decode(&self, from: NodeId, body: &RawValue) -> Result<Option<Received>, String> {
         let head: Head<'_> = parse(body)?;
         let life = Life::try_from(head.life)?;
-        let message = Body::parse(&head.kind, body)?.into_message(from, &self.names)?;
         let to_life = head.to_life.map(Life::try_from).transpose()?;
+        let message = Body::parse(&head.kind, body)?.into_message(from, to_life, &self.names)?;
         let mut lives = self.lives();
         let latest = lives.peers.entry(from).or_insert(life);
         if life.boot > latest.boot {
@@ -307,7 +312,7 @@ impl<'a> Body<'a> {
                     ForwardKind::Read => Op::of_query(payload),
                 },
             }),
-            PeerMessage::ForwardReply { sequence, outcome } => Body::ForwardRes(ForwardRes {
+            PeerMessage::ForwardReply { sequence, outcome, .. } => Body::ForwardRes(ForwardRes {
                 sequence: Exact(*sequence),
                 answer: outcome.as_ref().ok().map(Op::of_answer),
                 failure: outcome.as_ref().err().cloned(),
@@ -374,7 +379,7 @@ impl<'a> Body<'a> {
         })
     }
 
-    fn into_message(self, from: NodeId, names: &Names) -> Result<PeerMessage, String> {
+    fn into_message(self, from: NodeId, to_life: Option<Life>, names: &Names) -> Result<PeerMessage, String> {
         let true_name = |name: &str| match names.id(name) {
             Some(id) if id == from => Ok(()),
             _ => Err(format!("node {from} calls itself {name:?}")),
@@ -404,7 +409,9 @@ impl<'a> Body<'a> {
                 (term, MessageBody::TimeoutNow)
             }
             Body::Forward(forward) => return forward.into_message(),
-            Body::ForwardRes(response) => return response.into_message(),
+            Body::ForwardRes(response) => {
+                return response.into_message(to_life.ok_or("the field `to_life` is missing")?);
+            }
         };
         Ok(PeerMessage::Raft { message: Message { term: Term(term.0), body }, payloads: Vec::new() })
     }
@@ -516,13 +523,13 @@ impl WireForward {
 }
 
 impl ForwardRes {
-    fn into_message(self) -> Result<PeerMessage, String> {
+    fn into_message(self, life: Life) -> Result<PeerMessage, String> {
         let outcome = match (self.answer, self.failure) {
             (Some(answer), None) => Ok(answer.answer()?),
             (None, Some(failure)) => Err(failure),
             _ => return Err("needs either `answer` or `failure`".into()),
         };
-        Ok(PeerMessage::ForwardReply { sequence: self.sequence.0, outcome })
+        Ok(PeerMessage::ForwardReply { life, sequence: self.sequence.0, outcome })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender};
-use log::{info, warn};
+use log::{debug, info, warn};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{Outbound, Peer, Shared, TcpPeer, lock};
@@ -16,13 +16,17 @@ use crate::codec::frame;
 use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Welcome};
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Session};
-use crate::runtime::threaded::{ControllerHandle, LogRepeats};
+use crate::runtime::threaded::{ControllerHandle, LogRepeats, spawn_guarded};
 use crate::runtime::{Input, Life};
 
 /// The first pause between two attempts; the longest is the election timeout.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Bounds of the time for one connection attempt, and for one handshake.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// A peer that cannot be reached for so long is worth a line in the log. Until then it may just be starting, or stopping
+/// as this node does.
+const NEWS_AFTER: Duration = Duration::from_millis(500);
 
 /// Something for a dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +48,10 @@ pub(super) struct Dialer {
     /// Number of the latest attempt.
     dial: u64,
     pause: Pause,
-    /// Why attempts have failed since the last success.
-    failures: LogRepeats,
+    /// Since when there has been no connection.
+    alone_since: Instant,
+    /// What the log was told of that.
+    failures: Option<LogRepeats>,
 }
 
 impl Dialer {
@@ -58,13 +64,14 @@ impl Dialer {
         running: Sender<()>,
     ) -> std::io::Result<()> {
         let pause = Pause::new(shared.options.election_timeout);
-        let name = format!("dial-{}-{id}", shared.options.me);
-        let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, failures: LogRepeats::default() };
-        std::thread::Builder::new().name(name).spawn(move || {
+        let (name, handle) = (format!("dial-{}-{id}", shared.options.me), shared.handle.clone());
+        let alone_since = Instant::now();
+        let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, alone_since, failures: None };
+        let run = move || {
             dialer.run();
             drop(running);
-        })?;
-        Ok(())
+        };
+        spawn_guarded(name, run, move |reason| handle.deliver(Input::Failed { reason })).map(drop)
     }
 
     fn run(mut self) {
@@ -184,6 +191,7 @@ impl Dialer {
         let Some(peer) = self.peer() else { return };
         let (shared, id, began) = (self.shared.clone(), self.id, Instant::now());
         let session = OutboundSession { dialer: peer.dialer.clone(), dial: self.dial };
+        let was_missed = self.failures.is_some();
         let adopted = self.controller.adopt(stream, shared.options.max_queued_bytes(), move |connection| {
             if let Some(peer) = shared.peers.get(&id) {
                 *lock(&peer.outbound) = Some(Outbound { connection: connection.clone(), life });
@@ -191,18 +199,22 @@ impl Dialer {
             if shared.is_stopping() {
                 connection.close();
             }
-            info!("connected to node {id} at {}", connection.peer());
+            match was_missed {
+                true => info!("connected to node {id} at {}", connection.peer()),
+                false => debug!("connected to node {id} at {}", connection.peer()),
+            }
             shared.handle.deliver(Input::Link { peer: id, up: true });
             Box::new(session)
         });
         if let Err(error) = adopted {
             return self.log_failure(&format!("cannot serve the connection: {error}"));
         }
-        self.failures = LogRepeats::default();
+        self.failures = None;
         self.wait_until_lost();
+        self.alone_since = Instant::now();
         let Some(peer) = self.peer() else { return };
         if lock(&peer.outbound).take().is_some() {
-            info!("lost the connection to node {id}");
+            debug!("lost the connection to node {id}");
             self.shared.handle.deliver(Input::Link { peer: id, up: false });
         }
         if began.elapsed() >= self.shared.options.silence() {
@@ -216,8 +228,8 @@ impl Dialer {
         while self.signals.recv().is_ok_and(|signal| signal != lost) {}
     }
 
-    fn log_failure(&self, reason: &str) {
-        if self.failures.is_news(reason) {
+    fn log_failure(&mut self, reason: &str) {
+        if self.alone_since.elapsed() >= NEWS_AFTER && self.failures.get_or_insert_default().is_news(reason) {
             warn!("no connection to node {}: {reason}", self.id);
         }
     }

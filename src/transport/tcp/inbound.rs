@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use log::{info, warn};
+use log::{debug, warn};
 
 use super::dialer::Signal;
 use super::{Shared, TcpOptions, lock};
@@ -111,7 +111,7 @@ impl InboundSession {
             Ok(Hello { from, life, .. }) => {
                 self.shared.lobby.leave(&self.connection);
                 self.sender = Some((from, life));
-                info!("node {from} connected from {}", self.connection.peer());
+                debug!("node {from} connected from {}", self.connection.peer());
                 self.shared.heard(from, life);
                 self.say(Handshake::Welcome(self.shared.myself()));
                 Ok(())
@@ -178,7 +178,8 @@ impl Shared {
     }
 
     fn log_refusal(&self, peer: SocketAddr, reason: &str) {
-        if self.refusals.is_news(reason)
+        if !self.is_stopping()
+            && self.refusals.is_news(reason)
             && let Some(suppressed) = self.log_limit.admit()
         {
             warn!("refused a connection from {peer}: {reason}{suppressed}");

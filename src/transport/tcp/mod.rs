@@ -136,6 +136,10 @@ impl TcpTransport {
 }
 
 impl Transport for TcpTransport {
+    fn life(&self) -> Life {
+        self.shared.options.life
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         let Shared { peers, options, .. } = &*self.shared;
         let connection = peers.get(&to).and_then(Peer::connection).ok_or(Undelivered)?;

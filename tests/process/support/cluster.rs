@@ -187,11 +187,22 @@ impl Cluster {
         connection
     }
 
+    /// Fails the test if a node that should run has ended by itself.
+    #[track_caller]
+    fn assert_all_run(&self) {
+        for id in self.running() {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(id))).unwrap_or_default();
+            // A process that has ended and was not waited for is a zombie.
+            assert!(!stat.contains(") Z "), "node {id} has ended by itself");
+        }
+    }
+
     /// Waits until every running node knows the same leader, which runs and says so itself.
     pub fn wait_for_leader(&self) -> u64 {
         let running = self.running();
         let mut client = self.client_with_timeout(Duration::from_secs(1));
         wait_until("a leader is elected", || {
+            self.assert_all_run();
             let mut leaders: Vec<u64> = Vec::new();
             for (_, status) in client.status_of_all().iter().filter(|(node, _)| running.contains(&node.id.0)) {
                 leaders.push(status.as_ref().ok()?.leader?.0);
@@ -209,6 +220,7 @@ impl Cluster {
         let running = self.running();
         let mut client = self.client_with_timeout(Duration::from_secs(1));
         wait_until("every node has applied everything", || {
+            self.assert_all_run();
             let status = client.status_of_all();
             let nodes = status.iter().filter(|(node, _)| running.contains(&node.id.0));
             let nodes = nodes.map(|(_, status)| status.as_ref().ok()).collect::<Option<Vec<_>>>()?;

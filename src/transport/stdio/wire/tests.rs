@@ -102,6 +102,13 @@ fn an_answer_to_an_earlier_life_is_dropped() {
     assert_eq!(decode(&two_again, n1, &answer_line["body"]), Ok(None));
     let request_line = encode(&one, n2, &request);
     assert!(decode(&two_again, n1, &request_line["body"]).unwrap().is_some(), "a request is for whoever gets it");
+
+    // What an earlier life has forwarded is answered to that one, even if a later one was heard meanwhile.
+    let later = wire_of("n2", Life { incarnation: 2, boot: 4 });
+    decode(&one, n2, &encode(&later, n1, &request)["body"]).unwrap().unwrap();
+    let life = Life { incarnation: 2, boot: 3 };
+    let reply = encode(&one, n2, &PeerMessage::ForwardReply { life, sequence: 1, outcome: Ok(Payload::EMPTY) });
+    assert_eq!(decode(&later, n1, &reply["body"]), Ok(None));
 }
 
 #[test]
@@ -235,7 +242,10 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         (number(), number(), any::<u64>(), kind, payload()).prop_map(|(term, sequence, connection, kind, payload)| {
             PeerMessage::Forward(Forward { term, sequence, connection, kind, payload })
         }),
-        (number(), outcome).prop_map(|(sequence, outcome)| PeerMessage::ForwardReply { sequence, outcome }),
+        // To the life that the other side has.
+        (number(), outcome).prop_map(|(sequence, outcome)| {
+            PeerMessage::ForwardReply { life: Life { incarnation: 0, boot: 3 }, sequence, outcome }
+        }),
     ]
 }
 
