@@ -13,6 +13,8 @@ use raft::transport::{Failure, Forward, ForwardKind, PeerMessage};
 
 use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 
+const LIFE: Life = Life { incarnation: 1, boot: 1 };
+
 /// Connects to a node as another one of its cluster. The number has to grow with every connection.
 fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
     let membership = Membership::of_voters(cluster.ids().into_iter().map(NodeId));
@@ -21,7 +23,7 @@ fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
         cluster_id: cluster_id("raft", &membership),
         from: NodeId(from),
         to: NodeId(to),
-        life: Life { incarnation: 1, boot: 1 },
+        life: LIFE,
         dial,
     };
     let mut stream = TcpStream::connect(cluster.peer_address(to)).expect("the port is open");
@@ -79,8 +81,8 @@ fn nonsense(term: u64) -> Vec<PeerMessage> {
         forward(term, 4, ForwardKind::Read, b"no query"),
         forward(term, 4, ForwardKind::Read, b"the same again"),
         forward(term, u64::MAX, ForwardKind::Read, b""),
-        PeerMessage::ForwardReply { sequence: 0, outcome: Ok(Payload::EMPTY) },
-        PeerMessage::ForwardReply { sequence: u64::MAX, outcome: Err(Failure::NotReady("no".into())) },
+        PeerMessage::ForwardReply { life: LIFE, sequence: 0, outcome: Ok(Payload::EMPTY) },
+        PeerMessage::ForwardReply { life: LIFE, sequence: u64::MAX, outcome: Err(Failure::NotReady("no".into())) },
         // Late, for it changes the term.
         raft(term + 1_000, append(Index(0), 0)),
         raft(1 << 40, vote(false, true)),
