@@ -6,5 +6,6 @@ mod clients;
 mod cluster;
 mod linearizability;
 mod maelstrom;
+mod peers;
 mod shell;
 mod support;
