@@ -120,12 +120,18 @@ fn entries() {
     raft(
         "append_accepted",
         "Raft, term 7: AppendAccepted up to 13, round 4",
-        MessageBody::AppendAccepted { matched: Index(13), round: 4 },
+        MessageBody::AppendAccepted { matched: Index(13), round: 4, abstains: false },
     );
     raft(
         "append_rejected",
         "Raft, term 7: AppendRejected after 9, hint 5 of term 2, round 4",
-        MessageBody::AppendRejected { prev_index: Index(9), hint_index: Index(5), hint_term: Term(2), round: 4 },
+        MessageBody::AppendRejected {
+            prev_index: Index(9),
+            hint_index: Index(5),
+            hint_term: Term(2),
+            round: 4,
+            abstains: false,
+        },
     );
 }
 
@@ -145,7 +151,7 @@ fn snapshots() {
     raft(
         "snapshot_installed",
         "Raft, term 7: SnapshotInstalled up to 100",
-        MessageBody::SnapshotInstalled { matched: Index(100) },
+        MessageBody::SnapshotInstalled { matched: Index(100), abstains: false },
     );
 }
 
