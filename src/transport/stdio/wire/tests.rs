@@ -221,10 +221,10 @@ fn any_body() -> impl Strategy<Value = MessageBody> {
             MessageBody::RequestVote { pre, last_index, last_term, transfer }
         }),
         any::<(bool, bool)>().prop_map(|(pre, granted)| MessageBody::RequestVoteResponse { pre, granted }),
-        (index(), number()).prop_map(|(matched, round)| MessageBody::AppendAccepted {
+        (index(), number(), any::<bool>()).prop_map(|(matched, round, abstains)| MessageBody::AppendAccepted {
             matched,
             round,
-            abstains: false
+            abstains
         }),
         (index(), index(), term(), number(), any::<bool>()).prop_map(
             |(prev_index, hint_index, hint_term, round, abstains)| {
