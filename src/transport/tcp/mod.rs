@@ -115,6 +115,8 @@ impl TcpTransport {
         controller: ControllerHandle,
         listener: TcpListener,
     ) -> io::Result<TcpTransport> {
+        let no_randomness = |error| io::Error::other(format!("cannot get a random number from the system: {error}"));
+        let nonce = getrandom::u64().map_err(no_randomness)?;
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
         for address in options.peers.iter().filter(|peer| peer.id != options.me) {
             let (dialer, inbox) = crossbeam_channel::unbounded();
@@ -124,7 +126,7 @@ impl TcpTransport {
         }
         let shared = Arc::new(Shared {
             options,
-            nonce: getrandom::u64()?,
+            nonce,
             handle,
             peers,
             lives: Mutex::new(PeerLives::new(memory)),
