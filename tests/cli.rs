@@ -52,6 +52,24 @@ fn init_writes_the_defaults() {
 }
 
 #[test]
+fn rejoining_needs_a_folder_to_lose_and_others_to_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    raft(folder.path(), "init --nodes 1 -o one.ini");
+    assert_fails(
+        folder.path(),
+        "-c one.ini -n 1 --rejoin",
+        1,
+        &["node 1 cannot rejoin a cluster of which it is the only"],
+    );
+    raft(folder.path(), "init --nodes 3 -o three.ini");
+    let ini = folder.path().join("three.ini");
+    let text = fs::read_to_string(&ini).unwrap().replace("FileStorage", "InMemoryStorage");
+    fs::write(&ini, text).unwrap();
+    assert_fails(folder.path(), "-c three.ini -n 1 --rejoin", 1, &["--rejoin is of no use with InMemoryStorage"]);
+    assert!(!folder.path().join("datasets").exists(), "nothing was made");
+}
+
+#[test]
 fn init_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("mine.ini"), "precious").unwrap();
@@ -77,6 +95,7 @@ fn usage_errors_exit_with_2_and_say_what_would_do() {
         ("-n 1 --election-timeout 100", &["-t stdio", "ElectionTimeout", "raft.ini"]),
         ("-t stdio -n 1", &["-n", "`init`"]),
         ("-t stdio --heartbeat-interval 100 --election-timeout 100", &["100 must be below --election-timeout 100"]),
+        ("-t stdio --rejoin", &["--rejoin does not go with `-t stdio`"]),
         ("-t stdio --heartbeat-interval 0", &["0 is not in 1..=600000"]),
         ("init", &["--nodes <N>"]),
         ("init --nodes 0", &["0 is not in 1..=99"]),

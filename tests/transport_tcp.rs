@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::threaded::{Controller, ControllerOptions, bind};
 use raft::runtime::{Inboxes, Input, Life, NodeHandle};
+use raft::storage::PeerMemory;
 use raft::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 use raft::transport::{Forward, ForwardKind, PeerMessage, Transport};
 
@@ -51,6 +52,7 @@ fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
     TcpOptions {
         me: NodeId(me),
         life: life(boot),
+        abstains: false,
         cluster_id: CLUSTER,
         peers: peers.to_vec(),
         election_timeout: Duration::from_millis(150),
@@ -65,7 +67,8 @@ impl Node {
         let controller =
             Controller::start(ControllerOptions { name, workers: 2 }, |reason| panic!("{reason}")).unwrap();
         let (handle, inboxes) = NodeHandle::new();
-        let transport = TcpTransport::start(options, handle, controller.handle(), listener).unwrap();
+        let transport =
+            TcpTransport::start(options, PeerMemory::default(), handle, controller.handle(), listener).unwrap();
         Node { transport, inboxes, _controller: controller }
     }
 
@@ -107,12 +110,16 @@ impl Node {
     }
 }
 
+fn refused(code: RefusalCode, cluster_id: u64, from: u64) -> Handshake {
+    Handshake::Refused(Refused { cluster_id, from: NodeId(from), code, reason: "not today".into() })
+}
+
 /// Speaks to a node byte by byte.
 struct Raw(TcpStream);
 
 fn hello(from: u64, to: u64, boot: u64, dial: u64) -> Hello {
     let (from, to) = (NodeId(from), NodeId(to));
-    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), dial }
+    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), nonce: 1, dial, abstains: false }
 }
 
 impl Raw {
@@ -239,7 +246,8 @@ fn a_peer_that_restarts_is_connected_again() {
 fn strangers_are_refused_with_the_reason() {
     let (_node, peers, _listener) = node_and_impostor();
     let refused = |hello: Hello| match Raw::introduce(&peers[0], hello) {
-        (mut raw, Handshake::Refused(Refused { reason })) => {
+        (mut raw, Handshake::Refused(Refused { cluster_id, from, reason, .. })) => {
+            assert_eq!((cluster_id, from), (CLUSTER, NodeId(1)));
             raw.await_closed();
             reason
         }
@@ -253,15 +261,58 @@ fn strangers_are_refused_with_the_reason() {
     assert_eq!(refused(Hello { to: NodeId(3), ..good.clone() }), "this is node 1, not node 3");
     assert_eq!(refused(Hello { from: NodeId(1), ..good.clone() }), "there is another node 1");
     assert_eq!(refused(Hello { from: NodeId(9), ..good.clone() }), "node 9 is not in the configuration of node 1");
-    assert_eq!(refused(Hello { protocol: 2, ..good.clone() }), "protocol version 2, expected 1");
+    assert_eq!(refused(Hello { protocol: 1, ..good.clone() }), "protocol version 1, expected 2");
 
     let _raw = Raw::welcomed(&peers[0], good.clone());
     let older = refused(Hello { life: life(4), dial: 2, ..good.clone() });
-    assert!(older.starts_with("node 2 comes with an older boot: 4, known is 5"), "{older}");
+    assert!(older.ends_with("an older copy: this is boot 4, but boot 5 was seen"), "{older}");
+    let copy = refused(Hello { nonce: 2, dial: 2, ..good.clone() });
+    assert!(copy.ends_with("an older copy: another process was seen in its boot 5"), "{copy}");
     let other = refused(Hello { life: Life { incarnation: 78, boot: 6 }, dial: 2, ..good.clone() });
-    assert!(other.starts_with("node 2 comes with another data folder"), "{other}");
+    assert!(other.starts_with("the data folder of node 2 was wiped or replaced"), "{other}");
     assert_eq!(refused(good.clone()), "connection 1 is not newer than connection 1", "a replay");
     Raw::welcomed(&peers[0], Hello { dial: 2, ..good });
+}
+
+#[test]
+fn a_node_that_abstains_may_come_as_another_incarnation() {
+    let (node, peers, _listener) = node_and_impostor();
+    let former = hello(2, 1, 5, 9);
+    let mut raw = Raw::welcomed(&peers[0], former.clone());
+    // Whether the number is lower or higher than the one before.
+    for incarnation in [INCARNATION + 1, INCARNATION - 1] {
+        let again = Hello { life: Life { incarnation, boot: 1 }, abstains: true, ..hello(2, 1, 1, 1) };
+        let mut new = Raw::welcomed(&peers[0], again.clone());
+        raw.await_closed();
+        new.write(&bytes_of(&[numbered(incarnation, 0)]));
+        let (from, life, _) = node.hear();
+        assert_eq!((from, life), (2, again.life));
+        raw = new;
+    }
+    let (_, Handshake::Refused(refused)) = Raw::introduce(&peers[0], Hello { dial: 10, ..former }) else {
+        panic!("the former incarnation is over")
+    };
+    assert_eq!(refused.code, RefusalCode::OtherIncarnation);
+}
+
+#[test]
+fn a_node_whose_own_life_is_refused_stops_and_says_why() {
+    for (code, life) in [
+        (RefusalCode::OlderBoot, life(1)),
+        (RefusalCode::OtherIncarnation, life(1)),
+        (RefusalCode::OlderBoot, Life { incarnation: 0, boot: 1 }),
+    ] {
+        let (mut listeners, peers) = ports(2);
+        let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+        let node = Node::start(TcpOptions { life, ..options(1, 1, &peers) }, first);
+        let mut raw = Raw(second.accept().unwrap().0);
+        raw.read_handshake();
+        raw.write(&refused(code, CLUSTER, 2).encode());
+        let Input::Failed { reason } = node.next() else { panic!("it goes on") };
+        assert!(reason.starts_with("node 2 refuses node 1: not today. "), "{reason}");
+        let expected = if life.incarnation == 0 { "correct this machine's clock" } else { "--rejoin" };
+        assert!(reason.contains(expected), "{reason}");
+    }
 }
 
 #[test]
@@ -276,13 +327,16 @@ fn a_dialer_checks_who_answers() {
         raw.write(&answer.encode());
         (raw, hello.dial)
     };
-    let good = Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(3) };
+    let good =
+        Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(3), nonce: 1, abstains: false };
     let mut last_dial = 0;
     for answer in [
         Handshake::Welcome(Welcome { cluster_id: 1, ..good.clone() }),
         Handshake::Welcome(Welcome { from: NodeId(3), ..good.clone() }),
-        Handshake::Welcome(Welcome { protocol: 2, ..good.clone() }),
-        Handshake::Refused(Refused::new("not today")),
+        Handshake::Welcome(Welcome { protocol: 1, ..good.clone() }),
+        refused(RefusalCode::Other, CLUSTER, 2),
+        refused(RefusalCode::OlderBoot, 1, 2),
+        refused(RefusalCode::OlderBoot, CLUSTER, 3),
         Handshake::Hello(hello(2, 1, 1, 1)),
     ] {
         let (mut raw, dial) = accept(&answer);
@@ -323,7 +377,8 @@ fn a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody() {
     let (stream, _) = second.accept().unwrap();
     let mut deaf = Raw(stream);
     deaf.read_handshake();
-    let welcome = Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(1) };
+    let welcome =
+        Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(1), nonce: 1, abstains: false };
     deaf.write(&Handshake::Welcome(welcome).encode());
     (0..2).for_each(|_| assert!(matches!(node.next(), Input::Link { up: true, .. })));
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{
     AppendEntries, EntryHeader, EntryKind, Index, LogTime, Membership, Message, MessageBody, NodeId, Payload,
@@ -57,19 +57,31 @@ fn raft(name: &str, meaning: &str, body: MessageBody) {
 #[test]
 fn the_handshake() {
     let life = Life { incarnation: 0x1122_3344_5566_7788, boot: 3 };
-    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from: NodeId(1), to: NodeId(2), life, dial: 5 };
+    let (from, to) = (NodeId(1), NodeId(2));
+    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from, to, life, nonce: 6, dial: 5, abstains: false };
     handshake(
         "hello",
-        "Hello: protocol 1, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, dial 5",
+        "Hello: protocol 2, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, nonce 6, dial 5, votes and counts",
         Handshake::Hello(hello),
     );
-    let welcome = Welcome { protocol: PROTOCOL, cluster_id: 0xc1, from: NodeId(2), life: Life { boot: 9, ..life } };
+    let life = Life { boot: 9, ..life };
+    let welcome = Welcome { protocol: PROTOCOL, cluster_id: 0xc1, from: to, life, nonce: 7, abstains: true };
     handshake(
         "welcome",
-        "Welcome: protocol 1, cluster c1, from node 2, incarnation 1122334455667788, boot 9",
+        "Welcome: protocol 2, cluster c1, from node 2, incarnation 1122334455667788, boot 9, nonce 7, abstains",
         Handshake::Welcome(welcome),
     );
-    handshake("refused", "Refused: \"this is node 3\"", Handshake::Refused(Refused::new("this is node 3")));
+    for (name, code) in [
+        ("refused", RefusalCode::Other),
+        ("refused_older_boot", RefusalCode::OlderBoot),
+        ("refused_other_incarnation", RefusalCode::OtherIncarnation),
+    ] {
+        handshake(
+            name,
+            &format!("Refused: cluster c1, from node 2, {code:?}, \"why\""),
+            Handshake::Refused(Refused { cluster_id: 0xc1, from: to, code, reason: "why".into() }),
+        );
+    }
 }
 
 #[test]
@@ -120,12 +132,18 @@ fn entries() {
     raft(
         "append_accepted",
         "Raft, term 7: AppendAccepted up to 13, round 4",
-        MessageBody::AppendAccepted { matched: Index(13), round: 4 },
+        MessageBody::AppendAccepted { matched: Index(13), round: 4, abstains: false },
     );
     raft(
         "append_rejected",
         "Raft, term 7: AppendRejected after 9, hint 5 of term 2, round 4",
-        MessageBody::AppendRejected { prev_index: Index(9), hint_index: Index(5), hint_term: Term(2), round: 4 },
+        MessageBody::AppendRejected {
+            prev_index: Index(9),
+            hint_index: Index(5),
+            hint_term: Term(2),
+            round: 4,
+            abstains: false,
+        },
     );
 }
 
@@ -145,7 +163,7 @@ fn snapshots() {
     raft(
         "snapshot_installed",
         "Raft, term 7: SnapshotInstalled up to 100",
-        MessageBody::SnapshotInstalled { matched: Index(100) },
+        MessageBody::SnapshotInstalled { matched: Index(100), abstains: false },
     );
 }
 

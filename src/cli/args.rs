@@ -60,6 +60,10 @@ pub struct NodeArgs {
     /// With `-t stdio`: a leader is heard at least every so many milliseconds [default: 100]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub heartbeat_interval: Option<u64>,
+    /// Come back although the data folder was lost or is an older copy: the node receives the log, but neither votes nor counts
+    /// towards a majority, for good. Give it once, with the folder that the node is to go on with, or none
+    #[arg(long)]
+    pub rejoin: bool,
     /// The process that started this one holds the other end of standard input: stop at its end, and leave the label out
     /// of the log, for the parent adds it.
     #[arg(long, hide = true)]

@@ -48,7 +48,7 @@ fn run_tcp(args: &NodeArgs) -> Result<ExitCode, Error> {
     let node = config.find(name).ok_or_else(|| unknown_node(name, &args.common, &config))?;
     logging::start(config.debug, if args.stop_with_stdin { "" } else { &node.label });
     let stop = stop::requests(args.stop_with_stdin).map_err(|error| Error::failed("cannot wait for signals", error))?;
-    run_node(&config, node, &stop).map_err(Error::Failed)?;
+    run_node(&config, node, args.rejoin, &stop).map_err(Error::Failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,6 +61,11 @@ fn run_stdio(args: &NodeArgs) -> Result<ExitCode, Error> {
     if args.node.is_some() || args.common.config.is_some() {
         let problem = "-n and -c do not go with `-t stdio`";
         return Err(Error::Usage(format!("{problem}: the node learns who it is from the `init` message")));
+    }
+    if args.rejoin {
+        return Err(Error::Usage(
+            "--rejoin does not go with `-t stdio`: such a node has no data folder to lose".into(),
+        ));
     }
     let options = StdioOptions {
         election_timeout: Duration::from_millis(args.election_timeout.unwrap_or(500)),
@@ -80,10 +85,11 @@ fn run_stdio(args: &NodeArgs) -> Result<ExitCode, Error> {
 }
 
 /// Runs a node of `config` until it ends or `stop` receives something. The error is for people.
-fn run_node(config: &Config, node: &NodeConfig, stop: &Receiver<StopReason>) -> Result<(), String> {
+fn run_node(config: &Config, node: &NodeConfig, rejoin: bool, stop: &Receiver<StopReason>) -> Result<(), String> {
     let mut config = config.clone();
     descriptors::provide(&mut config.limits);
-    let daemon = Daemon::start(&config, node.id, Box::new(Composite::default())).map_err(|error| error.to_string())?;
+    let start = if rejoin { Daemon::rejoin } else { Daemon::start };
+    let daemon = start(&config, node.id, Box::<Composite>::default()).map_err(|error| error.to_string())?;
     select! {
         recv(stop) -> reason => announce(reason.ok()),
         recv(daemon.node().running()) -> _ => {}

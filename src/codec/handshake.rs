@@ -11,7 +11,7 @@ use crate::consensus::NodeId;
 use crate::runtime::Life;
 
 /// The version of what nodes say to each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Largest body of a frame of the handshake, in bytes: all that a stranger can make us allocate.
 pub const LIMIT_BYTES: usize = 1024;
 /// Longest text of a refusal, in characters (of at most 4 bytes each, it fits the limit).
@@ -30,8 +30,12 @@ pub struct Hello {
     pub to: NodeId,
     /// Its life.
     pub life: Life,
+    /// Drawn at random by its process: a copy of its data folder that is started has the same life, but not this.
+    pub nonce: u64,
     /// Grows with every connection that it dials in this life: only the newest counts.
     pub dial: u64,
+    /// It neither votes nor counts: it may have forgotten what another incarnation of it promised.
+    pub abstains: bool,
 }
 
 /// The accepting node introduces itself, too.
@@ -45,13 +49,48 @@ pub struct Welcome {
     pub from: NodeId,
     /// Its life.
     pub life: Life,
+    /// Drawn at random by its process: a copy of its data folder that is started has the same life, but not this.
+    pub nonce: u64,
+    /// As in [`Hello`].
+    pub abstains: bool,
 }
 
 /// The accepting node does not talk to the dialing one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
+    /// The accepting node's cluster.
+    pub cluster_id: u64,
+    /// The accepting node.
+    pub from: NodeId,
+    /// Why, as far as the dialing node can do something about it.
+    pub code: RefusalCode,
     /// Why, for people.
     pub reason: String,
+}
+
+/// Why a node is refused. On the wire it is a number; the numbers never change, and unknown ones are `Other`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+pub enum RefusalCode {
+    /// Whatever it is, it may be different the next time.
+    Other = 0,
+    /// A later boot of the dialing node was seen: it runs on an older copy of its data folder.
+    OlderBoot = 1,
+    /// Another incarnation of the dialing node was seen: its data folder was wiped, or belongs to somebody else.
+    OtherIncarnation = 2,
+}
+
+impl From<u32> for RefusalCode {
+    fn from(number: u32) -> Self {
+        use RefusalCode::{OlderBoot, Other, OtherIncarnation};
+        [OlderBoot, OtherIncarnation].into_iter().find(|code| *code as u32 == number).unwrap_or(Other)
+    }
+}
+
+impl From<RefusalCode> for u32 {
+    fn from(code: RefusalCode) -> u32 {
+        code as u32
+    }
 }
 
 /// A frame of the handshake.
@@ -80,9 +119,9 @@ pub enum HandshakeError {
 }
 
 impl Refused {
-    /// A refusal; a text that is too long is cut.
-    pub fn new(reason: &str) -> Self {
-        Refused { reason: reason.chars().take(REASON_CHARS).collect() }
+    /// The same with a text that is not too long.
+    fn cut(&self) -> Self {
+        Refused { reason: self.reason.chars().take(REASON_CHARS).collect(), ..*self }
     }
 }
 
@@ -93,7 +132,7 @@ impl Handshake {
         let encoded = match self {
             Handshake::Hello(hello) => encode_as(Kind::Hello, hello, &mut out),
             Handshake::Welcome(welcome) => encode_as(Kind::Welcome, welcome, &mut out),
-            Handshake::Refused(refused) => encode_as(Kind::Refused, &Refused::new(&refused.reason), &mut out),
+            Handshake::Refused(refused) => encode_as(Kind::Refused, &refused.cut(), &mut out),
         };
         debug_assert!(encoded.is_ok(), "all three have bounded sizes");
         out
@@ -137,32 +176,52 @@ mod tests {
         Handshake::decode(&frame)
     }
 
+    fn refused(reason: &str) -> Handshake {
+        let code = RefusalCode::OlderBoot;
+        Handshake::Refused(Refused { cluster_id: 7, from: NodeId(2), code, reason: reason.into() })
+    }
+
+    #[test]
+    fn codes_of_later_versions_are_others() {
+        for number in [0, 3, u32::MAX] {
+            assert_eq!(RefusalCode::from(number), RefusalCode::Other);
+        }
+        for code in [RefusalCode::OlderBoot, RefusalCode::OtherIncarnation] {
+            assert_eq!(RefusalCode::from(u32::from(code)), code);
+        }
+    }
+
     #[test]
     fn every_frame_survives_the_way() {
         let life = Life { incarnation: 9, boot: 3 };
-        let hello = Hello { protocol: PROTOCOL, cluster_id: 7, from: NodeId(1), to: NodeId(2), life, dial: 4 };
-        let welcome = Welcome { protocol: PROTOCOL, cluster_id: 7, from: NodeId(2), life };
-        for handshake in
-            [Handshake::Hello(hello), Handshake::Welcome(welcome), Handshake::Refused(Refused::new("no such node"))]
-        {
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster_id: 7,
+            from: NodeId(1),
+            to: NodeId(2),
+            life,
+            nonce: 5,
+            dial: 4,
+            abstains: true,
+        };
+        let welcome = Welcome { protocol: PROTOCOL, cluster_id: 7, from: NodeId(2), life, nonce: 6, abstains: false };
+        for handshake in [Handshake::Hello(hello), Handshake::Welcome(welcome), refused("no such node")] {
             assert_eq!(reread(&handshake), Ok(handshake));
         }
     }
 
     #[test]
     fn another_version_is_recognised_whatever_follows_it() {
-        let body = Bytes::from_static(&[2, 0, 0, 0, 1, 2, 3]);
+        let body = Bytes::from_static(&[3, 0, 0, 0, 1, 2, 3]);
         for kind in [Kind::Hello, Kind::Welcome] {
             let error = Handshake::decode(&Frame { kind, body: body.clone() }).unwrap_err();
-            assert_eq!(error.to_string(), "protocol version 2, expected 1");
+            assert_eq!(error.to_string(), "protocol version 3, expected 2");
         }
     }
 
     #[test]
     fn long_reasons_are_cut() {
-        let Ok(Handshake::Refused(refused)) = reread(&Handshake::Refused(Refused { reason: "ä".repeat(5000) })) else {
-            panic!("not a refusal")
-        };
+        let Ok(Handshake::Refused(refused)) = reread(&refused(&"ä".repeat(5000))) else { panic!("not a refusal") };
         assert_eq!(refused.reason.chars().count(), REASON_CHARS);
     }
 

@@ -121,8 +121,8 @@ impl Common {
     }
 
     /// Whether this server may campaign: it votes in its own membership.
-    pub fn is_voter(&self) -> bool {
-        self.log.membership().is_voter(self.id())
+    pub fn may_campaign(&self) -> bool {
+        !self.config.abstains && self.log.membership().is_voter(self.id())
     }
 
     /// Every other member.
@@ -236,8 +236,8 @@ impl Common {
         // While the disk hangs, heartbeats must not pile up answers: one that says more replaces the one before.
         if let Some(last) = self.held.back_mut()
             && (last.token, last.to, last.message.term) == (token, to, message.term)
-            && let MessageBody::AppendAccepted { matched: held_matched, round: held_round } = &mut last.message.body
-            && let MessageBody::AppendAccepted { matched, round } = message.body
+            && let MessageBody::AppendAccepted { matched: held_matched, round: held_round, .. } = &mut last.message.body
+            && let MessageBody::AppendAccepted { matched, round, .. } = message.body
         {
             (*held_matched, *held_round) = (matched.max(*held_matched), round.max(*held_round));
         } else {

@@ -36,10 +36,11 @@ impl Follower {
             return;
         }
         let AppendEntries { prev_index, prev_term, commit, round, entries } = append;
+        let abstains = common.config.abstains;
         // Below the base everything is covered by a snapshot, hence committed, hence equal: no conflict (B10).
         if prev_index >= common.log.base_index() && common.log.term_at(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = common.log.last_not_after(prev_index, prev_term);
-            let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round };
+            let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
             return turn.send(from, common.term(), body);
         }
         let verified = Index(prev_index.0 + entries.len() as u64);
@@ -64,10 +65,10 @@ impl Follower {
         common.learn_commit(commit.min(verified), turn);
         if is_heartbeat && common.hard_state_is_durable() {
             // Answered at once, for what is durable: a slow disk must not look like a lost connection.
-            let body = MessageBody::AppendAccepted { matched: verified.min(common.durable), round };
+            let body = MessageBody::AppendAccepted { matched: verified.min(common.durable), round, abstains };
             turn.send(from, common.term(), body);
         } else {
-            common.send_when_durable(from, MessageBody::AppendAccepted { matched: verified, round }, turn);
+            common.send_when_durable(from, MessageBody::AppendAccepted { matched: verified, round, abstains }, turn);
         }
     }
 
@@ -88,6 +89,7 @@ impl Follower {
             common.install(snapshot, turn);
             index
         };
-        common.send_when_durable(from, MessageBody::SnapshotInstalled { matched }, turn);
+        let abstains = common.config.abstains;
+        common.send_when_durable(from, MessageBody::SnapshotInstalled { matched, abstains }, turn);
     }
 }

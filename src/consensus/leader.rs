@@ -36,12 +36,18 @@ struct Transfer {
     deadline: Duration,
 }
 
-/// The contents of [`MessageBody::AppendRejected`].
+/// What [`MessageBody::AppendRejected`] says besides.
 pub(super) struct Rejection {
     pub prev_index: Index,
     pub hint_index: Index,
     pub hint_term: Term,
+}
+
+/// What every answer to a leader says.
+pub(super) struct Answer {
+    pub from: NodeId,
     pub round: u64,
+    pub abstains: bool,
 }
 
 /// Why a leader must step down in its own term.
@@ -130,9 +136,7 @@ impl Leader {
     /// Answers the reads that a quorum has confirmed, and begins the next round if one is needed.
     fn confirm_reads(&mut self, common: &Common, turn: &mut Turn<'_>) {
         let round = self.reads.round();
-        let confirmed = agreed(common.log.membership(), |id| {
-            if id == common.id() { round } else { self.peers.get(&id).map_or(0, |peer| peer.round) }
-        });
+        let confirmed = self.agreed(common, round, |peer| peer.round);
         self.reads.confirm(confirmed, turn);
         if self.reads.must_tell() {
             self.heartbeat_all(common, turn);
@@ -140,12 +144,17 @@ impl Leader {
     }
 
     /// An answer in this term: the peer lives, and confirms the round. False if there is no such peer or round.
-    fn heard(&mut self, from: NodeId, round: u64, turn: &mut Turn<'_>) -> bool {
+    fn heard(&mut self, common: &Common, answer: &Answer, turn: &mut Turn<'_>) -> bool {
+        let &Answer { from, round, abstains } = answer;
         let latest = self.reads.round();
         match self.peers.get_mut(&from) {
             None => turn.refuse(from, "answered although it is not a member"),
             Some(_) if round > latest => turn.refuse(from, "answered in a round that has not begun"),
             Some(peer) => {
+                if peer.abstains != abstains {
+                    // It is not the peer that it was: nothing is known of its log.
+                    *peer = Progress { abstains, ..Progress::new(common.log.last_index().next(), turn.now) };
+                }
                 peer.heard = turn.now;
                 peer.round = peer.round.max(round);
                 return true;
@@ -155,11 +164,12 @@ impl Leader {
     }
 
     /// A peer's log equals ours up to `matched`, durably.
-    pub fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index, round: u64, turn: &mut Turn<'_>) {
+    pub fn accepted(&mut self, common: &mut Common, answer: Answer, matched: Index, turn: &mut Turn<'_>) {
+        let from = answer.from;
         if matched > common.log.last_index() {
             return turn.refuse(from, "accepted entries that were never sent");
         }
-        if !self.heard(from, round, turn) {
+        if !self.heard(common, &answer, turn) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -173,9 +183,9 @@ impl Leader {
     }
 
     /// A peer's log does not contain the entry before those sent: go back, a term at a time.
-    pub fn rejected(&mut self, common: &Common, from: NodeId, rejection: Rejection, turn: &mut Turn<'_>) {
-        let Rejection { prev_index, hint_index, hint_term, round } = rejection;
-        if !self.heard(from, round, turn) {
+    pub fn rejected(&mut self, common: &Common, answer: Answer, rejection: Rejection, turn: &mut Turn<'_>) {
+        let (from, Rejection { prev_index, hint_index, hint_term }) = (answer.from, rejection);
+        if !self.heard(common, &answer, turn) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from)
@@ -211,9 +221,7 @@ impl Leader {
     /// Commits what a quorum has durably. Only an entry of the current term commits by counting; earlier ones commit with
     /// it (Raft paper §5.4.2, figure 8).
     fn advance_commit(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
-        let index = agreed(common.log.membership(), |id| {
-            if id == common.id() { common.durable } else { self.peers.get(&id).map_or(Index(0), |peer| peer.matched) }
-        });
+        let index = self.agreed(common, common.durable, |peer| peer.matched);
         if common.log.term_at(index) == Some(common.term()) {
             common.commit_to(index, turn);
         }
@@ -293,8 +301,15 @@ impl Leader {
 
     /// When a quorum, this server included, was last heard.
     fn quorum_heard(&self, common: &Common, now: Duration) -> Duration {
-        agreed(common.log.membership(), |id| {
-            if id == common.id() { now } else { self.peers.get(&id).map_or(Duration::ZERO, |peer| peer.heard) }
+        self.agreed(common, now, |peer| peer.heard)
+    }
+
+    /// What a quorum has reached, this server included. A peer that abstains has reached nothing.
+    fn agreed<T: Ord + Copy + Default>(&self, common: &Common, own: T, reached: impl Fn(&Progress) -> T) -> T {
+        agreed(common.log.membership(), |id| match self.peers.get(&id) {
+            _ if id == common.id() => own,
+            Some(peer) if !peer.abstains => reached(peer),
+            _ => T::default(),
         })
     }
 
@@ -317,6 +332,9 @@ impl Leader {
         let refusal = match to {
             Some(to) if to == common.id() => Some("it leads already"),
             Some(to) if !common.log.membership().is_voter(to) => Some("the new leader must be a voter"),
+            Some(to) if self.abstains(to) => {
+                Some("the new leader must be one that votes and counts, which it does not")
+            }
             None if self.best_successor(common).is_none() => Some("there is no other voter"),
             _ => None,
         };
@@ -338,13 +356,18 @@ impl Leader {
 
     /// The voter whose log is most complete; among equals the one heard last.
     fn best_successor(&self, common: &Common) -> Option<NodeId> {
-        let voters = self.peers.iter().filter(|(id, _)| common.log.membership().is_voter(**id));
+        let voters = self.peers.iter().filter(|(id, peer)| common.log.membership().is_voter(**id) && !peer.abstains);
         voters.max_by_key(|(_, peer)| (peer.matched, peer.heard)).map(|(&id, _)| id)
+    }
+
+    fn abstains(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.abstains)
     }
 
     fn hand_over_if_caught_up(&mut self, common: &Common, turn: &mut Turn<'_>) {
         let Some(transfer) = &mut self.transfer else { return };
-        let caught_up = self.peers.get(&transfer.to).is_some_and(|peer| peer.matched == common.log.last_index());
+        let caught_up = |peer: &Progress| peer.matched == common.log.last_index() && !peer.abstains;
+        let caught_up = self.peers.get(&transfer.to).is_some_and(caught_up);
         if caught_up && !transfer.told {
             transfer.told = true;
             turn.send(transfer.to, common.term(), MessageBody::TimeoutNow);

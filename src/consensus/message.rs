@@ -66,6 +66,8 @@ pub enum MessageBody {
         matched: Index,
         /// The request's round.
         round: u64,
+        /// The sender neither votes nor counts.
+        abstains: bool,
     },
     /// The log does not contain the request's previous entry.
     AppendRejected {
@@ -77,6 +79,8 @@ pub enum MessageBody {
         hint_term: Term,
         /// The request's round.
         round: u64,
+        /// The sender neither votes nor counts.
+        abstains: bool,
     },
     /// The receiver's log is too far behind: here is the state instead. The bytes travel on their own connection; this
     /// announces a complete, verified snapshot.
@@ -88,6 +92,8 @@ pub enum MessageBody {
     SnapshotInstalled {
         /// Highest index known to equal the leader's log and to be durable here.
         matched: Index,
+        /// The sender neither votes nor counts.
+        abstains: bool,
     },
     /// "Start an election now": leadership transfer (Raft thesis §3.10).
     TimeoutNow,

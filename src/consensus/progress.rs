@@ -8,7 +8,8 @@ use super::types::{Index, Term};
 /// A leader's view of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// Highest index known to equal the leader's log and to be durable at the peer. Never goes down in a term.
+    /// Highest index known to equal the leader's log and to be durable at the peer. Never goes down in a term, unless the
+    /// peer abstains.
     pub matched: Index,
     /// The next index to send; above `matched`.
     pub next: Index,
@@ -20,6 +21,8 @@ pub struct Progress {
     pub heard: Duration,
     /// When entries were last sent, for `MinReplicationInterval`.
     pub sent: Option<Duration>,
+    /// The peer neither votes nor counts. It may come back with less than it had: then `matched` goes down.
+    pub abstains: bool,
 }
 
 /// How entries are sent to a peer.
@@ -75,6 +78,7 @@ impl Progress {
             round: 0,
             heard: now,
             sent: None,
+            abstains: false,
         }
     }
 
@@ -128,13 +132,16 @@ impl Progress {
     pub fn is_fresh_rejection(&self, prev: Index, base: Index) -> bool {
         match self.state {
             ProgressState::Probe { .. } => prev == self.prev(base),
-            ProgressState::Replicate(_) => prev > self.matched && prev <= self.prev(base),
+            ProgressState::Replicate(_) => (prev > self.matched || self.abstains) && prev <= self.prev(base),
             ProgressState::Snapshot(..) => false,
         }
     }
 
     /// The logs agree at best up to `agreed`: probe there.
     pub fn probe_after(&mut self, agreed: Index) {
+        if self.abstains {
+            self.matched = self.matched.min(agreed);
+        }
         self.next = agreed.next().max(self.matched.next());
         self.state = ProgressState::Probe { waiting: false };
     }

@@ -8,7 +8,7 @@ use super::election::{Candidate, PreCandidate, VoteRequest};
 use super::event::Event;
 use super::follower::Follower;
 use super::invariants::Watermarks;
-use super::leader::{Leader, Rejection};
+use super::leader::{Answer, Leader, Rejection};
 use super::log::Log;
 use super::membership::Membership;
 use super::message::{Message, MessageBody, SnapshotMeta};
@@ -40,6 +40,9 @@ pub struct ServerConfig {
     /// A leader that hears from no quorum steps down, and a follower with a live leader ignores other candidates (Raft
     /// thesis §6.2 and §4.2.3). On, except to study what happens without.
     pub check_quorum: bool,
+    /// This server may have forgotten what it promised: it never campaigns, grants no vote, and leaders do not count it
+    /// towards commits, reads and their quorum. It receives the log like any other member.
+    pub abstains: bool,
 }
 
 impl ServerConfig {
@@ -56,6 +59,7 @@ impl ServerConfig {
             max_pending_bytes: 64 << 20,
             pre_vote: true,
             check_quorum: true,
+            abstains: false,
         }
     }
 }
@@ -110,6 +114,8 @@ pub struct ServerStatus {
     pub commit: Index,
     /// Last applied index.
     pub applied: Index,
+    /// It neither votes nor counts.
+    pub abstains: bool,
     /// A leader's view of its peers, in order of id.
     pub peers: Vec<PeerProgress>,
 }
@@ -127,6 +133,8 @@ pub struct PeerProgress {
     pub state: &'static str,
     /// When it was last heard.
     pub heard: Duration,
+    /// It neither votes nor counts.
+    pub abstains: bool,
 }
 
 impl Server {
@@ -191,7 +199,7 @@ impl Server {
         } else if self.common.election_deadline <= turn.now {
             self.common.draw_election_timeout(turn.now);
             // Without a vote of its own, or a disk to keep it on, a server has no business campaigning.
-            if self.common.is_voter() && !self.common.disk_hangs(turn.now) {
+            if self.common.may_campaign() && !self.common.disk_hangs(turn.now) {
                 if self.common.config.pre_vote { self.pre_campaign(turn) } else { self.campaign(false, turn) }
             }
         }
@@ -256,26 +264,26 @@ impl Server {
                     follower.install(common, from, snapshot, turn);
                 }
             }
-            MessageBody::AppendAccepted { matched, round } => {
+            MessageBody::AppendAccepted { matched, round, abstains } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.accepted(&mut self.common, from, matched, round, turn);
+                    leader.accepted(&mut self.common, Answer { from, round, abstains }, matched, turn);
                 }
             }
-            MessageBody::SnapshotInstalled { matched } => {
+            MessageBody::SnapshotInstalled { matched, abstains } => {
                 if let RoleState::Leader(leader) = &mut self.role {
                     // It answers no request that carried a round.
-                    leader.accepted(&mut self.common, from, matched, 0, turn);
+                    leader.accepted(&mut self.common, Answer { from, round: 0, abstains }, matched, turn);
                 }
             }
-            MessageBody::AppendRejected { prev_index, hint_index, hint_term, round } => {
+            MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    let rejection = Rejection { prev_index, hint_index, hint_term, round };
-                    leader.rejected(&self.common, from, rejection, turn);
+                    let rejection = Rejection { prev_index, hint_index, hint_term };
+                    leader.rejected(&self.common, Answer { from, round, abstains }, rejection, turn);
                 }
             }
             MessageBody::TimeoutNow => {
                 let from_leader = matches!(&self.role, RoleState::Follower(Follower { leader: Some((leader, _)) }) if *leader == from);
-                if from_leader && self.common.is_voter() {
+                if from_leader && self.common.may_campaign() {
                     self.campaign(true, turn);
                 }
             }
@@ -318,7 +326,8 @@ impl Server {
         let (known, hint_term) = self.common.log.last_not_after(prev_index, prev_term);
         // A hint never lies above what it is about; the base of this log may.
         let hint_index = known.min(prev_index);
-        let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round };
+        let abstains = self.common.config.abstains;
+        let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
         turn.send(from, self.common.term(), body);
     }
 
@@ -518,6 +527,7 @@ impl Server {
                 next: peer.next,
                 state: peer.state_name(),
                 heard: peer.heard,
+                abstains: peer.abstains,
             }),
             _ => return ServerStatus { peers: Vec::new(), ..self.own_status() },
         };
@@ -535,6 +545,7 @@ impl Server {
             durable: self.common.durable,
             commit: self.commit(),
             applied: self.applied(),
+            abstains: self.common.config.abstains,
             peers: Vec::new(),
         }
     }

@@ -275,6 +275,9 @@ pub struct NodeStatus {
     pub commit: u64,
     /// Last index its state machine applied.
     pub applied: u64,
+    /// It neither votes nor counts, because it came back with `--rejoin`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abstains: bool,
     /// A leader's view of its peers; empty elsewhere.
     pub peers: Vec<PeerStatus>,
 }
@@ -290,6 +293,9 @@ pub struct PeerStatus {
     pub progress: String,
     /// Milliseconds since it was last heard.
     pub heard_ms: u64,
+    /// It neither votes nor counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abstains: bool,
 }
 
 /// One entry of the log, for people.

@@ -148,7 +148,7 @@ fn status_table(nodes: &[NodeAnswer]) -> String {
         Ok(status) => [
             node.id.to_string(),
             node.label.clone(),
-            status.role.to_string(),
+            role(status),
             status.term.to_string(),
             status.leader.map_or_else(|| "-".into(), |id| id.to_string()),
             status.last.to_string(),
@@ -163,6 +163,11 @@ fn status_table(nodes: &[NodeAnswer]) -> String {
         }
     });
     table(head, rows)
+}
+
+/// A node's role, and whether it counts.
+fn role(status: &NodeStatus) -> String {
+    if status.abstains { format!("{}, abstains", status.role) } else { status.role.to_string() }
 }
 
 /// Committed entries, as far as reachable nodes know, that this node has yet to apply.
@@ -271,6 +276,9 @@ fn status_json(nodes: &[NodeAnswer]) -> Vec<Json> {
             ("applied", number(|status| status.applied)),
             ("lag", status.map(|status| lag(nodes, status)).into()),
         ]);
+        if status.is_some_and(|status| status.abstains) {
+            object.0.push(("abstains", true.into()));
+        }
         Json::Object(object)
     };
     nodes.iter().map(row).collect()

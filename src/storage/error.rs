@@ -35,7 +35,8 @@ impl StorageError {
             "{} is damaged at offset {offset_bytes}: expected {expected}, found {found}. The node does not go on, rather \
              than lose or invent data; the cluster does as long as a majority of its nodes runs. Check the disk, and put \
              back a copy of this folder made after the node last ran. Neither an older copy nor an empty folder will do: \
-             the node would forget votes it cast and entries it acknowledged",
+             the node would forget votes it cast and entries it acknowledged. If there is no such copy, move the folder \
+             away and start the node once with --rejoin: it receives everything again, but neither votes nor counts",
             path.display()
         ))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
 use super::identity::{self, Identity, Life};
 use super::wal::{Wal, is_segment};
-use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
+use super::{LogReader, PeerMemory, Recovered, Storage, StorageError, WriteBatch, peers};
 use crate::consensus::{Membership, NodeId};
 
 /// Which folder to open, for whom.
@@ -23,6 +23,8 @@ pub struct OpenOptions {
     pub membership: Membership,
     /// Size of a file of the log, up to 1 GiB. What has to be written as one unit and is larger gets a larger file.
     pub segment_bytes: u64,
+    /// Come back under the same id, whatever the folder has lost: as another incarnation, which abstains for good.
+    pub rejoin: bool,
 }
 
 /// Keeps everything in one data folder, which it locks as long as it lives.
@@ -32,6 +34,8 @@ pub struct OpenOptions {
 pub struct FileStorage {
     wal: Wal,
     life: Life,
+    abstains: bool,
+    peers: PeerMemory,
     recovered: Option<Recovered>,
     _lock: Lock,
 }
@@ -41,7 +45,7 @@ impl FileStorage {
     /// behind, and durably counts the start.
     ///
     /// # Errors
-    /// [`Refused`](StorageError::Refused): it is another node's or in use; [`Damaged`](StorageError::Damaged): bytes that
+    /// [`Refused`](StorageError::Refused): it is another node's or in use, or a peer said that it is an older copy; [`Damaged`](StorageError::Damaged): bytes that
     /// had been synced are not there any more; [`Io`](StorageError::Io): the disk failed.
     pub fn open(options: &OpenOptions) -> Result<Self, StorageError> {
         FileStorage::open_with(options, Arc::new(DiskFiles))
@@ -57,20 +61,38 @@ impl FileStorage {
             None => new_identity(options, &*files)?,
         };
         identity.check(folder, options.cluster_id, options.node, &options.membership.voters)?;
+        let peers = PeerMemory::load(files.clone(), folder)?;
+        if !options.rejoin
+            && peers.latest(options.node).is_some_and(|own| own.life.incarnation == identity.life.incarnation)
+        {
+            return Err(refused_before(folder));
+        }
         remove_temporary(&*files, folder).map_err(|error| StorageError::io("clean", folder, &error))?;
         if identity.life.boot == 0 {
-            Wal::create(&*files, folder, identity.life.incarnation)?;
+            Wal::create(&*files, folder, identity.log_incarnation)?;
         }
-        let (wal, recovered) = Wal::open(files.clone(), folder, identity.life.incarnation, options.segment_bytes)?;
-        identity.life.boot += 1;
+        let (wal, recovered) = Wal::open(files.clone(), folder, identity.log_incarnation, options.segment_bytes)?;
+        identity.begin_life(options.rejoin)?;
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
-        Ok(FileStorage { wal, life: identity.life, recovered: Some(recovered), _lock: lock })
+        let Identity { life, rejoined: abstains, .. } = identity;
+        Ok(FileStorage { wal, life, abstains, peers, recovered: Some(recovered), _lock: lock })
     }
 
     /// The folder's incarnation, and the number of this start.
     pub fn life(&self) -> Life {
         self.life
+    }
+
+    /// Whether the folder once [rejoined](OpenOptions::rejoin): what its node promised before is lost, so it must neither vote
+    /// nor count.
+    pub fn abstains(&self) -> bool {
+        self.abstains
+    }
+
+    /// What the folder remembers of peers. Handed out once; a second one would forget everything with the process.
+    pub fn take_peers(&mut self) -> PeerMemory {
+        std::mem::take(&mut self.peers)
     }
 }
 
@@ -116,6 +138,16 @@ fn lock(files: &dyn Files, folder: &Path) -> Result<Lock, StorageError> {
     })
 }
 
+/// Every start counts, so an older copy that is started often enough would come to look like the newest folder.
+fn refused_before(folder: &Path) -> StorageError {
+    StorageError::Refused(format!(
+        "the data folder {} is an older copy, as a peer found out at an earlier start. Put back the folder that this node ran \
+         with last; if it is lost, start once with --rejoin: the node receives everything again, but neither votes nor \
+         counts towards a majority any more",
+        folder.display()
+    ))
+}
+
 /// Begins a new folder. Until the first start is counted the log may be missing.
 fn new_identity(options: &OpenOptions, files: &dyn Files) -> Result<Identity, StorageError> {
     let folder = &options.folder;
@@ -124,12 +156,7 @@ fn new_identity(options: &OpenOptions, files: &dyn Files) -> Result<Identity, St
         let expected = format!("the identity of the node that wrote {segment}");
         return Err(StorageError::damaged(&folder.join(identity::FILE), 0, expected, "no such file"));
     }
-    let identity = Identity {
-        cluster_id: options.cluster_id,
-        node: options.node,
-        life: Life::draw()?,
-        voters: options.membership.voters.clone(),
-    };
+    let identity = Identity::new(options.cluster_id, options.node, options.membership.voters.clone())?;
     identity.store(files, folder)?;
     Ok(identity)
 }
@@ -138,7 +165,7 @@ fn new_identity(options: &OpenOptions, files: &dyn Files) -> Result<Identity, St
 fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
     for name in files.list(folder)? {
         let unfinished = name.strip_suffix(TEMPORARY_SUFFIX);
-        if unfinished.is_some_and(|name| name == identity::FILE || is_segment(name)) {
+        if unfinished.is_some_and(|name| [identity::FILE, peers::FILE].contains(&name) || is_segment(name)) {
             files.remove(&folder.join(name))?;
         }
     }

@@ -7,23 +7,21 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::StorageError;
 use super::fields::Fields;
-use super::files::{Files, create_whole};
+use super::files::Files;
+use super::{StorageError, whole};
 use crate::consensus::{Membership, NodeId};
 
 /// The file's name.
 pub(super) const FILE: &str = "identity";
 
 const MAGIC: [u8; 8] = *b"RAFT IDN";
-const VERSION: u32 = 1;
-/// Far more than the voters of any cluster need.
-const MAX_BYTES: u64 = 1 << 20;
+const VERSION: u32 = 2;
 
 /// One life of a node: which data folder it has, and how often that has been started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Life {
-    /// Drawn at random when the data folder was made.
+    /// Drawn at random when the data folder was made, and anew when its node came back with `--rejoin`.
     pub incarnation: u64,
     /// Grows with every start on that folder.
     pub boot: u64,
@@ -31,8 +29,7 @@ pub struct Life {
 
 impl Life {
     /// A new life of a node that has no data folder to count its lives in. The clock takes the folder's place: should it
-    /// have been set back since the node's last life, peers ignore this one until it is as late, and nothing worse
-    /// happens.
+    /// have been set back since the node's last life, peers refuse this one, and nothing worse happens.
     pub fn without_folder() -> Self {
         let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
         Life { incarnation: 0, boot: since_1970.as_millis() as u64 }
@@ -62,33 +59,41 @@ pub(super) struct Identity {
     pub node: NodeId,
     /// A folder that is still being made has boot 0.
     pub life: Life,
+    /// The incarnation that the segments of the log carry: the folder's first.
+    pub log_incarnation: u64,
+    /// The node came back with `--rejoin`: it may have forgotten what it promised, and neither votes nor counts.
+    pub rejoined: bool,
     /// The voters that the cluster started with.
     pub voters: BTreeSet<NodeId>,
 }
 
 impl Identity {
+    /// The identity of a new folder that has not been started yet.
+    pub fn new(cluster_id: u64, node: NodeId, voters: BTreeSet<NodeId>) -> Result<Self, StorageError> {
+        let life = Life::draw()?;
+        Ok(Identity { cluster_id, node, life, log_incarnation: life.incarnation, rejoined: false, voters })
+    }
+
+    /// Counts a start. To `rejoin` is to begin another incarnation, which never votes nor counts.
+    pub fn begin_life(&mut self, rejoin: bool) -> Result<(), StorageError> {
+        if rejoin {
+            (self.life, self.rejoined) = (Life::draw()?, true);
+        }
+        self.life.boot += 1;
+        Ok(())
+    }
+
     /// Reads the folder's identity; `None` if there is none.
     pub fn load(files: &dyn Files, folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = path(folder);
-        let read = || {
-            if !files.exists(&path)? {
-                return Ok(None);
-            }
-            let file = files.open(&path)?;
-            let mut bytes = vec![0; file.size()?.min(MAX_BYTES) as usize];
-            let count = file.read_at(&mut bytes, 0)?;
-            bytes.truncate(count);
-            Ok(Some(bytes))
-        };
-        let bytes = read().map_err(|error| StorageError::io("read", &path, &error))?;
-        bytes.map(|bytes| Identity::decode(&bytes, &path)).transpose()
+        let Some((version, content)) = whole::load(files, &path, MAGIC, VERSION)? else { return Ok(None) };
+        let damaged = || StorageError::damaged(&path, 0, "as many voters as it says", "another number of bytes");
+        Identity::decode(version, &content).ok_or_else(damaged).map(Some)
     }
 
     /// Replaces the folder's identity, durably.
     pub fn store(&self, files: &dyn Files, folder: &Path) -> Result<(), StorageError> {
-        let path = path(folder);
-        let stored = create_whole(files, &path, &self.encode());
-        stored.map(drop).map_err(|error| StorageError::io("write", &path, &error))
+        whole::store(files, &path(folder), MAGIC, VERSION, self.encode())
     }
 
     /// Refuses a folder that is not this node's.
@@ -121,40 +126,29 @@ impl Identity {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
-        out.extend((self.voters.len() as u32).to_le_bytes());
-        for number in [self.cluster_id, self.node.0, self.life.incarnation, self.life.boot] {
+        let Life { incarnation, boot } = self.life;
+        let mut out = (self.voters.len() as u32).to_le_bytes().to_vec();
+        let rejoined = u64::from(self.rejoined);
+        for number in [self.cluster_id, self.node.0, incarnation, boot, self.log_incarnation, rejoined] {
             out.extend(number.to_le_bytes());
         }
         self.voters.iter().for_each(|id| out.extend(id.0.to_le_bytes()));
-        out.extend(crc32fast::hash(&out).to_le_bytes());
         out
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Self, StorageError> {
-        let damaged = |expected: &str, found: &str| StorageError::damaged(path, 0, expected, found);
-        let mut fields = Fields(bytes);
-        if fields.array() != Some(MAGIC) {
-            return Err(damaged("the magic \"RAFT IDN\"", "other bytes"));
-        }
-        let version = fields.u32().unwrap_or_default();
-        if version != VERSION {
-            let found = format!("version {version} (if a newer program wrote the folder, start that one)");
-            return Err(damaged(&format!("format version {VERSION}"), &found));
-        }
-        let valid = bytes.split_last_chunk().filter(|(covered, crc)| crc32fast::hash(covered).to_le_bytes() == **crc);
-        let (covered, _) = valid.ok_or_else(|| damaged("a file with the CRC of its bytes", "another CRC"))?;
-        let mut fields = Fields(covered.get(12..).unwrap_or_default());
-        let mut decode = || {
-            let voters = fields.u32()?;
-            let (cluster_id, node) = (fields.u64()?, NodeId(fields.u64()?));
-            let life = Life { incarnation: fields.u64()?, boot: fields.u64()? };
-            let voters = fields.u64s(voters)?.map(NodeId).collect();
-            fields.0.is_empty().then_some(Identity { cluster_id, node, life, voters })
+    fn decode(version: u32, content: &[u8]) -> Option<Self> {
+        let mut fields = Fields(content);
+        let voters = fields.u32()?;
+        let (cluster_id, node) = (fields.u64()?, NodeId(fields.u64()?));
+        let life = Life { incarnation: fields.u64()?, boot: fields.u64()? };
+        let (log_incarnation, rejoined) = match version {
+            // Before nodes could come back.
+            1 => (life.incarnation, false),
+            _ => (fields.u64()?, fields.u64()? != 0),
         };
-        decode().ok_or_else(|| damaged("as many voters as it says", "another number of bytes"))
+        let voters = fields.u64s(voters)?.map(NodeId).collect();
+        let identity = Identity { cluster_id, node, life, log_incarnation, rejoined, voters };
+        fields.0.is_empty().then_some(identity)
     }
 }
 

@@ -11,9 +11,11 @@ mod file;
 pub mod files;
 mod identity;
 mod memory;
+mod peers;
 #[cfg(test)]
 mod tests;
 mod wal;
+mod whole;
 
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ pub use self::error::StorageError;
 pub use self::file::{FileStorage, OpenOptions};
 pub use self::identity::{Life, cluster_id};
 pub use self::memory::InMemoryStorage;
+pub use self::peers::{PeerMemory, Start};
 use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta};
 
 /// Where a node keeps what must survive a crash.

@@ -28,6 +28,8 @@ pub struct Checker {
     /// The highest index committed when each read began.
     reads: BTreeMap<Ticket, Index>,
     nodes: BTreeMap<NodeId, Seen>,
+    /// What nodes whose disks were wiped had vouched for last.
+    wiped: BTreeMap<NodeId, (Term, Index)>,
     before: Before,
     /// How many messages were refused.
     pub refusals: u64,
@@ -74,6 +76,7 @@ impl Checker {
             committed_in: Vec::new(),
             reads: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            wiped: BTreeMap::new(),
             before: Before::default(),
             refusals: 0,
         }
@@ -105,6 +108,12 @@ impl Checker {
             self.votes.insert((hard_state.term, id), vote);
         }
         self.nodes.insert(id, Seen::default());
+    }
+
+    /// A node's disk is wiped: it need not keep what it had vouched for. Its votes stay cast.
+    pub fn wiped(&mut self, id: NodeId) {
+        let seen = self.nodes.insert(id, Seen::default()).unwrap_or_default();
+        self.wiped.entry(id).or_insert(seen.vouched);
     }
 
     fn seen(&mut self, id: NodeId) -> &mut Seen {
@@ -182,7 +191,7 @@ impl Checker {
         seen.verified = last;
         for peer in &status.peers {
             let before = seen.matched.insert(peer.id, peer.matched).unwrap_or_default();
-            hold!("I9", peer.matched >= before, "{id} thinks {}'s match fell from {before}", peer.id);
+            hold!("I9", peer.matched >= before || peer.abstains, "{id} thinks {}'s match fell from {before}", peer.id);
             hold!("I9", peer.next > peer.matched, "{id}: {} has next {}, match {}", peer.id, peer.next, peer.matched);
             if peer.matched > before {
                 let theirs = nodes.get(&peer.id).map(|node| &node.disk.log);
@@ -335,7 +344,11 @@ impl Checker {
             let (role, term) = (server.role(), server.term());
             hold!("I5", role == Role::Leader, "{id} commits {upto} before any leader did");
             hold!("I5", node.log.term_at(upto) == Some(term), "{id} commits {upto} by counting, in term {term}");
-            let has = |voter: &&NodeId| nodes.get(voter).is_some_and(|node| node.disk.log.term_at(upto) == Some(term));
+            // What a node that abstains has now does not count; what it had before its disk was wiped may have been counted.
+            let has = |voter: &&NodeId| match self.wiped.get(voter) {
+                Some(&(vouched_term, vouched)) => vouched_term == term && vouched >= upto,
+                None => nodes.get(voter).is_some_and(|node| node.disk.log.term_at(upto) == Some(term)),
+            };
             let count = self.membership.voters.iter().filter(has).count();
             hold!("I5", 2 * count > self.membership.voters.len(), "{id} commits {upto}, durable on {count} nodes");
         }
@@ -398,7 +411,7 @@ impl Checker {
                 let is_possible = hint_index <= prev_index && *hint_term <= message.term;
                 hold!("form", is_possible, "{id} refuses {prev_index} with the hint {hint_index}@{hint_term}");
             }
-            MessageBody::AppendAccepted { matched, .. } | MessageBody::SnapshotInstalled { matched } => {
+            MessageBody::AppendAccepted { matched, .. } | MessageBody::SnapshotInstalled { matched, .. } => {
                 hold!("I10", durable.term == term, "{id} accepts in term {term} with {durable:?} on disk");
                 let has =
                     node.disk.log.last() >= *matched && node.disk.log.agrees(*matched, node.log.term_at(*matched));

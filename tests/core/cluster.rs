@@ -230,6 +230,19 @@ impl Cluster {
         self.restart(id);
     }
 
+    /// A crash, and the disk is blank: the node comes back, but neither votes nor counts. Nothing of its earlier life arrives.
+    pub fn rejoin(&mut self, id: NodeId) {
+        if self.node(id).server.is_some() {
+            self.crash(id);
+        }
+        self.links.retain(|link, _| link.0 != id && link.1 != id);
+        self.checker.wiped(id);
+        let node = self.node_mut(id);
+        node.config.abstains = true;
+        node.disk = Disk { latency: node.disk.latency, ..Disk::default() };
+        self.restart(id);
+    }
+
     /// A crash: everything is lost but what the disk has written. Its connections break, which its peers notice.
     pub fn crash(&mut self, id: NodeId) {
         let node = self.node_mut(id);

@@ -138,6 +138,8 @@ pub enum Command {
     Crash(u64),
     /// `restart n`
     Restart(u64),
+    /// `rejoin n`: it crashes, its disk is wiped, and it comes back to receive the log: it neither votes nor counts.
+    Rejoin(u64),
     /// `compact n 10 keep=2`: a snapshot covers everything up to 10; the log keeps the last two entries before.
     Compact {
         node: u64,
@@ -288,6 +290,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
         }
         Command::Crash(node) => cluster.crash(NodeId(*node)),
         Command::Restart(node) => cluster.restart(NodeId(*node)),
+        Command::Rejoin(node) => cluster.rejoin(NodeId(*node)),
         Command::Compact { node, upto, keep } => {
             let kept = Index(upto.saturating_sub(keep.unwrap_or(0)));
             cluster.compact(NodeId(*node), Index(*upto), kept);
@@ -303,7 +306,8 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
         Command::Peers(node) => {
             for peer in cluster.server(NodeId(*node)).status().peers {
                 let (id, matched) = (words::node(peer.id), peer.matched);
-                cluster.story.push(format!("{id}: {}, has {matched}, next {}", peer.state, peer.next));
+                let abstains = if peer.abstains { ", abstains" } else { "" };
+                cluster.story.push(format!("{id}: {}, has {matched}, next {}{abstains}", peer.state, peer.next));
             }
         }
         Command::Logs => {
@@ -370,15 +374,15 @@ fn forged(command: &Command) -> Told<MessageBody> {
             let entries = places.into_iter().map(header).collect();
             MessageBody::AppendEntries(AppendEntries { prev_index, prev_term, commit: Index(commit), round, entries })
         }
-        "accepted" => MessageBody::AppendAccepted { matched, round },
-        "rejected" => MessageBody::AppendRejected { prev_index, hint_index, hint_term, round },
+        "accepted" => MessageBody::AppendAccepted { matched, round, abstains: false },
+        "rejected" => MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains: false },
         "snapshot" => {
             let (time, membership) = (LogTime(0), Membership::of_voters([1, 2, 3].map(NodeId)));
             MessageBody::InstallSnapshot {
                 snapshot: SnapshotMeta { index: last_index, term: last_term, time, membership },
             }
         }
-        "installed" => MessageBody::SnapshotInstalled { matched },
+        "installed" => MessageBody::SnapshotInstalled { matched, abstains: false },
         "takeover" => MessageBody::TimeoutNow,
         other => return Err(format!("no message is called {other}").into()),
     })

@@ -96,7 +96,7 @@ impl Walk {
     fn step(&mut self) {
         let node = self.node();
         let link = self.dice.pick(&self.cluster.busy_links());
-        match self.dice.below(28) {
+        match self.dice.below(29) {
             0..=6 => {
                 let time = Duration::from_millis(1 + self.dice.below(60));
                 self.cluster.run(time);
@@ -137,6 +137,7 @@ impl Walk {
                 let peer = self.node();
                 self.cluster.event(node, Event::Unreachable { peer });
             }
+            25 => self.rejoin(node),
             _ => {
                 if let Some((from, to)) = link {
                     match self.dice.below(4) {
@@ -161,6 +162,15 @@ impl Walk {
             self.cluster.ids().into_iter().filter(|&id| self.cluster.node(id).server.is_none()).collect();
         if let Some(node) = self.dice.pick(&down) {
             self.cluster.restart(node);
+        }
+    }
+
+    /// Wipes a disk now and then, but never those of half of the voters.
+    fn rejoin(&mut self, node: NodeId) {
+        let voters = &self.cluster.membership.voters;
+        let wiped = |id: &&NodeId| **id == node || self.cluster.node(**id).config.abstains;
+        if 2 * voters.iter().filter(wiped).count() < voters.len() && self.dice.once_in(3) {
+            self.cluster.rejoin(node);
         }
     }
 

@@ -56,21 +56,26 @@ pub fn message(message: &Message) -> String {
             let after = at(*prev_index, *prev_term);
             format!("{what} after {after}, commit {commit} (term {term}{})", in_round(*round))
         }
-        MessageBody::AppendAccepted { matched, round } => {
-            format!("I have all up to {matched} (term {term}{})", in_round(*round))
+        MessageBody::AppendAccepted { matched, round, abstains } => {
+            format!("I have all up to {matched} (term {term}{}){}", in_round(*round), abstaining(*abstains))
         }
-        MessageBody::AppendRejected { prev_index, hint_index, hint_term, round } => {
+        MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains } => {
             let hint = at(*hint_index, *hint_term);
-            format!("no, {prev_index} does not match; try {hint} (term {term}{})", in_round(*round))
+            let (round, abstains) = (in_round(*round), abstaining(*abstains));
+            format!("no, {prev_index} does not match; try {hint} (term {term}{round}){abstains}")
         }
         MessageBody::InstallSnapshot { snapshot } => {
             format!("take this snapshot up to {} (term {term})", at(snapshot.index, snapshot.term))
         }
-        MessageBody::SnapshotInstalled { matched } => {
-            format!("the snapshot is in, I have all up to {matched} (term {term})")
+        MessageBody::SnapshotInstalled { matched, abstains } => {
+            format!("the snapshot is in, I have all up to {matched} (term {term}){}", abstaining(*abstains))
         }
         MessageBody::TimeoutNow => format!("take over, campaign now (term {term})"),
     }
+}
+
+fn abstaining(abstains: bool) -> &'static str {
+    if abstains { ", but do not count me" } else { "" }
 }
 
 /// A change of role.

@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod identity;
 mod linearizability;
 mod maelstrom;
 mod peers;

@@ -111,6 +111,7 @@ fn impossible_votes_hints_and_snapshots_are_refused() {
             hint_index: Index(hint_index),
             hint_term: Term(hint_term),
             round: 0,
+            abstains: false,
         },
     };
     let snapshot = |index, term, voters| Message {

@@ -389,7 +389,7 @@ fn peers_messages_go_both_ways() {
     assert_eq!((from, life), (n0, Life { incarnation: 255, boot: 2 }));
     assert_eq!(message, raft(4, MessageBody::TimeoutNow));
 
-    let accepted = |index| raft(4, MessageBody::AppendAccepted { matched: Index(index), round: 1 });
+    let accepted = |index| raft(4, MessageBody::AppendAccepted { matched: Index(index), round: 1, abstains: false });
     transport.send(n0, accepted(1)).unwrap();
     transport.send(n0, accepted(2)).unwrap();
     assert!(transport.send(NodeId(3), accepted(1)).is_err(), "nobody has this id");

@@ -40,16 +40,20 @@ fn replication(out: &mut String, _: &NodeStatus) -> fmt::Result {
 }
 
 fn raft(out: &mut String, status: &NodeStatus) -> fmt::Result {
-    let NodeStatus { id, label, role, term, leader, last, commit, applied, peers } = status;
+    let NodeStatus { id, label, role, term, leader, last, commit, applied, abstains, peers } = status;
     write!(out, "raft_id:{id}\r\nraft_label:{label}\r\nraft_role:{role}\r\nraft_term:{term}\r\n")?;
     match leader {
         Some(leader) => write!(out, "raft_leader:{leader}\r\n")?,
         None => out.write_str("raft_leader:none\r\n")?,
     }
     write!(out, "raft_last:{last}\r\nraft_commit:{commit}\r\nraft_applied:{applied}\r\n")?;
+    if *abstains {
+        out.write_str("raft_abstains:1\r\n")?;
+    }
     for peer in peers {
         let (id, matched, progress, heard_ms) = (peer.id, peer.matched, &peer.progress, peer.heard_ms);
-        write!(out, "raft_peer{id}:matched={matched},progress={progress},heard_ms={heard_ms}\r\n")?;
+        let abstains = if peer.abstains { ",abstains=1" } else { "" };
+        write!(out, "raft_peer{id}:matched={matched},progress={progress},heard_ms={heard_ms}{abstains}\r\n")?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl FakeNode {
 
     fn status(&self) -> NodeStatus {
         let (id, label, role, leader) = (NodeId(2), "B".into(), Role::Follower, self.leader);
-        NodeStatus { id, label, role, term: 7, leader, last: 9, commit: 9, applied: 8, peers: vec![] }
+        NodeStatus { id, label, role, term: 7, leader, last: 9, commit: 9, applied: 8, abstains: false, peers: vec![] }
     }
 
     fn work(&mut self) {

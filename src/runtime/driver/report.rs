@@ -125,6 +125,7 @@ impl Driver {
             matched: peer.matched.0,
             progress: peer.state.into(),
             heard_ms: self.now.saturating_sub(peer.heard).as_millis() as u64,
+            abstains: peer.abstains,
         });
         NodeStatus {
             id: self.server.id(),
@@ -135,6 +136,7 @@ impl Driver {
             last: status.last.0,
             commit: status.commit.0,
             applied: status.applied.0,
+            abstains: status.abstains,
             peers: peers.collect(),
         }
     }

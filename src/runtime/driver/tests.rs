@@ -137,7 +137,7 @@ impl Bench {
         let round = rounds.max().unwrap_or_default();
         let matched = self.driver.server.last_index();
         let term = self.driver.server.term();
-        self.hear(PEER, term, MessageBody::AppendAccepted { matched, round });
+        self.hear(PEER, term, MessageBody::AppendAccepted { matched, round, abstains: false });
     }
 
     fn appends(&self, to: NodeId) -> Vec<(AppendEntries, Vec<Payload>)> {
@@ -304,7 +304,7 @@ impl Bench {
     fn acknowledge_round_only(&mut self) {
         let round = self.appends(PEER).into_iter().map(|(append, _)| append.round).max().unwrap();
         let term = self.driver.server.term();
-        self.hear(PEER, term, MessageBody::AppendAccepted { matched: Index(1), round });
+        self.hear(PEER, term, MessageBody::AppendAccepted { matched: Index(1), round, abstains: false });
     }
 }
 
@@ -401,7 +401,7 @@ fn a_transfer_that_takes_long_does_not_look_like_the_end_of_the_term() {
     assert_eq!(bench.forward_replies(), [], "held meanwhile");
     bench.acknowledge();
     bench.now += 2 * TIMEOUT;
-    bench.hear(PEER, Term(term), MessageBody::AppendAccepted { matched: Index(1), round: 0 });
+    bench.hear(PEER, Term(term), MessageBody::AppendAccepted { matched: Index(1), round: 0, abstains: false });
     bench.turn([Input::Tick], []);
     let replies = bench.forward_replies();
     assert!(replies.is_empty() || matches!(replies[..], [(1, Err(Failure::Overloaded(_)))]), "{replies:?}");
@@ -593,13 +593,24 @@ fn a_lagging_peer_is_served_from_the_log_in_order() {
     assert!(bench.driver.tail.first() > Index(2), "the first entries have left memory");
     bench.sent.lock().unwrap().clear();
     // The other follower turns out to have nothing at all.
-    let refusal =
-        MessageBody::AppendRejected { prev_index: Index(1), hint_index: Index(0), hint_term: Term(0), round: 0 };
+    let refusal = MessageBody::AppendRejected {
+        prev_index: Index(1),
+        hint_index: Index(0),
+        hint_term: Term(0),
+        round: 0,
+        abstains: false,
+    };
     let term = bench.driver.server.term();
     bench.hear(
         OTHER,
         term,
-        MessageBody::AppendRejected { prev_index: Index(0), hint_index: Index(0), hint_term: Term(0), round: 0 },
+        MessageBody::AppendRejected {
+            prev_index: Index(0),
+            hint_index: Index(0),
+            hint_term: Term(0),
+            round: 0,
+            abstains: false,
+        },
     );
     bench.hear(OTHER, term, refusal);
     let loads: Vec<LoadRequest> = bench.loader.try_iter().collect();

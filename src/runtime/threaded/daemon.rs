@@ -13,7 +13,7 @@ use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
 use crate::runtime::{Input, Life, NodeHandle};
-use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, Storage, StorageError, cluster_id};
+use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, PeerMemory, Storage, StorageError, cluster_id};
 use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 
 /// An answer may have so many bytes besides the largest value; see [`MAX_ANSWER_BYTES`](crate::machine::command).
@@ -54,9 +54,27 @@ impl Daemon {
     /// # Errors
     /// There is no such node, its folder is damaged, in use or another's, or a port is taken.
     pub fn start(config: &Config, id: NodeId, machine: Box<dyn Machine>) -> Result<Daemon, StartError> {
+        Daemon::start_as(config, id, machine, false)
+    }
+
+    /// Like [`start`](Daemon::start), for a node that lost its data folder, or has nothing but an older copy: its peers let it
+    /// come back, to receive the log. It neither votes nor counts, now and at later starts on that folder.
+    pub fn rejoin(config: &Config, id: NodeId, machine: Box<dyn Machine>) -> Result<Daemon, StartError> {
+        if config.storage == StorageClass::InMemoryStorage {
+            return Err(StartError(
+                "--rejoin is of no use with InMemoryStorage, which remembers nothing anyway".into(),
+            ));
+        }
+        if config.nodes.len() == 1 {
+            return Err(StartError(format!("node {id} cannot rejoin a cluster of which it is the only node")));
+        }
+        Daemon::start_as(config, id, machine, true)
+    }
+
+    fn start_as(config: &Config, id: NodeId, machine: Box<dyn Machine>, rejoin: bool) -> Result<Daemon, StartError> {
         let me = config.node(id).ok_or_else(|| StartError(format!("there is no node with Id {id}")))?;
         let cluster_id = cluster_id(&config.name, &config.initial_membership());
-        let (storage, life) = open_storage(config, me, cluster_id)?;
+        let Opened { storage, life, abstains, memory } = open_storage(config, me, cluster_id, rejoin)?;
         let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
         let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
 
@@ -64,9 +82,10 @@ impl Daemon {
         let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
         let node = handle.clone();
         let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
-        let transport =
-            TcpTransport::start(tcp_options(config, id, life, cluster_id), handle.clone(), controller.handle(), peers)?;
-        let options = NodeOptions::from_config(config, id);
+        let options = TcpOptions { life, abstains, ..tcp_options(config, id, cluster_id) };
+        let transport = TcpTransport::start(options, memory, handle.clone(), controller.handle(), peers)?;
+        let mut options = NodeOptions::from_config(config, id);
+        options.server.abstains = abstains;
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         serve_clients(config, &node.handle(), &controller.handle(), clients)?;
         let process = std::process::id();
@@ -92,18 +111,33 @@ impl Daemon {
     }
 }
 
-fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64) -> Result<(Box<dyn Storage>, Life), StorageError> {
+/// A node's storage, and what it says of the node and its peers.
+struct Opened {
+    storage: Box<dyn Storage>,
+    life: Life,
+    abstains: bool,
+    memory: PeerMemory,
+}
+
+fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64, rejoin: bool) -> Result<Opened, StorageError> {
     match config.storage {
         StorageClass::FileStorage => {
-            let storage = FileStorage::open(&OpenOptions {
+            let mut storage = FileStorage::open(&OpenOptions {
                 folder: Path::new(&config.data_directory).join(&me.label),
                 cluster_id,
                 node: me.id,
                 membership: config.initial_membership(),
                 segment_bytes: config.limits.segment_bytes,
+                rejoin,
             })?;
-            let life = storage.life();
-            Ok((Box::new(storage), life))
+            let (life, abstains, memory) = (storage.life(), storage.abstains(), storage.take_peers());
+            if abstains {
+                log::warn!(
+                    "node {} came back with --rejoin: it receives the log, but neither votes nor counts towards a majority",
+                    me.id
+                );
+            }
+            Ok(Opened { storage: Box::new(storage), life, abstains, memory })
         }
         StorageClass::InMemoryStorage => {
             log::warn!(
@@ -111,16 +145,17 @@ fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64) -> Result<(Bo
             );
             let storage = InMemoryStorage::new();
             let life = storage.life();
-            Ok((Box::new(storage), life))
+            Ok(Opened { storage: Box::new(storage), life, abstains: false, memory: PeerMemory::default() })
         }
     }
 }
 
-fn tcp_options(config: &Config, me: NodeId, life: Life, cluster_id: u64) -> TcpOptions {
+fn tcp_options(config: &Config, me: NodeId, cluster_id: u64) -> TcpOptions {
     let peer = |node: &NodeConfig| TcpPeer { id: node.id, host: node.host.clone(), port: node.port };
     TcpOptions {
         me,
-        life,
+        life: Life::default(),
+        abstains: false,
         cluster_id,
         peers: config.nodes.iter().map(peer).collect(),
         election_timeout: config.election_timeout,

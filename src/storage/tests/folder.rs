@@ -1,7 +1,8 @@
 //! Whose folder it is: identity, lock and lives, on a real file system.
 
+use super::files::FaultyFiles;
 use super::*;
-use crate::storage::Life;
+use crate::storage::{Life, PeerMemory, Start};
 
 fn refusal(options: &OpenOptions) -> String {
     match FileStorage::open(options).map(|storage| storage.life()) {
@@ -63,10 +64,10 @@ fn unfinished_files_are_removed_and_foreign_ones_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
     drop(FileStorage::open(&options).unwrap());
-    let names = ["identity.tmp", "0000000002.wal.tmp", "notes.tmp", "notes.wal"];
+    let names = ["identity.tmp", "peers.tmp", "0000000002.wal.tmp", "notes.tmp", "notes.wal"];
     names.iter().for_each(|name| std::fs::write(folder.path().join(name), b"unfinished").unwrap());
     let storage = FileStorage::open(&options).unwrap();
-    assert_eq!(names.map(|name| folder.path().join(name).exists()), [false, false, true, true]);
+    assert_eq!(names.map(|name| folder.path().join(name).exists()), [false, false, false, true, true]);
     drop(storage);
 }
 
@@ -83,4 +84,94 @@ fn the_cluster_id_tells_names_and_voters_apart() {
     let distinct: std::collections::BTreeSet<u64> = ids.into();
     assert_eq!(distinct.len(), ids.len());
     assert_eq!(cluster_id("raft", &voters(&[3, 1, 2])), ids[0]);
+}
+
+#[test]
+fn peers_are_remembered_across_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let start = |incarnation, boot| Start { life: Life { incarnation, boot }, nonce: 5 };
+    let (first, second) = (start(7, 3), start(8, 1));
+    let mut storage = FileStorage::open(&options).unwrap();
+    let mut peers = storage.take_peers();
+    assert_eq!(peers.latest(NodeId(1)), None);
+    peers.remember(NodeId(1), first).unwrap();
+    peers.remember(NodeId(3), second).unwrap();
+    peers.remember(NodeId(1), start(7, 4)).unwrap();
+    drop(storage);
+    let peers = FileStorage::open(&options).unwrap().take_peers();
+    assert_eq!(peers.latest(NodeId(1)), Some(start(7, 4)));
+    assert_eq!((peers.latest(NodeId(3)), peers.latest(NodeId(4))), (Some(second), None));
+
+    let path = folder.path().join("peers");
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        let refused = FileStorage::open(&options).err();
+        assert!(matches!(refused, Some(StorageError::Damaged { .. })), "byte {at}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_life_that_cannot_be_written_is_not_remembered() {
+    let start = |boot| Start { life: Life { incarnation: 7, boot }, nonce: 5 };
+    let (before, later) = (start(3), start(4));
+    for first in 0.. {
+        let files = MemoryFiles::default();
+        open(&files).unwrap().take_peers().remember(NodeId(1), before).unwrap();
+        let faulty = FaultyFiles::new(files.clone(), first, 1);
+        let mut peers = PeerMemory::load(Arc::new(faulty), FOLDER.as_ref());
+        let remembered = peers.as_mut().is_ok_and(|peers| peers.remember(NodeId(1), later).is_ok());
+        let expected = if remembered { later } else { before };
+        if let Ok(peers) = peers {
+            assert_eq!(peers.latest(NodeId(1)), Some(expected), "operation {first} fails");
+        }
+        let found = open(&files.after_power_loss()).unwrap().take_peers().latest(NodeId(1)).unwrap();
+        assert!(found.life >= expected.life, "operation {first} fails, then the power: {found:?}");
+        if expected == later {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_rejoins_is_another_incarnation_and_abstains_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let rejoin = OpenOptions { rejoin: true, ..options.clone() };
+    let mut storage = FileStorage::open(&options).unwrap();
+    let before = storage.life();
+    assert!(!storage.abstains());
+    write_group(&mut storage, &[append(1, 3, 1)]).unwrap();
+    drop(storage);
+
+    let mut storage = FileStorage::open(&rejoin).unwrap();
+    let life = storage.life();
+    assert_ne!(life.incarnation, before.incarnation);
+    assert_eq!((life.boot, storage.abstains()), (1, true));
+    assert_eq!(State::of(&mut storage).0.entries.len(), 3, "what the folder still has, it need not receive again");
+    write_group(&mut storage, &[append(4, 5, 1)]).unwrap();
+    drop(storage);
+
+    let mut storage = FileStorage::open(&options).unwrap();
+    assert_eq!((storage.life(), storage.abstains()), (Life { boot: 2, ..life }, true), "without the option, too");
+    assert_eq!(State::of(&mut storage).0.entries.len(), 5);
+}
+
+#[test]
+fn a_folder_that_a_peer_called_an_older_copy_is_not_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let mut storage = FileStorage::open(&options).unwrap();
+    let start = Start { life: storage.life(), nonce: 5 };
+    storage.take_peers().remember(options.node, start).unwrap();
+    drop(storage);
+    for _ in 0..3 {
+        assert!(refusal(&options).contains("--rejoin"));
+    }
+    let rejoin = OpenOptions { rejoin: true, ..options.clone() };
+    assert!(FileStorage::open(&rejoin).unwrap().abstains());
+    assert!(FileStorage::open(&options).unwrap().abstains());
 }

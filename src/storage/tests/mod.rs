@@ -24,7 +24,14 @@ const FOLDER: &str = "/data/A";
 fn options(folder: impl Into<PathBuf>) -> OpenOptions {
     let membership = Membership::of_voters([NodeId(1), NodeId(2), NodeId(3)]);
     let cluster_id = cluster_id("raft", &membership);
-    OpenOptions { folder: folder.into(), cluster_id, node: NodeId(2), membership, segment_bytes: 4 << 10 }
+    OpenOptions {
+        folder: folder.into(),
+        cluster_id,
+        node: NodeId(2),
+        membership,
+        segment_bytes: 4 << 10,
+        rejoin: false,
+    }
 }
 
 /// Opens [`FOLDER`].
@@ -140,8 +147,7 @@ fn nodes_that_start_together_make_the_folder_above_them_together() {
                 let (folder, at_once) = (parent.path().join("a/b").join(node.to_string()), &at_once);
                 scope.spawn(move || {
                     let membership = Membership::of_voters((1..=8).map(NodeId));
-                    let options =
-                        OpenOptions { folder, cluster_id: 1, node: NodeId(node), membership, segment_bytes: 1 << 20 };
+                    let options = OpenOptions { folder, node: NodeId(node), membership, ..options("") };
                     at_once.wait();
                     FileStorage::open(&options).unwrap();
                 });

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Not;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -232,6 +233,8 @@ struct AppendEntriesRes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hint_term: Option<Exact>,
     round: Exact,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    abstains: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -249,6 +252,8 @@ struct InstallSnapshot<'a> {
 struct InstallSnapshotRes {
     term: Exact,
     match_index: Exact,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    abstains: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -344,7 +349,7 @@ impl<'a> Body<'a> {
                 round: Exact(append.round),
                 entries: WireEntry::of(&append.entries, payloads, names)?,
             }),
-            MessageBody::AppendAccepted { matched, round } => Body::AppendEntriesRes(AppendEntriesRes {
+            MessageBody::AppendAccepted { matched, round, abstains } => Body::AppendEntriesRes(AppendEntriesRes {
                 term,
                 success: true,
                 match_index: Some(Exact(matched.0)),
@@ -352,8 +357,9 @@ impl<'a> Body<'a> {
                 hint_index: None,
                 hint_term: None,
                 round: Exact(*round),
+                abstains: *abstains,
             }),
-            MessageBody::AppendRejected { prev_index, hint_index, hint_term, round } => {
+            MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains } => {
                 Body::AppendEntriesRes(AppendEntriesRes {
                     term,
                     success: false,
@@ -362,6 +368,7 @@ impl<'a> Body<'a> {
                     hint_index: Some(Exact(hint_index.0)),
                     hint_term: Some(Exact(hint_term.0)),
                     round: Exact(*round),
+                    abstains: *abstains,
                 })
             }
             MessageBody::InstallSnapshot { snapshot } => Body::InstallSnapshot(InstallSnapshot {
@@ -372,8 +379,9 @@ impl<'a> Body<'a> {
                 time: Exact(snapshot.time.0),
                 membership: Op::of_membership(&snapshot.membership, names)?,
             }),
-            MessageBody::SnapshotInstalled { matched } => {
-                Body::InstallSnapshotRes(InstallSnapshotRes { term, match_index: Exact(matched.0) })
+            MessageBody::SnapshotInstalled { matched, abstains } => {
+                let (match_index, abstains) = (Exact(matched.0), *abstains);
+                Body::InstallSnapshotRes(InstallSnapshotRes { term, match_index, abstains })
             }
             MessageBody::TimeoutNow => Body::TimeoutNow(TimeoutNow { term, leader_id: me }),
         })
@@ -401,8 +409,8 @@ impl<'a> Body<'a> {
                 true_name(&install.leader_id)?;
                 (install.term, install.into_body(names)?)
             }
-            Body::InstallSnapshotRes(InstallSnapshotRes { term, match_index }) => {
-                (term, MessageBody::SnapshotInstalled { matched: Index(match_index.0) })
+            Body::InstallSnapshotRes(InstallSnapshotRes { term, match_index, abstains }) => {
+                (term, MessageBody::SnapshotInstalled { matched: Index(match_index.0), abstains })
             }
             Body::TimeoutNow(TimeoutNow { term, leader_id }) => {
                 true_name(&leader_id)?;
@@ -484,14 +492,15 @@ impl WireEntry {
 
 impl AppendEntriesRes {
     fn into_body(self) -> Result<MessageBody, String> {
-        let round = self.round.0;
+        let (round, abstains) = (self.round.0, self.abstains);
         match (self.success, self.match_index, self.prev_log_index, self.hint_index, self.hint_term) {
-            (true, Some(matched), ..) => Ok(MessageBody::AppendAccepted { matched: Index(matched.0), round }),
+            (true, Some(matched), ..) => Ok(MessageBody::AppendAccepted { matched: Index(matched.0), round, abstains }),
             (false, _, Some(prev_index), Some(hint_index), Some(hint_term)) => Ok(MessageBody::AppendRejected {
                 prev_index: Index(prev_index.0),
                 hint_index: Index(hint_index.0),
                 hint_term: Term(hint_term.0),
                 round,
+                abstains,
             }),
             (true, ..) => Err("`success` without `match_index`".into()),
             (false, ..) => Err("no `success`, and not all of `prev_log_index`, `hint_index`, `hint_term`".into()),

@@ -13,11 +13,12 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::{Outbound, Peer, Shared, TcpPeer, lock};
 use crate::codec::frame;
-use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Welcome};
+use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Session};
 use crate::runtime::threaded::{ControllerHandle, LogRepeats, spawn_guarded};
 use crate::runtime::{Input, Life};
+use crate::storage::Start;
 
 /// The first pause between two attempts; the longest is the election timeout.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -144,21 +145,44 @@ impl Dialer {
             from: options.me,
             to: self.id,
             life: options.life,
+            nonce: self.shared.nonce,
             dial: self.dial,
+            abstains: options.abstains,
         };
         stream.set_write_timeout(Some(self.patience())).map_err(|error| error.to_string())?;
         stream.write_all(&Handshake::Hello(hello).encode()).map_err(|error| format!("no handshake: {error}"))?;
         match self.read_answer(stream)? {
-            Handshake::Welcome(Welcome { cluster_id, from, life, .. }) => {
+            Handshake::Welcome(Welcome { cluster_id, from, life, nonce, abstains, .. }) => {
                 self.shared.check_identity(cluster_id, from)?;
                 if from != self.id {
                     return Err(format!("node {from} answers there"));
                 }
-                self.shared.admit(from, life).map(|()| life)
+                let admitted = self.shared.admit(from, Start { life, nonce }, abstains);
+                admitted.map(|()| life).map_err(|error| error.to_string())
             }
-            Handshake::Refused(refused) => Err(format!("refused: {}", refused.reason)),
+            Handshake::Refused(refused) => Err(self.refused(refused)),
             Handshake::Hello(_) => Err("answers a handshake with another".into()),
         }
+    }
+
+    /// The peer refuses this node. If that is because of this node's own life, the node stops: it has forgotten what it
+    /// promised, which no other attempt mends, and one peer who knows that is enough. Only the node that was dialed, in this
+    /// cluster, can say so.
+    fn refused(&self, refused: Refused) -> String {
+        let options = &self.shared.options;
+        let Refused { cluster_id, from, code, reason } = refused;
+        if (cluster_id, from) == (options.cluster_id, self.id)
+            && let Some(ways_out) = ways_out(code, options.life)
+        {
+            let mut reason = format!("node {from} refuses node {}: {reason}. {ways_out}", options.me);
+            if code == RefusalCode::OlderBoot
+                && let Err(error) = self.shared.disown()
+            {
+                reason = format!("{reason}. Also, {error}");
+            }
+            self.shared.handle.deliver(Input::Failed { reason });
+        }
+        format!("refused: {reason}")
     }
 
     /// Reads one frame, and no more, before the patience ends.
@@ -232,6 +256,22 @@ impl Dialer {
         if self.alone_since.elapsed() >= NEWS_AFTER && self.failures.get_or_insert_default().is_news(reason) {
             warn!("no connection to node {}: {reason}", self.id);
         }
+    }
+}
+
+/// What a node can do whose life is refused, for people; `None` if it is something else that is refused.
+fn ways_out(code: RefusalCode, life: Life) -> Option<&'static str> {
+    match code {
+        RefusalCode::Other => None,
+        _ if life.incarnation == 0 => Some(
+            "This node keeps nothing on disk (InMemoryStorage), and the time of its start takes the place of a data folder: \
+             correct this machine's clock and start the node again, or give it the StorageClass that it had before",
+        ),
+        RefusalCode::OlderBoot | RefusalCode::OtherIncarnation => Some(
+            "What this node promised since is not in this folder: votes it cast, entries it acknowledged. If the folder it \
+             ran with last still exists, put that back (never an older copy). If it is lost, start the node once with \
+             --rejoin: it receives everything again, but neither votes nor counts towards a majority any more",
+        ),
     }
 }
 

@@ -9,14 +9,15 @@ use bytes::BytesMut;
 use log::{debug, warn};
 
 use super::dialer::Signal;
-use super::{Shared, TcpOptions, lock};
+use super::{NotAdmitted, Shared, TcpOptions, lock};
 use crate::codec::frame::{self, HEADER_BYTES};
-use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
 use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Output, Session};
 use crate::runtime::threaded::Connection;
 use crate::runtime::{Input, Life};
+use crate::storage::Start;
 
 /// Most connections at a time, those included that are closed already but not yet cleared away.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
@@ -49,8 +50,10 @@ impl Inbound {
 
     /// Replaces the connection by a newer one.
     fn replace(&mut self, connection: &Arc<Connection>, life: Life, dial: u64) -> Result<(), String> {
-        if (life, dial) <= self.newest {
-            return Err(format!("connection {dial} is not newer than connection {}", self.newest.1));
+        let (newest, newest_dial) = self.newest;
+        // Which of two incarnations is the later was decided when this one was admitted.
+        if life.incarnation == newest.incarnation && (life.boot, dial) <= (newest.boot, newest_dial) {
+            return Err(format!("connection {dial} is not newer than connection {newest_dial}"));
         }
         self.hang_up();
         (self.connection, self.newest) = (Some(connection.clone()), (life, dial));
@@ -83,6 +86,24 @@ impl Lobby {
     }
 }
 
+/// Why a connection is refused.
+struct Refusal {
+    code: RefusalCode,
+    reason: String,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal { code: RefusalCode::Other, reason }
+    }
+}
+
+impl From<NotAdmitted> for Refusal {
+    fn from(error: NotAdmitted) -> Self {
+        Refusal { code: error.code(), reason: error.to_string() }
+    }
+}
+
 /// The session of a connection that somebody opened to us.
 pub(super) struct InboundSession {
     shared: Arc<Shared>,
@@ -105,7 +126,7 @@ impl InboundSession {
         let admitted = match Handshake::decode(&frame) {
             Ok(Handshake::Hello(hello)) => self.shared.welcome(&hello, &self.connection).map(|()| hello),
             Ok(_) => return Err(Close::Broken(format!("no peer: begins with a {:?} frame", frame.kind))),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Refusal::from(error.to_string())),
         };
         match admitted {
             Ok(Hello { from, life, .. }) => {
@@ -116,9 +137,10 @@ impl InboundSession {
                 self.say(Handshake::Welcome(self.shared.myself()));
                 Ok(())
             }
-            Err(reason) => {
+            Err(Refusal { code, reason }) => {
                 self.shared.log_refusal(self.connection.peer(), &reason);
-                self.say(Handshake::Refused(Refused::new(&reason)));
+                let TcpOptions { me: from, cluster_id, .. } = self.shared.options;
+                self.say(Handshake::Refused(Refused { cluster_id, from, code, reason }));
                 Err(Close::Requested)
             }
         }
@@ -149,20 +171,21 @@ impl InboundSession {
 
 impl Shared {
     /// Checks who wants to talk to us, and if all is well takes this connection as its newest.
-    fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), String> {
+    fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), Refusal> {
         let me = self.options.me;
-        let &Hello { cluster_id, from, to, life, dial, .. } = hello;
+        let &Hello { cluster_id, from, to, life, nonce, dial, abstains, .. } = hello;
         if self.is_stopping() {
-            return Err(format!("node {me} is stopping"));
+            return Err(format!("node {me} is stopping").into());
         }
         if to != me {
-            return Err(format!("this is node {me}, not node {to}"));
+            return Err(format!("this is node {me}, not node {to}").into());
         }
         self.check_identity(cluster_id, from)?;
         let peer =
             self.peers.get(&from).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))?;
-        self.admit(from, life)?;
-        lock(&peer.inbound).replace(connection, life, dial)
+        self.admit(from, Start { life, nonce }, abstains)?;
+        lock(&peer.inbound).replace(connection, life, dial)?;
+        Ok(())
     }
 
     /// What both sides of a handshake check about the other.
@@ -187,8 +210,8 @@ impl Shared {
     }
 
     fn myself(&self) -> Welcome {
-        let TcpOptions { me, life, cluster_id, .. } = self.options;
-        Welcome { protocol: PROTOCOL, cluster_id, from: me, life }
+        let TcpOptions { me, life, cluster_id, abstains, .. } = self.options;
+        Welcome { protocol: PROTOCOL, cluster_id, from: me, life, nonce: self.nonce, abstains }
     }
 
     /// A peer is alive: if it cannot be sent to, or only in an earlier life, it is worth dialing now.

@@ -1,54 +1,119 @@
-//! Remembers which life of each peer was seen, so that an earlier one is not taken for it.
+//! Which lives of peers may talk to this node: none that is known to have forgotten something.
 
-use std::collections::BTreeMap;
-
+use crate::codec::handshake::RefusalCode;
 use crate::consensus::NodeId;
-use crate::runtime::Life;
+use crate::storage::{PeerMemory, Start, StorageError};
 
-/// The latest life of each peer that was seen since this process started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerLives {
-    seen: BTreeMap<NodeId, Life>,
+/// Admits peers by what is remembered of them.
+pub(super) struct PeerLives {
+    memory: PeerMemory,
+}
+
+/// Why a peer's life may not talk to this node. For people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    /// A later boot was seen.
+    #[error(
+        "the data folder of node {peer} is an older copy: this is boot {}, but boot {} was seen",
+        found.life.boot,
+        known.life.boot
+    )]
+    OlderBoot { peer: NodeId, found: Start, known: Start },
+    /// This boot was seen, in another process.
+    #[error("the data folder of node {peer} is an older copy: another process was seen in its boot {boot}")]
+    SameBoot { peer: NodeId, boot: u64 },
+    /// Another data folder was seen.
+    #[error(
+        "the data folder of node {peer} was wiped or replaced, or two nodes run under this id: this is incarnation \
+         {:016x}, but {:016x} was seen", found.life.incarnation, known.life.incarnation
+    )]
+    OtherIncarnation { peer: NodeId, found: Start, known: Start },
+    /// The life cannot be remembered: this node must stop.
+    #[error("cannot remember the life of node {peer}: {error}")]
+    NotRemembered { peer: NodeId, error: StorageError },
 }
 
 impl PeerLives {
-    /// Whether this life of the peer may talk to us; from now on, no older one may. The error is for people.
-    pub fn admit(&mut self, peer: NodeId, life: Life) -> Result<(), String> {
-        let latest = self.seen.entry(peer).or_insert(life);
-        if life.incarnation != latest.incarnation {
-            let (found, known) = (life.incarnation, latest.incarnation);
-            return Err(format!(
-                "node {peer} comes with another data folder: incarnation {found:016x}, known is {known:016x}; was its folder \
-                 deleted, or do two nodes have the same id?"
-            ));
+    pub fn new(memory: PeerMemory) -> Self {
+        PeerLives { memory }
+    }
+
+    /// Whether the peer may talk to us in this start. When this returns, that is remembered, and no older one may. A peer
+    /// that `abstains` does not vouch for anything: it may come as another incarnation.
+    pub fn admit(&mut self, peer: NodeId, found: Start, abstains: bool) -> Result<(), NotAdmitted> {
+        match self.memory.latest(peer) {
+            Some(known) if known.life.incarnation != found.life.incarnation && !abstains => {
+                return Err(NotAdmitted::OtherIncarnation { peer, found, known });
+            }
+            Some(known) if known.life.incarnation == found.life.incarnation && known.life.boot > found.life.boot => {
+                return Err(NotAdmitted::OlderBoot { peer, found, known });
+            }
+            Some(known) if known.life == found.life && known.nonce != found.nonce => {
+                return Err(NotAdmitted::SameBoot { peer, boot: found.life.boot });
+            }
+            _ => {}
         }
-        if life.boot < latest.boot {
-            let (found, known) = (life.boot, latest.boot);
-            return Err(format!(
-                "node {peer} comes with an older boot: {found}, known is {known}; was its data folder restored from a copy?"
-            ));
+        self.remember(peer, found)
+    }
+
+    /// Remembers that this very node was told to run on an older copy: it must not start on that folder again.
+    pub fn disown(&mut self, me: NodeId, own: Start) -> Result<(), NotAdmitted> {
+        self.remember(me, own)
+    }
+
+    fn remember(&mut self, node: NodeId, start: Start) -> Result<(), NotAdmitted> {
+        self.memory.remember(node, start).map_err(|error| NotAdmitted::NotRemembered { peer: node, error })
+    }
+}
+
+impl NotAdmitted {
+    /// What the peer is told.
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            NotAdmitted::OlderBoot { .. } | NotAdmitted::SameBoot { .. } => RefusalCode::OlderBoot,
+            NotAdmitted::OtherIncarnation { .. } => RefusalCode::OtherIncarnation,
+            NotAdmitted::NotRemembered { .. } => RefusalCode::Other,
         }
-        *latest = life;
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Life;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn start(incarnation: u64, boot: u64) -> Start {
+        Start { life: Life { incarnation, boot }, nonce: 1 }
+    }
 
     #[test]
     fn a_peer_may_reconnect_and_restart_but_not_go_back_or_change_its_folder() {
-        let (mut lives, peer) = (PeerLives::default(), NodeId(2));
-        let life = |incarnation, boot| Life { incarnation, boot };
-        assert_eq!(lives.admit(peer, life(7, 3)), Ok(()));
-        assert_eq!(lives.admit(peer, life(7, 3)), Ok(()));
-        assert_eq!(lives.admit(peer, life(7, 5)), Ok(()));
-        let older = lives.admit(peer, life(7, 4)).unwrap_err();
-        assert!(older.starts_with("node 2 comes with an older boot: 4, known is 5"), "{older}");
-        let other = lives.admit(peer, life(8, 9)).unwrap_err();
-        assert!(other.starts_with("node 2 comes with another data folder: incarnation 0000000000000008"), "{other}");
-        assert_eq!(lives.admit(peer, life(7, 5)), Ok(()), "a refusal changes nothing");
-        assert_eq!(lives.admit(NodeId(3), life(8, 1)), Ok(()), "peers are apart");
+        let mut lives = PeerLives::new(PeerMemory::default());
+        for boot in [3, 3, 5] {
+            assert_eq!(lives.admit(PEER, start(7, boot), false), Ok(()));
+        }
+        let older = lives.admit(PEER, start(7, 4), false).unwrap_err();
+        assert_eq!(
+            older.to_string(),
+            "the data folder of node 2 is an older copy: this is boot 4, but boot 5 was seen"
+        );
+        let other = lives.admit(PEER, start(8, 9), false).unwrap_err();
+        assert!(other.to_string().ends_with("incarnation 0000000000000008, but 0000000000000007 was seen"), "{other}");
+        let copy = lives.admit(PEER, Start { nonce: 2, ..start(7, 5) }, false).unwrap_err();
+        assert_eq!(copy.code(), RefusalCode::OlderBoot, "{copy}");
+        assert_eq!([older.code(), other.code()], [RefusalCode::OlderBoot, RefusalCode::OtherIncarnation]);
+        assert_eq!(lives.admit(PEER, start(7, 5), false), Ok(()), "a refusal changes nothing");
+        assert_eq!(lives.admit(NodeId(3), start(8, 1), false), Ok(()), "peers are apart");
+    }
+
+    #[test]
+    fn a_peer_that_abstains_may_change_its_folder_and_the_former_one_is_over() {
+        let mut lives = PeerLives::new(PeerMemory::default());
+        assert_eq!(lives.admit(PEER, start(7, 3), false), Ok(()));
+        assert_eq!(lives.admit(PEER, start(1, 2), true), Ok(()));
+        assert_eq!(lives.admit(PEER, start(1, 1), true).unwrap_err().code(), RefusalCode::OlderBoot);
+        assert_eq!(lives.admit(PEER, start(7, 4), false).unwrap_err().code(), RefusalCode::OtherIncarnation);
     }
 }

@@ -20,14 +20,15 @@ use log::error;
 
 use self::dialer::{Dialer, Signal};
 use self::inbound::{Inbound, InboundSession, Lobby};
-pub use self::lives::PeerLives;
+use self::lives::{NotAdmitted, PeerLives};
 use super::{PeerMessage, Transport, Undelivered};
 use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::Output;
 use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats};
-use crate::runtime::{Life, NodeHandle};
+use crate::runtime::{Input, Life, NodeHandle};
+use crate::storage::{PeerMemory, Start};
 
 /// How long to wait for threads that are about to end.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
@@ -39,6 +40,8 @@ pub struct TcpOptions {
     pub me: NodeId,
     /// Its life.
     pub life: Life,
+    /// It neither votes nor counts.
+    pub abstains: bool,
     /// Its cluster: nodes of others are refused.
     pub cluster_id: u64,
     /// The other nodes of the cluster. This node itself may be among them.
@@ -74,6 +77,8 @@ pub struct TcpTransport {
 /// What the transport's threads and sessions share.
 struct Shared {
     options: TcpOptions,
+    /// Tells this process from others that run on a copy of its data folder.
+    nonce: u64,
     handle: NodeHandle,
     peers: BTreeMap<NodeId, Peer>,
     lives: Mutex<PeerLives>,
@@ -101,13 +106,17 @@ struct Outbound {
 }
 
 impl TcpTransport {
-    /// Accepts peers on `listener`, dials all of them, and goes on doing so. What they say goes to `handle`.
+    /// Accepts peers on `listener`, dials all of them, and goes on doing so. What they say goes to `handle`. Whoever is known
+    /// from `memory` to have forgotten something is refused.
     pub fn start(
         options: TcpOptions,
+        memory: PeerMemory,
         handle: NodeHandle,
         controller: ControllerHandle,
         listener: TcpListener,
     ) -> io::Result<TcpTransport> {
+        let no_randomness = |error| io::Error::other(format!("cannot get a random number from the system: {error}"));
+        let nonce = getrandom::u64().map_err(no_randomness)?;
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
         for address in options.peers.iter().filter(|peer| peer.id != options.me) {
             let (dialer, inbox) = crossbeam_channel::unbounded();
@@ -117,9 +126,10 @@ impl TcpTransport {
         }
         let shared = Arc::new(Shared {
             options,
+            nonce,
             handle,
             peers,
-            lives: Mutex::default(),
+            lives: Mutex::new(PeerLives::new(memory)),
             lobby: Lobby::default(),
             refusals: LogRepeats::default(),
             log_limit: LogLimit::default(),
@@ -204,9 +214,19 @@ impl Shared {
         }
     }
 
+    /// This node runs on an older copy of its data folder: it must not start on it again.
+    fn disown(&self) -> Result<(), NotAdmitted> {
+        let TcpOptions { me, life, .. } = self.options;
+        lock(&self.lives).disown(me, Start { life, nonce: self.nonce })
+    }
+
     /// Whether this life of a peer may talk to us; from now on, no older one may.
-    fn admit(&self, peer: NodeId, life: Life) -> Result<(), String> {
-        lock(&self.lives).admit(peer, life)
+    fn admit(&self, peer: NodeId, start: Start, abstains: bool) -> Result<(), NotAdmitted> {
+        let admitted = lock(&self.lives).admit(peer, start, abstains);
+        if let Err(error @ NotAdmitted::NotRemembered { .. }) = &admitted {
+            self.handle.deliver(Input::Failed { reason: error.to_string() });
+        }
+        admitted
     }
 }
 

@@ -97,6 +97,24 @@ impl Cluster {
         self.spawn_by(id, Command::new(env!("CARGO_BIN_EXE_raft")));
     }
 
+    /// Starts a node that comes back as another incarnation.
+    pub fn rejoin(&mut self, id: u64) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raft"));
+        command.arg("--rejoin");
+        self.spawn_by(id, command);
+    }
+
+    /// Waits until a node has ended by itself.
+    pub fn await_end(&mut self, id: u64) -> ExitStatus {
+        let mut child = self.processes[id as usize - 1].take().expect("the node runs");
+        wait_until("the node ends", || child.try_wait().expect("the process can be waited for"))
+    }
+
+    /// The node's data folder.
+    pub fn data_folder(&self, id: u64) -> PathBuf {
+        Path::new(&self.config.data_directory).join(label(id))
+    }
+
     /// Starts a node that may open so many files.
     pub fn spawn_with_files(&mut self, id: u64, files: u32) {
         let mut shell = Command::new("sh");

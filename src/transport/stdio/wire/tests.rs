@@ -79,8 +79,15 @@ fn messages_have_the_names_of_the_guide() {
             + "\n"
     );
     assert_eq!(
-        line(raft(3, MessageBody::AppendAccepted { matched: Index(6), round: 9 })),
+        line(raft(3, MessageBody::AppendAccepted { matched: Index(6), round: 9, abstains: false })),
         r#"{"src":"n1","dest":"n2","body":{"type":"append_entries_res","term":3,"success":true,"match_index":6,"round":9,"#
+            .to_owned()
+            + r#""life":["abc",3]}}"#
+            + "\n"
+    );
+    assert_eq!(
+        line(raft(3, MessageBody::SnapshotInstalled { matched: Index(6), abstains: true })),
+        r#"{"src":"n1","dest":"n2","body":{"type":"install_snapshot_res","term":3,"match_index":6,"abstains":true,"#
             .to_owned()
             + r#""life":["abc",3]}}"#
             + "\n"
@@ -214,14 +221,20 @@ fn any_body() -> impl Strategy<Value = MessageBody> {
             MessageBody::RequestVote { pre, last_index, last_term, transfer }
         }),
         any::<(bool, bool)>().prop_map(|(pre, granted)| MessageBody::RequestVoteResponse { pre, granted }),
-        (index(), number()).prop_map(|(matched, round)| MessageBody::AppendAccepted { matched, round }),
-        (index(), index(), term(), number()).prop_map(|(prev_index, hint_index, hint_term, round)| {
-            MessageBody::AppendRejected { prev_index, hint_index, hint_term, round }
+        (index(), number(), any::<bool>()).prop_map(|(matched, round, abstains)| MessageBody::AppendAccepted {
+            matched,
+            round,
+            abstains
         }),
+        (index(), index(), term(), number(), any::<bool>()).prop_map(
+            |(prev_index, hint_index, hint_term, round, abstains)| {
+                MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains }
+            },
+        ),
         (index(), term(), number(), membership()).prop_map(|(index, term, time, membership)| {
             MessageBody::InstallSnapshot { snapshot: SnapshotMeta { index, term, time: LogTime(time), membership } }
         }),
-        index().prop_map(|matched| MessageBody::SnapshotInstalled { matched }),
+        (index(), any::<bool>()).prop_map(|(matched, abstains)| MessageBody::SnapshotInstalled { matched, abstains }),
         Just(MessageBody::TimeoutNow),
     ]
 }
