@@ -214,19 +214,19 @@ impl<V: Clone> Node<V> {
     }
 }
 
-/// The place of a key, or where it belongs.
+/// The place of a key, or where it belongs. From the end, so that a load in order of key need not look far.
 fn find<V>(items: &[(Bytes, V)], key: &[u8]) -> Result<usize, usize> {
-    match items.iter().position(|(found, _)| found[..] >= *key) {
+    match items.iter().rposition(|(found, _)| found[..] <= *key) {
         Some(at) if items[at].0[..] == *key => Ok(at),
-        Some(at) => Err(at),
-        None => Err(items.len()),
+        Some(at) => Err(at + 1),
+        None => Err(0),
     }
 }
 
 /// The child that a key belongs to.
 fn child_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
-    let behind = children[1..].iter().position(|(first, _)| first[..] > *key);
-    behind.unwrap_or(children.len() - 1)
+    let before = children[1..].iter().rposition(|(first, _)| first[..] <= *key);
+    before.map_or(0, |at| at + 1)
 }
 
 /// Takes the right half if there are too many items; nearly none if the latest came last, as in a load in order of key.
