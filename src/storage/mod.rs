@@ -12,6 +12,7 @@ pub mod files;
 mod identity;
 mod memory;
 mod peers;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod wal;
