@@ -24,7 +24,9 @@ fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
         from: NodeId(from),
         to: NodeId(to),
         life: LIFE,
+        nonce: 1,
         dial,
+        abstains: false,
     };
     let mut stream = TcpStream::connect(cluster.peer_address(to)).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -63,12 +65,27 @@ fn nonsense(term: u64) -> Vec<PeerMessage> {
         raft(term, append(Index(0), 0)),
         raft(term, append(far, term)),
         raft(1, append(far, 1)),
-        raft(term, MessageBody::AppendAccepted { matched: far, round }),
-        raft(term, MessageBody::SnapshotInstalled { matched: far }),
-        raft(term, MessageBody::AppendRejected { prev_index: far, hint_index: far, hint_term: Term(term), round }),
+        raft(term, MessageBody::AppendAccepted { matched: far, round, abstains: false }),
+        raft(term, MessageBody::SnapshotInstalled { matched: far, abstains: false }),
         raft(
             term,
-            MessageBody::AppendRejected { prev_index: Index(0), hint_index: Index(0), hint_term: Term(0), round },
+            MessageBody::AppendRejected {
+                prev_index: far,
+                hint_index: far,
+                hint_term: Term(term),
+                round,
+                abstains: false,
+            },
+        ),
+        raft(
+            term,
+            MessageBody::AppendRejected {
+                prev_index: Index(0),
+                hint_index: Index(0),
+                hint_term: Term(0),
+                round,
+                abstains: false,
+            },
         ),
         raft(term, MessageBody::TimeoutNow),
         raft(term, MessageBody::RequestVoteResponse { pre: false, granted: true }),
@@ -86,7 +103,7 @@ fn nonsense(term: u64) -> Vec<PeerMessage> {
         // Late, for it changes the term.
         raft(term + 1_000, append(Index(0), 0)),
         raft(1 << 40, vote(false, true)),
-        raft(1 << 41, MessageBody::AppendAccepted { matched: far, round }),
+        raft(1 << 41, MessageBody::AppendAccepted { matched: far, round, abstains: false }),
     ]
 }
 
