@@ -1,6 +1,7 @@
 //! Five terminals, as processes: elections, kills, pauses and lost majorities over TCP.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,42 @@ fn no_acknowledged_write_is_lost_while_the_leader_is_killed_again_and_again() {
     for n in 0..acknowledged {
         let value = state.get(&format!("key-{n}")).map(String::as_str);
         assert_eq!(value, Some(n.to_string().as_str()), "key-{n}");
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once_under_load() {
+    let mut cluster = Cluster::with(5, "ElectionTimeout = 300\nHeartbeatInterval = 50\n");
+    let acknowledged = Mutex::new(Vec::new());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let mut client = cluster.client_with_timeout(Duration::from_secs(1));
+            let (acknowledged, stop) = (&acknowledged, &stop);
+            scope.spawn(move || {
+                for n in 0.. {
+                    let key = format!("{writer}-{n}");
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    } else if client.set(key.as_bytes(), key.as_bytes()).is_ok() {
+                        acknowledged.lock().expect("no writer panicked").push(key);
+                    }
+                }
+            });
+        }
+        for round in 1..=rounds(4, 30) {
+            wait_until("the writers get on", || {
+                (acknowledged.lock().expect("no writer panicked").len() >= 100 * round).then_some(())
+            });
+            cluster.ids().into_iter().for_each(|id| cluster.kill(id));
+            cluster.ids().into_iter().for_each(|id| cluster.spawn(id));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    cluster.wait_for_leader();
+    let state = state_of_all(&cluster);
+    for key in acknowledged.into_inner().expect("no writer panicked") {
+        assert_eq!(state.get(&key), Some(&key));
     }
 }
 

@@ -7,5 +7,6 @@ mod cluster;
 mod identity;
 mod linearizability;
 mod maelstrom;
+mod peers;
 mod shell;
 mod support;
