@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
-use raft::consensus::{Message, MessageBody, NodeId, Payload, Term};
+use raft::consensus::{Membership, Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::threaded::{Controller, ControllerOptions, bind};
 use raft::runtime::{Inboxes, Input, Life, NodeHandle};
-use raft::storage::PeerMemory;
+use raft::storage::{FileStorage, OpenOptions, PeerMemory};
 use raft::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 use raft::transport::{Forward, ForwardKind, PeerMessage, Transport};
 
@@ -63,12 +63,15 @@ fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
 
 impl Node {
     fn start(options: TcpOptions, listener: TcpListener) -> Node {
+        Node::start_with(options, PeerMemory::default(), listener)
+    }
+
+    fn start_with(options: TcpOptions, memory: PeerMemory, listener: TcpListener) -> Node {
         let name = format!("node{}", options.me);
         let controller =
             Controller::start(ControllerOptions { name, workers: 2 }, |reason| panic!("{reason}")).unwrap();
         let (handle, inboxes) = NodeHandle::new();
-        let transport =
-            TcpTransport::start(options, PeerMemory::default(), handle, controller.handle(), listener).unwrap();
+        let transport = TcpTransport::start(options, memory, handle, controller.handle(), listener).unwrap();
         Node { transport, inboxes, _controller: controller }
     }
 
@@ -293,6 +296,30 @@ fn a_node_that_abstains_may_come_as_another_incarnation() {
         panic!("the former incarnation is over")
     };
     assert_eq!(refused.code, RefusalCode::OtherIncarnation);
+}
+
+#[test]
+fn a_peer_that_cannot_be_remembered_is_refused_and_the_node_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = FileStorage::open(&OpenOptions {
+        folder: folder.path().join("data"),
+        cluster_id: CLUSTER,
+        node: NodeId(1),
+        membership: Membership::of_voters([NodeId(1), NodeId(2)]),
+        segment_bytes: 64 << 10,
+        rejoin: false,
+    })
+    .unwrap();
+    let (mut listeners, peers) = ports(2);
+    let (_second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+    let node = Node::start_with(options(1, 1, &peers), storage.take_peers(), first);
+    drop(Raw::welcomed(&peers[0], hello(2, 1, 1, 1)));
+    std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+    drop(Raw::welcomed(&peers[0], hello(2, 1, 1, 2)));
+    let (_, answer) = Raw::introduce(&peers[0], hello(2, 1, 2, 1));
+    assert!(matches!(answer, Handshake::Refused(Refused { code: RefusalCode::Other, .. })), "{answer:?}");
+    let Input::Failed { reason } = node.next() else { panic!("it goes on") };
+    assert!(reason.starts_with("cannot remember the life of node 2: cannot write "), "{reason}");
 }
 
 #[test]

@@ -216,6 +216,16 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_abstains_may_come_back_with_less() {
+        let (base, counts) = (Index(0), replicating(5));
+        assert!(!counts.is_fresh_rejection(Index(5), base), "5 is durable there");
+        let mut abstains = Progress { abstains: true, ..counts };
+        assert!(abstains.is_fresh_rejection(Index(5), base));
+        abstains.probe_after(Index(2));
+        assert_eq!((abstains.matched, abstains.next, abstains.state_name()), (Index(2), Index(3), "probe"));
+    }
+
+    #[test]
     fn losing_requests_falls_back_to_what_is_certain() {
         let mut progress = replicating(5);
         progress.sent_entries(Index(8), 10, NOW);

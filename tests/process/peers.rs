@@ -25,8 +25,8 @@ fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
         to: NodeId(to),
         life: LIFE,
         nonce: 1,
-        dial,
         abstains: false,
+        dial,
     };
     let mut stream = TcpStream::connect(cluster.peer_address(to)).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
