@@ -65,12 +65,24 @@ impl ServerConfig {
 pub struct Remembered {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The latest snapshot.
+    /// The latest snapshot: of an entry of the log, or the one before its first.
     pub snapshot: Option<SnapshotMeta>,
-    /// The log after the snapshot, in order.
-    pub headers: Vec<EntryHeader>,
+    /// Index and term of the entry before the log's first.
+    pub base: (Index, Term),
+    /// The log, as far as it was [remembered](Remembered::append).
+    pub log: Log,
     /// The membership before the first entry, if there is no snapshot.
     pub membership: Membership,
+}
+
+impl Remembered {
+    /// The log's next entry, or its first. Takes a few bytes, so that logs of any size can be remembered one by one.
+    pub fn append(&mut self, header: &EntryHeader) {
+        if self.log.is_empty() {
+            self.log.begin_after((header.index.prev(), Term(0)), Membership::default());
+        }
+        self.log.append(header);
+    }
 }
 
 /// One Raft server: events in, effects out.
@@ -132,14 +144,18 @@ pub struct PeerProgress {
 impl Server {
     /// A server that was just started. `seed` decides its election timeouts: it should differ between servers.
     pub fn new(config: ServerConfig, remembered: Remembered, seed: u64, now: Duration) -> Self {
-        let mut log = match &remembered.snapshot {
-            Some(snapshot) => Log::after_snapshot(snapshot),
-            None => Log::new(remembered.membership),
+        let Remembered { hard_state, snapshot, base, mut log, membership } = remembered;
+        // The log may begin before the snapshot. What was in force there does not matter: what a snapshot covers is
+        // committed, and never truncated.
+        let (applied, membership) = match snapshot {
+            Some(snapshot) => {
+                log.advance_time(snapshot.time);
+                (snapshot.index, snapshot.membership)
+            }
+            None => (base.0, membership),
         };
-        for header in &remembered.headers {
-            log.append(header);
-        }
-        let common = Common::new(config, remembered.hard_state, log, seed, now);
+        log.begin_after(base, membership);
+        let common = Common::new(config, hard_state, log, applied, seed, now);
         let watermarks = Watermarks::new(&common);
         Server { common, role: RoleState::Follower(Follower::default()), watermarks }
     }

@@ -42,6 +42,13 @@ pub enum Input {
         /// The persist's token.
         token: u64,
     },
+    /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
+    DiskFull {
+        /// What failed, for people.
+        reason: String,
+    },
+    /// There is space on the disk again.
+    DiskFreed,
     /// The storage stage, or the apply stage, cannot go on: the node stops.
     Failed {
         /// Why, for people.

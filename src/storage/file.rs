@@ -3,12 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
 use super::identity::{self, Identity, Life};
 use super::wal::{Wal, is_segment};
 use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
-use crate::consensus::{Membership, NodeId};
+use crate::consensus::{EntryHeader, Index, Membership, NodeId};
 
 /// Which folder to open, for whom.
 #[derive(Clone, Debug)]
@@ -75,9 +76,11 @@ impl FileStorage {
 }
 
 impl Storage for FileStorage {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, entry: &mut dyn FnMut(EntryHeader)) -> Result<Recovered, StorageError> {
         let again = || StorageError::Refused("what was found at the start is handed out once".into());
-        self.recovered.take().ok_or_else(again)
+        let recovered = self.recovered.take().ok_or_else(again)?;
+        self.wal.headers(entry)?;
+        Ok(recovered)
     }
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
@@ -86,6 +89,18 @@ impl Storage for FileStorage {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         self.wal.sync()
+    }
+
+    fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
+        self.wal.compact(keep_from)
+    }
+
+    fn idle(&mut self) -> Result<Option<Duration>, StorageError> {
+        self.wal.idle()
+    }
+
+    fn close(&mut self) -> Result<(), StorageError> {
+        self.wal.close()
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {
@@ -147,7 +162,7 @@ fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
 
 fn report(folder: &Path, life: &Life, recovered: &Recovered) {
     let Life { incarnation, boot } = life;
-    let last = recovered.headers.last().map_or(0, |header| header.index.0);
+    let last = recovered.last;
     log::info!("opened {}: start {boot}, last entry {last}", folder.display());
     log::debug!("incarnation {incarnation:016x}, boot {boot}");
     if let Some(repaired) = &recovered.repaired {

@@ -10,7 +10,6 @@ use crate::consensus::{
 };
 use crate::runtime::Response;
 use crate::runtime::stage::storage::StorageJob;
-use crate::storage::WriteBatch;
 use crate::transport::Failure;
 
 /// Where the payloads of appended entries come from.
@@ -91,7 +90,7 @@ impl Driver {
     /// anything from the log.
     fn persist(&mut self, persist: Persist) {
         let Persist { token, hard_state, snapshot: _, truncate_from, append } = persist;
-        let job = self.storage_job.get_or_insert_with(|| StorageJob { token, batch: WriteBatch::default() });
+        let job = self.storage_job.get_or_insert_with(|| StorageJob { token, ..StorageJob::default() });
         job.token = token;
         let batch = &mut job.batch;
         batch.hard_state = hard_state.or(batch.hard_state);

@@ -213,6 +213,7 @@ impl Driver {
                 self.feed_caused();
             }
             Input::Replies(replies) => replies.into_iter().for_each(|reply| self.reply_to_peer(reply)),
+            Input::DiskFull { .. } | Input::DiskFreed => {}
             Input::Failed { reason } => self.fail(reason),
             Input::Stop => self.stop(),
         }

@@ -6,6 +6,8 @@ pub mod apply;
 pub mod loader;
 pub mod storage;
 
+use std::time::Duration;
+
 use crossbeam_channel::Receiver;
 
 pub use answer::{Asker, Load, Permit, Sinks};
@@ -29,6 +31,10 @@ pub enum Step {
     Worked,
     /// Nothing is queued.
     Idle,
+    /// Nothing is queued. If it stays so for this long, there is something else to do.
+    Rest(Duration),
+    /// It cannot go on now, whatever is queued: step again after this time.
+    Blocked(Duration),
     /// Nothing will ever be queued again, or the stage has failed and said so.
     Ended,
 }

@@ -105,13 +105,12 @@ impl Node {
         handle: NodeHandle,
         inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
-        let recovered = storage.recover()?;
-        let remembered = Remembered {
-            hard_state: recovered.hard_state,
-            snapshot: recovered.snapshot,
-            headers: recovered.headers,
-            membership: options.membership,
-        };
+        let mut remembered = Remembered { membership: options.membership, ..Remembered::default() };
+        let recovered = storage.recover(&mut |header| remembered.append(&header))?;
+        recovered.check()?;
+        remembered.hard_state = recovered.hard_state;
+        remembered.snapshot = recovered.snapshot;
+        remembered.base = recovered.base;
         let start = Instant::now();
         let driver_config = DriverConfig {
             labels: options.labels,
@@ -272,15 +271,19 @@ impl ReplySink for Caller {
 /// Runs a stage on this thread until it ends.
 fn run_stage<S: Stage>(mut stage: S) {
     loop {
-        match stage.step() {
-            Step::Worked => {}
+        let longest = match stage.step() {
+            Step::Worked => continue,
             Step::Ended => return,
-            Step::Idle => {
-                let mut select = crossbeam_channel::Select::new();
-                select.recv(stage.jobs());
-                select.ready();
+            Step::Blocked(wait) => {
+                thread::sleep(wait);
+                continue;
             }
-        }
+            Step::Idle => Duration::MAX,
+            Step::Rest(wait) => wait,
+        };
+        let mut select = crossbeam_channel::Select::new();
+        select.recv(stage.jobs());
+        let _ = select.ready_timeout(longest);
     }
 }
 
