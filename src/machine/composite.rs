@@ -1,10 +1,13 @@
 //! The machine that a node runs: one state made of parts, one command that may span them.
 
+use std::io;
+
 use bytes::Bytes;
 
 use super::command::{Answer, Command, Guard, MAX_ANSWER_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS, Query, Step};
+use super::image::Image;
 use super::kv::{KeyValue, Page};
-use super::{Applied, Machine};
+use super::{Applied, Machine, MachineSnapshot, image};
 
 /// All that is replicated. Its parts: the key-value store.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,17 @@ impl Machine for Composite {
         self.kv.digest()
     }
 
+    fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
+        Some(Box::new(Image { applied: self.applied, entries: self.kv.entries(), digest: self.digest() }))
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), String> {
+        // The old state goes first, so that there is never room needed for two.
+        *self = Composite::default();
+        *self = image::read(from)?;
+        Ok(())
+    }
+
     fn describe(&self, command: &[u8]) -> String {
         match Command::decode(command) {
             Ok(command) => command.to_string(),
@@ -46,6 +60,11 @@ impl Machine for Composite {
 }
 
 impl Composite {
+    /// A machine with these parts, after the command of this log index.
+    pub(super) fn of(kv: KeyValue, applied: u64) -> Self {
+        Composite { kv, applied }
+    }
+
     fn transaction(&mut self, guards: &[Guard], steps: Vec<Step>) -> Answer {
         if let Err(why) = check(guards, &steps) {
             return Answer::Malformed(why);

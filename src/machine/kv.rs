@@ -1,19 +1,19 @@
 //! The key-value store: an ordered map from keys to values and the log index that wrote them.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use super::command::{Answer, Change, Condition, Guard, MAX_ANSWER_BYTES, MAX_ITEMS, Value, item_bytes, key_bytes};
+use super::cow_map::CowMap;
 use super::glob;
 use super::scan::ScanIndex;
 
 /// Keys and values.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValue {
-    entries: BTreeMap<Bytes, Value>,
+    entries: CowMap<Value>,
     scan_index: ScanIndex,
     digest: u64,
 }
@@ -47,7 +47,7 @@ impl KeyValue {
         };
         let old = current.filter(|_| want_old).cloned();
         if holds {
-            self.put(key, value, revision);
+            self.put(key, Value { bytes: value, revision });
         }
         Answer::Set { revision: holds.then_some(revision), old }
     }
@@ -56,13 +56,13 @@ impl KeyValue {
         match self.entries.get(&key) {
             None if !create => return Answer::Missing,
             Some(found) if found.bytes != *from => return Answer::Different { actual: found.bytes.clone() },
-            _ => self.put(key, to, revision),
+            _ => self.put(key, Value { bytes: to, revision }),
         }
         Answer::Set { revision: Some(revision), old: None }
     }
 
-    fn put(&mut self, key: Bytes, bytes: Bytes, revision: u64) {
-        let value = Value { bytes, revision };
+    /// Sets a key to a value.
+    pub(super) fn put(&mut self, key: Bytes, value: Value) {
         self.digest = self.digest.wrapping_add(item_digest(&key, &value));
         if let Some(current) = self.entries.get_mut(&key) {
             self.digest = self.digest.wrapping_sub(item_digest(&key, current));
@@ -92,17 +92,22 @@ impl KeyValue {
 
     /// How many of these keys exist.
     pub fn count_existing(&self, keys: &[Bytes]) -> u64 {
-        keys.iter().filter(|key| self.entries.contains_key(*key)).count() as u64
+        keys.iter().filter(|key| self.entries.get(key).is_some()).count() as u64
+    }
+
+    /// All keys and values as they are now, however the store changes afterwards.
+    pub(super) fn entries(&self) -> CowMap<Value> {
+        self.entries.clone()
     }
 
     /// Number of keys.
     pub fn len(&self) -> u64 {
-        self.entries.len() as u64
+        self.entries.len()
     }
 
     /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// A hash of all keys, values and revisions, kept up to date with every change.
@@ -120,7 +125,7 @@ impl KeyValue {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let following = self.entries.range::<[u8], _>((start, Bound::Unbounded));
+        let following = self.entries.range(start);
         for (key, value) in following.take_while(|(key, _)| key.starts_with(prefix)) {
             bytes += item_bytes(key, value);
             if page.items.len() == limit || (bytes > max_bytes && !page.items.is_empty()) {
@@ -142,7 +147,7 @@ impl KeyValue {
     pub fn keys(&self, pattern: &[u8]) -> Option<Vec<Bytes>> {
         let mut keys = Vec::new();
         let mut bytes = 0;
-        for key in self.entries.keys().filter(|key| glob::matches(pattern, key)) {
+        for (key, _) in self.entries.range(Bound::Unbounded).filter(|(key, _)| glob::matches(pattern, key)) {
             bytes += key_bytes(key);
             if bytes > MAX_ANSWER_BYTES {
                 return None;

@@ -4,10 +4,14 @@
 
 pub mod command;
 pub mod composite;
+mod cow_map;
 pub mod glob;
+mod image;
 pub mod kv;
 mod scan;
 pub mod words;
+
+use std::io;
 
 pub use composite::Composite;
 
@@ -30,10 +34,37 @@ pub trait Machine: Send {
     /// A hash of the whole state: equal on all replicas that have applied the same log.
     fn digest(&self) -> u64;
 
+    /// A view of the state as it is now, which stays as it is while the machine goes on. It is taken between two commands,
+    /// so it must take no longer than a command does, however large the state is. `None`, the default: this machine has no
+    /// snapshots, its log grows forever, and a restart applies all of it again.
+    fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
+        None
+    }
+
+    /// Replaces the state by what a snapshot's [`write`](MachineSnapshot::write) has written, perhaps on another node,
+    /// perhaps by an older version. It reads to the end. After an error the state is undefined, and the node stops.
+    ///
+    /// # Errors
+    /// In words: the bytes cannot be read, or are no state of this machine.
+    fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), String> {
+        let _ = from;
+        Err("this machine has no snapshots".into())
+    }
+
     /// A command in words, for people who look at the log.
     fn describe(&self, command: &[u8]) -> String {
         format!("{} bytes", command.len())
     }
+}
+
+/// A machine's state at one moment, to be written elsewhere while the machine goes on.
+pub trait MachineSnapshot: Send {
+    /// Writes the state, in bounded memory. What the machine has replaced meanwhile is given back on the way, which is why
+    /// the view is used up.
+    ///
+    /// # Errors
+    /// Whatever `to` fails with.
+    fn write(self: Box<Self>, to: &mut dyn io::Write) -> io::Result<()>;
 }
 
 /// A committed command, about to take effect.

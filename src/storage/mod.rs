@@ -11,6 +11,7 @@ mod file;
 pub mod files;
 mod identity;
 mod memory;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod wal;

@@ -48,6 +48,11 @@ impl MemoryFiles {
         MemoryFiles::of(&self.tree().durable, |content| content.durable.clone())
     }
 
+    /// Other files with what is left when the power fails now, all names survive, and what was not synced in them does not.
+    pub fn after_power_loss_keeping_names(&self) -> Self {
+        MemoryFiles::of(&self.tree().now, |content| content.durable.clone())
+    }
+
     fn of(names: &Names, bytes: impl Fn(&Content) -> Vec<u8>) -> Self {
         let copy = |(path, file): (&PathBuf, &MemoryFile)| {
             let bytes = bytes(&file.content());

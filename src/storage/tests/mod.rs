@@ -6,6 +6,7 @@ mod files;
 mod folder;
 mod golden;
 mod reader;
+mod snapshot;
 mod speed;
 mod torn;
 

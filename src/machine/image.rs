@@ -1,0 +1,277 @@
+//! The state in a snapshot: how it is written and read back. `docs/FORMATS.md` has it byte by byte.
+//!
+//! Both ways go item by item, so that the memory needed does not grow with the state.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use super::MachineSnapshot;
+use super::command::Value;
+use super::composite::Composite;
+use super::cow_map::CowMap;
+use super::kv::KeyValue;
+
+const VERSION: u32 = 1;
+const SECTION_END: u32 = 0;
+const SECTION_KEY_VALUE: u32 = 1;
+/// What is allocated at once for a key or value: its length is believed only as far as its bytes are there.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The composite machine's state at one moment.
+pub(super) struct Image {
+    /// Log index of the last command.
+    pub applied: u64,
+    /// Keys and values.
+    pub entries: CowMap<Value>,
+    /// The machine's digest.
+    pub digest: u64,
+}
+
+impl MachineSnapshot for Image {
+    fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
+        let Image { applied, entries, digest } = *self;
+        to.write_all(&VERSION.to_le_bytes())?;
+        to.write_all(&applied.to_le_bytes())?;
+        to.write_all(&SECTION_KEY_VALUE.to_le_bytes())?;
+        to.write_all(&entries.len().to_le_bytes())?;
+        entries.consume(|key, value| write_item(to, key, value))?;
+        to.write_all(&SECTION_END.to_le_bytes())?;
+        to.write_all(&digest.to_le_bytes())
+    }
+}
+
+/// Reads a state back.
+pub(super) fn read(from: &mut dyn Read) -> Result<Composite, String> {
+    let composite = read_parts(from).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the machine's state ends too early".into(),
+        _ => format!("cannot read the machine's state: {error}"),
+    })?;
+    match from.read(&mut [0]) {
+        Ok(0) => Ok(composite),
+        Ok(_) => Err("the machine's state is followed by more bytes".into()),
+        Err(error) => Err(format!("cannot read the end of the machine's state: {error}")),
+    }
+}
+
+fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
+    let version = u32::from_le_bytes(read_array(from)?);
+    if version != VERSION {
+        return Err(invalid(format!("format version {version}, expected {VERSION}: it is of another version")));
+    }
+    let applied = read_u64(from)?;
+    let mut kv = None;
+    loop {
+        match u32::from_le_bytes(read_array(from)?) {
+            SECTION_KEY_VALUE if kv.is_none() => kv = Some(read_key_value(from, applied)?),
+            SECTION_END => break,
+            section => return Err(invalid(format!("section {section} is unknown, or there twice"))),
+        }
+    }
+    let kv = kv.unwrap_or_default();
+    let (stated, computed) = (read_u64(from)?, kv.digest());
+    if stated != computed {
+        return Err(invalid(format!("its digest is {computed:016x}, expected {stated:016x}")));
+    }
+    Ok(Composite::of(kv, applied))
+}
+
+fn read_key_value(from: &mut dyn Read, applied: u64) -> io::Result<KeyValue> {
+    let mut kv = KeyValue::default();
+    let mut last: Option<Bytes> = None;
+    for _ in 0..read_u64(from)? {
+        let (key, value) = read_item(from)?;
+        if last.is_some_and(|last| last >= key) || value.revision > applied {
+            return Err(invalid(format!(
+                "key {} is out of order, or of a later revision than the state",
+                kv.len() + 1
+            )));
+        }
+        kv.put(key.clone(), value);
+        last = Some(key);
+    }
+    Ok(kv)
+}
+
+fn write_item(to: &mut dyn Write, key: &Bytes, value: &Value) -> io::Result<()> {
+    let length = |bytes: &Bytes| u32::try_from(bytes.len()).map_err(|_| invalid("a key or value above 4 GiB"));
+    let [a, b, c, d] = length(key)?.to_le_bytes();
+    let [e, f, g, h] = length(&value.bytes)?.to_le_bytes();
+    to.write_all(&[a, b, c, d, e, f, g, h])?;
+    to.write_all(&value.revision.to_le_bytes())?;
+    to.write_all(key)?;
+    to.write_all(&value.bytes)
+}
+
+fn read_item(from: &mut dyn Read) -> io::Result<(Bytes, Value)> {
+    let key_bytes = u32::from_le_bytes(read_array(from)?);
+    let value_bytes = u32::from_le_bytes(read_array(from)?);
+    let revision = read_u64(from)?;
+    let key = read_bytes(from, key_bytes as usize)?;
+    Ok((key, Value { bytes: read_bytes(from, value_bytes as usize)?, revision }))
+}
+
+fn read_bytes(from: &mut dyn Read, length: usize) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let start = bytes.len();
+        bytes.resize(length.min(start + PIECE_BYTES), 0);
+        from.read_exact(bytes.get_mut(start..).unwrap_or_default())?;
+    }
+    Ok(bytes.into())
+}
+
+fn read_u64(from: &mut dyn Read) -> io::Result<u64> {
+    Ok(u64::from_le_bytes(read_array(from)?))
+}
+
+fn read_array<const N: usize>(from: &mut dyn Read) -> io::Result<[u8; N]> {
+    let mut array = [0; N];
+    from.read_exact(&mut array)?;
+    Ok(array)
+}
+
+fn invalid(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::consensus::{Index, LogTime};
+    use crate::machine::command::{Answer, Change, Command, Condition, Query};
+    use crate::machine::{Applied, Machine};
+
+    fn apply(machine: &mut Composite, index: u64, change: Change) {
+        let command = &Command::Change(change).encode();
+        machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command });
+    }
+
+    fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Change {
+        Change::Set { key: key.into(), value: value.into(), condition: Condition::Always, want_old: false }
+    }
+
+    fn image(machine: &Composite) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        machine.snapshot().unwrap().write(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn restored(mut bytes: &[u8]) -> Result<Composite, String> {
+        let mut machine = Composite::default();
+        apply(&mut machine, 1, set("old", "to be forgotten"));
+        machine.restore(&mut bytes)?;
+        Ok(machine)
+    }
+
+    /// Everything that clients can see.
+    fn seen(machine: &Composite) -> Vec<Answer> {
+        let ask = |query: Query| Answer::decode(&machine.query(&query.encode())).unwrap();
+        let scan = |cursor, count| ask(Query::Scan { cursor, count, pattern: None });
+        let mut seen = vec![ask(Query::State { limit: 1000 }), ask(Query::Size), scan(0, 1000)];
+        while let Some(Answer::Keys { cursor: cursor @ 1.., .. }) = seen.last() {
+            seen.push(scan(*cursor, 3));
+        }
+        seen
+    }
+
+    fn example() -> Composite {
+        let mut machine = Composite::default();
+        apply(&mut machine, 1, set("colour", "blue"));
+        apply(&mut machine, 2, set("empty", ""));
+        apply(&mut machine, 3, set("", "the empty key"));
+        apply(&mut machine, 4, Change::Delete { keys: vec!["missing".into()] });
+        machine
+    }
+
+    #[test]
+    fn the_image_is_the_golden_file() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machine/composite");
+        let bytes = image(&example());
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(bytes, golden, "a change of the format");
+        assert_eq!(seen(&restored(&golden).unwrap()), seen(&example()));
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let bytes = image(&example());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // The index of the last command is no part of the digest; what holds the image has its own checksums.
+            assert!(restored(&flipped).is_err() || (32..96).contains(&bit), "bit {bit} was flipped");
+        }
+        for length in 0..bytes.len() {
+            let error = restored(&bytes[..length]).unwrap_err();
+            assert_eq!(error, "the machine's state ends too early", "{length} bytes");
+        }
+        let error = restored(&[&bytes[..], b"x"].concat()).unwrap_err();
+        assert_eq!(error, "the machine's state is followed by more bytes");
+    }
+
+    #[test]
+    fn lengths_are_not_believed() {
+        let mut bytes = image(&Composite::default());
+        let count = bytes.len() - 12 - 8;
+        bytes[count..count + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(restored(&bytes).is_err());
+        bytes.truncate(count + 8);
+        bytes.extend([0xff; 8]);
+        bytes.extend([0; 100]);
+        assert_eq!(restored(&bytes).err().as_deref(), Some("the machine's state ends too early"));
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        let key = || (0..200u8).prop_map(|key| Bytes::from(key.to_string()));
+        prop_oneof![
+            4 => (key(), vec(any::<u8>(), 0..40)).prop_map(|(key, value)| set(key, value)),
+            1 => vec(key(), 1..30).prop_map(|keys| Change::Delete { keys }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_restored_is_the_state_at_the_snapshot(
+            changes in vec((any_change(), prop::bool::weighted(0.02)), 0..400),
+        ) {
+            let (mut machine, mut taken) = (Composite::default(), Vec::new());
+            for (index, (change, snapshot)) in (1..).zip(changes) {
+                apply(&mut machine, index, change);
+                if snapshot {
+                    taken.push((machine.snapshot().unwrap(), seen(&machine), machine.digest()));
+                }
+            }
+            for (snapshot, expected, digest) in taken {
+                let mut bytes = Vec::new();
+                snapshot.write(&mut bytes).unwrap();
+                let mut copy = restored(&bytes).unwrap();
+                prop_assert_eq!(copy.digest(), digest);
+                prop_assert_eq!(seen(&copy), expected);
+                // It is a machine like any other: the same command has the same effect.
+                let mut again = restored(&image(&copy)).unwrap();
+                for copy in [&mut copy, &mut again] {
+                    apply(copy, 1000, Change::Delete { keys: vec!["1".into(), "2".into()] });
+                    apply(copy, 1001, set("1", "new"));
+                }
+                prop_assert_eq!(seen(&copy), seen(&again));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..100)) {
+            let _ = restored(&bytes);
+            let _ = restored(&[&[1, 0, 0, 0], &bytes[..]].concat());
+            let _ = restored(&[&[1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], &bytes[..]].concat());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Receives a snapshot from another node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::blocks::{Blocks, Header, inspect};
+use super::format::{PART_SUFFIX, SUFFIX, encode_header, file_name};
+use super::store::{Claim, Shared};
+use super::writer::SYNC_BYTES;
+use super::{SnapshotInfo, SnapshotReceiver};
+use crate::consensus::SnapshotMeta;
+use crate::storage::StorageError;
+use crate::storage::files::OpenFile;
+
+/// Gathers a file under a name that says that it is not complete.
+pub struct FileReceiver {
+    shared: Arc<Shared>,
+    info: SnapshotInfo,
+    /// How the file must begin.
+    header: Vec<u8>,
+    file: Arc<dyn OpenFile>,
+    path: PathBuf,
+    received: u64,
+    unsynced_bytes: u64,
+    /// Nothing of it may be kept.
+    failed: bool,
+    _claim: Claim,
+}
+
+impl FileReceiver {
+    pub fn begin(shared: Arc<Shared>, info: SnapshotInfo, claim: Claim) -> Result<Self, StorageError> {
+        let path = part_path(&shared, &info.meta);
+        let header = encode_header(shared.cluster_id, &info.meta);
+        let (file, received) = match resume(&shared, &path, &info)? {
+            Some(resumed) => resumed,
+            None => (shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?, 0),
+        };
+        Ok(FileReceiver { shared, info, header, file, path, received, unsynced_bytes: 0, failed: false, _claim: claim })
+    }
+
+    /// Whether the bytes are those of a file that begins with the header.
+    fn agrees(&self, offset: u64, chunk: &[u8]) -> bool {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let expected = self.header.get(start..).unwrap_or_default();
+        expected.iter().zip(chunk).all(|(expected, found)| expected == found)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        let written = self.file.write_at(bytes, self.received);
+        written.map_err(|error| StorageError::io("write", &self.path, &error))?;
+        self.received += bytes.len() as u64;
+        self.unsynced_bytes += bytes.len() as u64;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<(), StorageError> {
+        self.shared.refuse_stale(&self.info.meta)?;
+        let (header, _) = inspect(&*self.file, &self.path)?;
+        let mut blocks = Blocks::new(self.file.clone(), self.path.clone(), &header);
+        while blocks.advance()? {}
+        self.shared.publish(&*self.file, &self.path, &self.info)
+    }
+}
+
+impl SnapshotReceiver for FileReceiver {
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn write(&mut self, offset: u64, chunk: &[u8]) -> Result<(), StorageError> {
+        let (received, bytes) = (self.received, self.info.bytes);
+        let length = chunk.len() as u64;
+        if offset > received || offset.checked_add(length).is_none_or(|end| end > bytes) {
+            return Err(StorageError::Refused(format!(
+                "cannot take {length} bytes at offset {offset} of a snapshot of {bytes} bytes: expected those at {received}. \
+                 They are to be sent from there on"
+            )));
+        }
+        if !self.agrees(offset, chunk) {
+            let meta = &self.info.meta;
+            return Err(StorageError::Refused(format!(
+                "cannot take a snapshot that does not begin as the one announced, of entry {} and term {}, must",
+                meta.index, meta.term
+            )));
+        }
+        let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
+        let new = chunk.get(known..).unwrap_or_default();
+        let written = if self.failed || new.is_empty() { Ok(()) } else { self.put(new) };
+        self.failed |= written.is_err();
+        written
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<SnapshotInfo, StorageError> {
+        if self.received != self.info.bytes {
+            return Err(StorageError::Refused(format!(
+                "cannot complete a snapshot of {} bytes of which only {} were received",
+                self.info.bytes, self.received
+            )));
+        }
+        let completed = self.complete();
+        self.failed |= completed.is_err();
+        completed.map(|()| self.info.clone())
+    }
+}
+
+impl Drop for FileReceiver {
+    fn drop(&mut self) {
+        if self.failed {
+            self.shared.discard(&self.path);
+        }
+    }
+}
+
+/// What an earlier attempt has left that is intact.
+fn resume(
+    shared: &Shared,
+    path: &PathBuf,
+    info: &SnapshotInfo,
+) -> Result<Option<(Arc<dyn OpenFile>, u64)>, StorageError> {
+    let io = |error| StorageError::io("read", path, &error);
+    if !shared.files.exists(path).map_err(io)? {
+        return Ok(None);
+    }
+    let file = shared.files.open(path).map_err(io)?;
+    let header = match Header::read(&*file, path) {
+        Ok(header) if header.cluster_id == shared.cluster_id && header.meta == info.meta => header,
+        Ok(_) | Err(StorageError::Damaged(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut blocks = Blocks::new(file.clone(), path.clone(), &header);
+    let intact = loop {
+        match blocks.advance() {
+            Ok(true) => {}
+            Ok(false) | Err(StorageError::Damaged(_)) => break blocks.offset(),
+            Err(error) => return Err(error),
+        }
+    };
+    if intact > info.bytes {
+        return Ok(None);
+    }
+    file.set_size(intact).map_err(|error| StorageError::io("cut", path, &error))?;
+    Ok(Some((file, intact)))
+}
+
+/// Where a snapshot is received.
+pub fn part_path(shared: &Shared, meta: &SnapshotMeta) -> PathBuf {
+    let name = file_name(meta);
+    let stem = name.strip_suffix(SUFFIX).unwrap_or(&name);
+    shared.folder.join(format!("{stem}{PART_SUFFIX}"))
+}
