@@ -10,6 +10,7 @@ use bytes::Bytes;
 use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role};
 use raft::machine::{Applied, Machine};
 use raft::runtime::{ClientRequest, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
+use raft::storage::snapshot::{FileSnapshots, SnapshotStore};
 use raft::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 use raft::transport::Failure;
 use raft::transport::memory::MemoryNetwork;
@@ -97,6 +98,10 @@ impl Storage for TestStorage {
 
     fn compact(&mut self, _: Index) -> Result<(), StorageError> {
         unreachable!("there are no snapshots here")
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(FileSnapshots::in_memory())
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::threaded::{Controller, ControllerOptions, bind};
@@ -55,6 +55,7 @@ fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
         peers: peers.to_vec(),
         election_timeout: Duration::from_millis(150),
         max_frame_bytes: FRAME_BYTES,
+        snapshot_rate_bytes: 1 << 30,
         outbox_bytes: OUTBOX_BYTES,
     }
 }
@@ -112,7 +113,7 @@ struct Raw(TcpStream);
 
 fn hello(from: u64, to: u64, boot: u64, dial: u64) -> Hello {
     let (from, to) = (NodeId(from), NodeId(to));
-    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), dial }
+    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), purpose: Purpose::Messages { dial } }
 }
 
 impl Raw {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{
     AppendEntries, EntryHeader, EntryKind, Index, LogTime, Membership, Message, MessageBody, NodeId, Payload,
@@ -57,7 +57,14 @@ fn raft(name: &str, meaning: &str, body: MessageBody) {
 #[test]
 fn the_handshake() {
     let life = Life { incarnation: 0x1122_3344_5566_7788, boot: 3 };
-    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from: NodeId(1), to: NodeId(2), life, dial: 5 };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster_id: 0xc1,
+        from: NodeId(1),
+        to: NodeId(2),
+        life,
+        purpose: Purpose::Messages { dial: 5 },
+    };
     handshake(
         "hello",
         "Hello: protocol 1, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, dial 5",

@@ -30,8 +30,20 @@ pub struct Hello {
     pub to: NodeId,
     /// Its life.
     pub life: Life,
-    /// Grows with every connection that it dials in this life: only the newest counts.
-    pub dial: u64,
+    /// What the connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a connection between nodes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Messages, from the dialing node to the accepting one.
+    Messages {
+        /// Grows with every such connection that it dials in this life: only the newest counts.
+        dial: u64,
+    },
+    /// One snapshot, which the dialing node offers.
+    Snapshot,
 }
 
 /// The accepting node introduces itself, too.
@@ -140,7 +152,14 @@ mod tests {
     #[test]
     fn every_frame_survives_the_way() {
         let life = Life { incarnation: 9, boot: 3 };
-        let hello = Hello { protocol: PROTOCOL, cluster_id: 7, from: NodeId(1), to: NodeId(2), life, dial: 4 };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster_id: 7,
+            from: NodeId(1),
+            to: NodeId(2),
+            life,
+            purpose: Purpose::Messages { dial: 4 },
+        };
         let welcome = Welcome { protocol: PROTOCOL, cluster_id: 7, from: NodeId(2), life };
         for handshake in
             [Handshake::Hello(hello), Handshake::Welcome(welcome), Handshake::Refused(Refused::new("no such node"))]

@@ -171,6 +171,26 @@ impl Log {
         self.base = (upto, term);
     }
 
+    /// The membership in force at `index`, which must be in the log, or its base.
+    pub fn membership_at(&self, index: Index) -> &Membership {
+        let next = self.memberships.partition_point(|(since, _)| *since <= index);
+        &self.memberships[next.saturating_sub(1)].1
+    }
+
+    /// The first of the last entries up to `last` that have no more than `max_bytes`, each counted with
+    /// [`ENTRY_OVERHEAD_BYTES`], but not before the log's first.
+    pub fn tail_start(&self, last: Index, max_bytes: u64) -> Index {
+        let last = last.min(self.last_index());
+        let count = last.0.saturating_sub(self.base.0.0) as usize;
+        let mut bytes = 0;
+        let fits = |size: &&u32| {
+            bytes += u64::from(**size) + ENTRY_OVERHEAD_BYTES;
+            bytes <= max_bytes
+        };
+        let fitting = self.sizes.range(..count).rev().take_while(fits).count() as u64;
+        Index((last.0 - fitting.min(last.0)).max(self.base.0.0)).next()
+    }
+
     /// The membership in force: that of the last membership entry, committed or not (Raft thesis §4.1).
     pub fn membership(&self) -> &Membership {
         let (_, membership) = self.memberships.last().expect("the base has a membership");

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::follower::Follower;
 use super::invariants::Watermarks;
 use super::leader::{Leader, Rejection};
-use super::log::Log;
+use super::log::{ENTRY_OVERHEAD_BYTES, Log};
 use super::membership::Membership;
 use super::message::{Message, MessageBody, SnapshotMeta};
 use super::quorum::VoteResult;
@@ -82,6 +82,13 @@ impl Remembered {
             self.log.begin_after((header.index.prev(), Term(0)), Membership::default());
         }
         self.log.append(header);
+    }
+
+    /// Whether the log contains what this snapshot covers, or begins right after it. One that was received, but did not
+    /// replace the log before the node ended, it does not know.
+    pub fn knows(&self, snapshot: &SnapshotMeta) -> bool {
+        let place = (snapshot.index, snapshot.term);
+        place == self.base || (place.0 > self.base.0 && self.log.term_at(place.0) == Some(place.1))
     }
 }
 
@@ -492,6 +499,27 @@ impl Server {
     /// Term of the entry at `index`, if it is in the log.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.common.log.term_at(index)
+    }
+
+    /// Index of the entry before the log's first.
+    pub fn base_index(&self) -> Index {
+        self.common.log.base_index()
+    }
+
+    /// Bytes of the entries `first..=last`, as far as they are in the log, with what each takes besides its payload.
+    pub fn log_bytes(&self, first: Index, last: Index) -> u64 {
+        let count = (last.0 + 1).saturating_sub(first.0);
+        self.common.log.bytes(first, last) + count * ENTRY_OVERHEAD_BYTES
+    }
+
+    /// The first of the last entries up to `last` that have no more than `max_bytes` together.
+    pub fn tail_start(&self, last: Index, max_bytes: u64) -> Index {
+        self.common.log.tail_start(last, max_bytes)
+    }
+
+    /// The membership in force at an entry that is in the log.
+    pub fn membership_at(&self, index: Index) -> &Membership {
+        self.common.log.membership_at(index)
     }
 
     /// Last committed index.

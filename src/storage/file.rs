@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
 use super::identity::{self, Identity, Life};
+use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::wal::{Wal, is_segment};
 use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 use crate::consensus::{EntryHeader, Index, Membership, NodeId};
@@ -32,6 +33,7 @@ pub struct OpenOptions {
 /// fdatasync, so that any number of [`write`](Storage::write)s before a `sync` cost the disk the same.
 pub struct FileStorage {
     wal: Wal,
+    snapshots: Arc<FileSnapshots>,
     life: Life,
     recovered: Option<Recovered>,
     _lock: Lock,
@@ -63,10 +65,11 @@ impl FileStorage {
             Wal::create(&*files, folder, identity.life.incarnation)?;
         }
         let (wal, recovered) = Wal::open(files.clone(), folder, identity.life.incarnation, options.segment_bytes)?;
+        let snapshots = Arc::new(FileSnapshots::open(files.clone(), folder, options.cluster_id)?);
         identity.life.boot += 1;
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
-        Ok(FileStorage { wal, life: identity.life, recovered: Some(recovered), _lock: lock })
+        Ok(FileStorage { wal, snapshots, life: identity.life, recovered: Some(recovered), _lock: lock })
     }
 
     /// The folder's incarnation, and the number of this start.
@@ -105,6 +108,10 @@ impl Storage for FileStorage {
 
     fn reader(&self) -> Arc<dyn LogReader> {
         self.wal.reader()
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.snapshots.clone()
     }
 }
 

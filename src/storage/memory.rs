@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::collect::Collected;
 use super::identity::Life;
+use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 use crate::consensus::{Entry, EntryHeader, HardState, Index, Term};
 
@@ -11,6 +12,7 @@ use crate::consensus::{Entry, EntryHeader, HardState, Index, Term};
 /// votes.
 pub struct InMemoryStorage {
     memory: Arc<RwLock<Memory>>,
+    snapshots: Arc<FileSnapshots>,
     life: Life,
     failed: Option<StorageError>,
 }
@@ -36,7 +38,8 @@ impl Memory {
 
 impl Default for InMemoryStorage {
     fn default() -> Self {
-        InMemoryStorage { memory: Arc::default(), life: Life::without_folder(), failed: None }
+        let snapshots = Arc::new(FileSnapshots::in_memory());
+        InMemoryStorage { memory: Arc::default(), snapshots, life: Life::without_folder(), failed: None }
     }
 }
 
@@ -49,7 +52,7 @@ impl InMemoryStorage {
     /// The same memory, as a restart finds it: everything written is there, synced or not.
     pub fn reopen(&self) -> Self {
         let life = Life { boot: self.life.boot + 1, ..self.life };
-        InMemoryStorage { memory: self.memory.clone(), life, failed: None }
+        InMemoryStorage { memory: self.memory.clone(), snapshots: self.snapshots.clone(), life, failed: None }
     }
 
     /// This start; a later one has a higher boot number.
@@ -103,6 +106,10 @@ impl Storage for InMemoryStorage {
 
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(MemoryReader(self.memory.clone()))
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.snapshots.clone()
     }
 }
 

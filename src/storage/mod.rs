@@ -23,6 +23,7 @@ pub use self::error::StorageError;
 pub use self::file::{FileStorage, OpenOptions};
 pub use self::identity::{Life, cluster_id};
 pub use self::memory::InMemoryStorage;
+use self::snapshot::SnapshotStore;
 use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta, Term};
 
 /// Where a node keeps what must survive a crash.
@@ -71,6 +72,9 @@ pub trait Storage: Send {
 
     /// A reader of the log that any thread may use. It sees what was written, synced or not.
     fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// Where the node's snapshots are. Any thread may use it.
+    fn snapshots(&self) -> Arc<dyn SnapshotStore>;
 }
 
 /// Reads entries back: for followers that lag, and for the state machine after a restart.

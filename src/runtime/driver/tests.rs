@@ -9,9 +9,11 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::consensus::{
-    AppendEntries, Entry, EntryHeader, EntryKind, LogTime, Membership, Payload, Remembered, ServerConfig, Term,
+    AppendEntries, Entry, EntryHeader, EntryKind, LogTime, Membership, Payload, Remembered, ServerConfig, SnapshotMeta,
+    Term,
 };
 use crate::runtime::{Life, Loaded, Operation, Outcome, PeerReply, Reply, ReplySink, Response};
+use crate::storage::snapshot::FileSnapshots;
 use crate::transport::{Failure, Forward, ForwardKind, Undelivered};
 
 const ME: NodeId = NodeId(1);
@@ -20,11 +22,13 @@ const OTHER: NodeId = NodeId(3);
 const TIMEOUT: Duration = Duration::from_millis(100);
 const LIFE: Life = Life { incarnation: 7, boot: 1 };
 
+type SentSnapshots = Arc<Mutex<Vec<(NodeId, Term, Index)>>>;
 type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
 
 struct Wire {
     sent: Sent,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
+    snapshots: SentSnapshots,
 }
 
 impl Transport for Wire {
@@ -41,6 +45,17 @@ impl Transport for Wire {
     }
 
     fn flush(&mut self) {}
+
+    fn keep_snapshots_in(&mut self, _: Arc<dyn SnapshotStore>) {}
+
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        self.snapshots.lock().unwrap().push((to, term, snapshot.index));
+        Ok(())
+    }
+
+    fn abandon_snapshots(&mut self) {
+        self.snapshots.lock().unwrap().clear();
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +75,9 @@ struct Bench {
     storage: Receiver<StorageJob>,
     apply: Receiver<ApplyJob>,
     loader: Receiver<LoadRequest>,
+    snapshot: Receiver<SnapshotJob>,
+    snapshots: SentSnapshots,
+    store: Arc<FileSnapshots>,
     answers: Arc<Answers>,
     next_slot: u64,
 }
@@ -75,16 +93,37 @@ impl Bench {
         let remembered = Remembered { membership: Membership::of_voters([ME, PEER, OTHER]), ..Remembered::default() };
         let server = Server::new(server_config, remembered, 1, Duration::ZERO);
         let labels = BTreeMap::from([(PEER, "B".to_owned())]);
-        let config = DriverConfig { labels, election_timeout: TIMEOUT, max_inflight_bytes };
-        let (sent, down) = (Sent::default(), Arc::default());
-        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down) };
+        let config = DriverConfig {
+            labels,
+            election_timeout: TIMEOUT,
+            max_inflight_bytes,
+            snapshot_bytes: 1 << 20,
+            snapshot_entries: 1 << 20,
+        };
+        let (sent, down, snapshots) = (Sent::default(), Arc::default(), SentSnapshots::default());
+        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down), snapshots: Arc::clone(&snapshots) };
         let (to_storage, storage) = unbounded();
         let (to_apply, apply) = unbounded();
         let (to_loader, loader) = unbounded();
-        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader };
-        let driver = Driver::new(config, server, Box::new(wire), stages, Duration::ZERO);
+        let (to_snapshot, snapshot) = unbounded();
+        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
+        let store = Arc::new(FileSnapshots::in_memory());
+        let driver = Driver::new(config, server, Box::new(wire), stages, store.clone(), Duration::ZERO);
         let answers = Arc::default();
-        Bench { driver, now: Duration::ZERO, sent, down, storage, apply, loader, answers, next_slot: 0 }
+        Bench {
+            driver,
+            now: Duration::ZERO,
+            sent,
+            down,
+            storage,
+            apply,
+            loader,
+            snapshot,
+            snapshots,
+            store,
+            answers,
+            next_slot: 0,
+        }
     }
 
     fn leader() -> Self {

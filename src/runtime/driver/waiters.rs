@@ -62,6 +62,13 @@ impl Waiters {
         settled
     }
 
+    /// Those whose entries a snapshot has replaced: nobody here will know whether they were committed.
+    pub fn covered(&mut self, index: Index) -> Vec<Waiter> {
+        let (covered, rest) = std::mem::take(&mut self.0).into_iter().partition(|waiter| waiter.index <= index);
+        self.0 = rest;
+        Vec::from(covered)
+    }
+
     /// Nobody waits longer than until `by`.
     pub fn hasten(&mut self, by: Duration) {
         for waiter in &mut self.0 {

@@ -4,6 +4,7 @@
 mod answer;
 pub mod apply;
 pub mod loader;
+pub mod snapshot;
 pub mod storage;
 
 use std::time::Duration;

@@ -141,6 +141,7 @@ mod tests {
     use super::*;
     use crate::consensus::EntryHeader;
     use crate::runtime::Inboxes;
+    use crate::storage::snapshot::SnapshotStore;
     use crate::storage::{LogReader, Recovered};
 
     #[derive(Clone, Default)]
@@ -189,6 +190,10 @@ mod tests {
 
         fn reader(&self) -> Arc<dyn LogReader> {
             unreachable!("nothing is read here")
+        }
+
+        fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+            unreachable!("there are none here")
         }
     }
 

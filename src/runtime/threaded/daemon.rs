@@ -125,6 +125,7 @@ fn tcp_options(config: &Config, me: NodeId, life: Life, cluster_id: u64) -> TcpO
         peers: config.nodes.iter().map(peer).collect(),
         election_timeout: config.election_timeout,
         max_frame_bytes: (2 * config.limits.max_request_bytes + FRAME_HEADROOM_BYTES) as usize,
+        snapshot_rate_bytes: config.limits.snapshot_rate_bytes,
         outbox_bytes: config.limits.max_inflight_bytes as usize,
     }
 }
