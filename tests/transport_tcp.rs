@@ -257,12 +257,16 @@ fn strangers_are_refused_with_the_reason() {
     assert_eq!(refused(Hello { protocol: 2, ..good.clone() }), "protocol version 2, expected 1");
 
     let _raw = Raw::welcomed(&peers[0], good.clone());
-    let older = refused(Hello { life: life(4), dial: 2, ..good.clone() });
+    let older = refused(Hello { life: life(4), purpose: Purpose::Messages { dial: 2 }, ..good.clone() });
     assert!(older.starts_with("node 2 comes with an older boot: 4, known is 5"), "{older}");
-    let other = refused(Hello { life: Life { incarnation: 78, boot: 6 }, dial: 2, ..good.clone() });
+    let other = refused(Hello {
+        life: Life { incarnation: 78, boot: 6 },
+        purpose: Purpose::Messages { dial: 2 },
+        ..good.clone()
+    });
     assert!(other.starts_with("node 2 comes with another data folder"), "{other}");
     assert_eq!(refused(good.clone()), "connection 1 is not newer than connection 1", "a replay");
-    Raw::welcomed(&peers[0], Hello { dial: 2, ..good });
+    Raw::welcomed(&peers[0], Hello { purpose: Purpose::Messages { dial: 2 }, ..good });
 }
 
 #[test]
@@ -275,7 +279,8 @@ fn a_dialer_checks_who_answers() {
         let Handshake::Hello(hello) = raw.read_handshake() else { panic!("not a hello") };
         assert_eq!((hello.from, hello.to, hello.life), (NodeId(1), NodeId(2), life(1)));
         raw.write(&answer.encode());
-        (raw, hello.dial)
+        let Purpose::Messages { dial } = hello.purpose else { panic!("not for messages") };
+        (raw, dial)
     };
     let good = Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(3) };
     let mut last_dial = 0;

@@ -182,3 +182,196 @@ impl Receiving {
         self.node.deliver(Input::SnapshotReceived { from, term, snapshot });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::consensus::{Index, LogTime, Membership};
+    use crate::runtime::Inboxes;
+    use crate::storage::snapshot::FileSnapshots;
+
+    const PACE: Pace = Pace { chunk_bytes: 1000, window: 3, rate_bytes: u64::MAX, patience: Duration::from_millis(20) };
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let membership = Membership::of_voters([NodeId(1), NodeId(2)]);
+        SnapshotMeta { index: Index(index), term: Term(2), time: LogTime(3), membership }
+    }
+
+    fn take(store: &FileSnapshots, index: u64) {
+        let mut writer = store.create(&meta(index)).unwrap();
+        writer.write_all(&(0..200_000u64).map(|at| (at * index) as u8).collect::<Vec<u8>>()).unwrap();
+        writer.finish().unwrap();
+    }
+
+    /// What happens to the chunk of this number.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Trouble {
+        Lost,
+        Flipped,
+        SenderStops,
+    }
+
+    struct Bench {
+        from: Arc<FileSnapshots>,
+        to: Arc<FileSnapshots>,
+        receiving: Rc<RefCell<Receiving>>,
+        inboxes: Inboxes,
+        /// Offsets of the chunks of the latest attempt.
+        offsets: Rc<RefCell<Vec<u64>>>,
+    }
+
+    struct TestLink {
+        receiving: Rc<RefCell<Receiving>>,
+        offsets: Rc<RefCell<Vec<u64>>>,
+        said: std::collections::VecDeque<Result<Progress, String>>,
+        trouble: Option<(usize, Trouble)>,
+        abandoned: Arc<AtomicBool>,
+    }
+
+    impl Link for TestLink {
+        fn offer(&mut self, offer: &Offer) -> Result<(), String> {
+            self.said.push_back(self.receiving.borrow_mut().offer(NodeId(1), offer.clone()));
+            Ok(())
+        }
+
+        fn chunk(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+            self.offsets.borrow_mut().push(offset);
+            let mut bytes = bytes.to_vec();
+            if let Some((number, trouble)) = self.trouble
+                && self.offsets.borrow().len() == number
+            {
+                match trouble {
+                    Trouble::Lost => return Ok(()),
+                    Trouble::Flipped => bytes[7] ^= 1,
+                    Trouble::SenderStops => self.abandoned.store(true, Ordering::Release),
+                }
+            }
+            self.said.push_back(self.receiving.borrow_mut().chunk(NodeId(1), offset, &bytes));
+            Ok(())
+        }
+
+        fn progress(&mut self, patience: Duration) -> Result<Progress, String> {
+            self.said.pop_front().unwrap_or_else(|| Err(format!("nothing within {patience:?}")))
+        }
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (node, inboxes) = NodeHandle::new();
+            let (from, to) = (Arc::new(FileSnapshots::in_memory()), Arc::new(FileSnapshots::in_memory()));
+            let receiving = Rc::new(RefCell::new(Receiving::new(to.clone(), node)));
+            Bench { from, to, receiving, inboxes, offsets: Rc::default() }
+        }
+
+        fn send(&self, index: u64, trouble: Option<(usize, Trouble)>) -> Result<(), String> {
+            let abandoned = Arc::<AtomicBool>::default();
+            let (to, term, snapshot) = (NodeId(2), Term(9), meta(index));
+            let sending =
+                Sending { store: self.from.clone(), to, term, snapshot, pace: PACE, abandoned: abandoned.clone() };
+            self.offsets.borrow_mut().clear();
+            let (receiving, offsets) = (self.receiving.clone(), self.offsets.clone());
+            let link = TestLink { receiving, offsets, said: Default::default(), trouble, abandoned };
+            let (node, outcome) = NodeHandle::new();
+            sending.run(|| Ok(link), &node);
+            match outcome.internal.try_recv() {
+                Ok(Input::SnapshotSent { to: NodeId(2), term: Term(9), index: sent, outcome }) if sent.0 == index => {
+                    outcome
+                }
+                _ => panic!("the outcome is told, and nothing else"),
+            }
+        }
+
+        fn received(&self) -> Vec<u64> {
+            let index = |input| match input {
+                Input::SnapshotReceived { from: NodeId(1), term: Term(9), snapshot } => snapshot.index.0,
+                _ => panic!("nothing else is told"),
+            };
+            self.inboxes.internal.try_iter().map(index).collect()
+        }
+
+        fn state(&self, index: u64) -> Vec<u8> {
+            let mut state = Vec::new();
+            std::io::Read::read_to_end(&mut *self.to.open(&meta(index)).unwrap(), &mut state).unwrap();
+            state
+        }
+    }
+
+    #[test]
+    fn a_snapshot_arrives_as_it_was() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!(bench.received(), [5]);
+        assert_eq!(bench.state(5), (0..200_000u64).map(|at| (at * 5) as u8).collect::<Vec<u8>>());
+        assert_eq!(bench.send(5, None), Ok(()), "it is there already");
+        assert_eq!((bench.received(), bench.offsets.borrow().len()), (vec![5], 0), "and the node hears of it again");
+    }
+
+    #[test]
+    fn an_interrupted_one_goes_on_where_it_was_and_a_lost_part_ends_the_attempt() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        assert_eq!(bench.send(5, Some((150, Trouble::SenderStops))), Err("it is no longer wanted".into()));
+        let lost = bench.send(5, Some((10, Trouble::Lost))).unwrap_err();
+        assert!(lost.contains("expected those at"), "a gap is refused: {lost}");
+        let first = bench.offsets.borrow()[0];
+        assert!(first >= 64 << 10, "went on at {first}: whole blocks are kept");
+        assert_eq!(bench.received(), [0u64; 0]);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!(bench.received(), [5]);
+    }
+
+    #[test]
+    fn what_changed_on_the_way_is_never_taken() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let flipped = bench.send(5, Some((100, Trouble::Flipped))).unwrap_err();
+        assert!(flipped.contains("is damaged at offset"), "{flipped}");
+        assert_eq!((bench.received(), bench.to.list().len()), (vec![], 0));
+        assert_eq!(bench.send(5, None), Ok(()), "all of it is sent anew");
+        assert_eq!(bench.offsets.borrow()[0], 0);
+    }
+
+    #[test]
+    fn one_that_stalls_is_given_up() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let stalled = bench.send(5, Some((201, Trouble::Lost))).unwrap_err();
+        assert!(stalled.starts_with("nothing within"), "{stalled}");
+    }
+
+    #[test]
+    fn a_stale_one_is_not_taken_in_place_of_a_newer() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        take(&bench.to, 9);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!((bench.received(), bench.offsets.borrow().len()), (vec![9], 0), "the newer one does as well");
+        assert_eq!(
+            bench.receiving.borrow_mut().chunk(NodeId(1), 0, &[1]).unwrap_err(),
+            "a part of a snapshot that was not offered"
+        );
+    }
+
+    #[test]
+    fn a_newer_one_may_be_made_while_an_older_is_on_its_way() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let reader = bench.from.open(&meta(5)).unwrap();
+        take(&bench.from, 6);
+        bench.from.remove_older(&meta(6)).unwrap();
+        let mut bytes = vec![0; reader.info().bytes as usize];
+        assert_eq!(reader.read_at(0, &mut bytes).unwrap(), bytes.len());
+        let offer = Offer { term: Term(9), snapshot: meta(5), bytes: bytes.len() as u64 };
+        bench.receiving.borrow_mut().offer(NodeId(1), offer).unwrap();
+        let progress = bench.receiving.borrow_mut().chunk(NodeId(1), 0, &bytes);
+        assert_eq!(progress, Ok(Progress { received: bytes.len() as u64, complete: true }));
+        assert!(bench.send(5, None).is_err(), "it is gone by now");
+        assert_eq!(bench.send(6, None), Ok(()));
+        assert_eq!(bench.received(), [5, 6]);
+    }
+}

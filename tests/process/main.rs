@@ -7,4 +7,5 @@ mod cluster;
 mod linearizability;
 mod maelstrom;
 mod shell;
+mod snapshot;
 mod support;

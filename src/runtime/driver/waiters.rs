@@ -126,6 +126,13 @@ mod tests {
     }
 
     #[test]
+    fn what_a_snapshot_covers_is_let_go() {
+        let mut waiters = waiting(&[(5, 1), (6, 1), (9, 1), (7, 3)]);
+        assert_eq!(places(&waiters.covered(Index(7))), [(5, 1), (6, 1), (7, 3)]);
+        assert_eq!(waiters.len(), 1);
+    }
+
+    #[test]
     fn whoever_waits_too_long_is_let_go() {
         let mut waiters = waiting(&[(5, 1), (6, 1), (7, 1)]);
         assert!(waiters.expired(Duration::from_millis(4)).is_empty());

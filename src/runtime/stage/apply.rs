@@ -369,6 +369,23 @@ mod tests {
         fn digest(&self) -> u64 {
             0
         }
+
+        fn snapshot(&self) -> Option<Box<dyn crate::machine::MachineSnapshot>> {
+            Some(Box::new(View(self.0.clone())))
+        }
+
+        fn restore(&mut self, from: &mut dyn std::io::Read) -> Result<(), String> {
+            self.0.clear();
+            from.read_to_string(&mut self.0).map(drop).map_err(|error| error.to_string())
+        }
+    }
+
+    struct View(String);
+
+    impl crate::machine::MachineSnapshot for View {
+        fn write(self: Box<Self>, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+            to.write_all(self.0.as_bytes())
+        }
     }
 
     fn entry(index: u64, kind: EntryKind, text: &str) -> Entry {
@@ -532,5 +549,60 @@ mod tests {
         let expected =
             [vec![(2, true), (3, false)], vec![(1, true)], vec![(1, true), (2, true)], vec![], vec![], vec![]];
         assert_eq!(shown, expected);
+    }
+
+    fn snapshot_of(bench: &Bench, index: u64, text: &str) -> SnapshotMeta {
+        let membership = crate::consensus::Membership::of_voters([NodeId(1)]);
+        let meta = SnapshotMeta { index: Index(index), term: Term(4), time: LogTime(40), membership };
+        let mut writer = bench.store.create(&meta).unwrap();
+        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+        meta
+    }
+
+    #[test]
+    fn a_snapshot_replaces_the_state_and_what_waited_for_it_goes_on() {
+        let mut bench = Bench::new(Vec::new());
+        let meta = snapshot_of(&bench, 9, "state");
+        bench.step(ApplyJob { commit: commit(commands(1..=2), &[]), ..ApplyJob::default() });
+        bench.reported();
+        let reads = vec![read(2, 2), read(9, 9), read(10, 10)];
+        bench.step(ApplyJob { reads, restore: Some(meta), ..ApplyJob::default() });
+        let (replies, applied) = bench.reported();
+        assert_eq!(replies, [(2, "bc".to_owned()), (9, "state".to_owned())]);
+        assert_eq!(applied, Some(Index(9)));
+        bench.step(ApplyJob { commit: commit(commands(10..=10), &[10]), ..ApplyJob::default() });
+        assert_eq!(bench.reported().0, [(110, "10".to_owned()), (10, "statek".to_owned())]);
+    }
+
+    #[test]
+    fn a_log_that_a_snapshot_has_replaced_is_not_missed() {
+        let mut bench = Bench::new(Vec::new());
+        let meta = snapshot_of(&bench, 9, "state");
+        let commit = Commit { last: Index(5), entries: Vec::new(), askers: Vec::new() };
+        bench.jobs.send(ApplyJob { commit: Some(commit), ..ApplyJob::default() }).unwrap();
+        bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() });
+        assert_eq!(bench.reported(), (vec![], Some(Index(9))));
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_read_ends_the_stage() {
+        let mut bench = Bench::new(Vec::new());
+        let mut meta = snapshot_of(&bench, 9, "state");
+        meta.index = Index(8);
+        assert_eq!(bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() }), Step::Ended);
+        assert!(bench.reported().0[0].1.starts_with("apply: there is no snapshot"));
+    }
+
+    #[test]
+    fn a_view_is_of_exactly_what_was_applied() {
+        let mut bench = Bench::new(Vec::new());
+        bench.step(ApplyJob { commit: commit(commands(1..=2), &[]), snapshot: true, ..ApplyJob::default() });
+        bench.step(ApplyJob { commit: commit(commands(3..=3), &[]), ..ApplyJob::default() });
+        let views = bench.inboxes.internal.try_iter().filter_map(|input| match input {
+            Input::SnapshotView(view) => Some((view.index, view.term, view.state.is_some())),
+            _ => None,
+        });
+        assert_eq!(views.collect::<Vec<_>>(), [(Index(2), Term(1), true)]);
     }
 }
