@@ -28,7 +28,8 @@ pub struct CowMap<V> {
 #[derive(Clone, Debug)]
 enum Node<V> {
     Leaf(Vec<(Bytes, V)>),
-    /// Children, all of one height. The keys of each are not below the key beside it; the first one's is not looked at.
+    /// Children, all of one height. The keys of each are not below the key beside it, which for the first child is the key
+    /// beside this node.
     Inner(Vec<Child<V>>),
 }
 
@@ -187,14 +188,13 @@ impl<V: Clone> Node<V> {
 
     /// Puts a child and the one to the right of it together, and apart again by halves if that is too much for one.
     fn refill(children: &mut Vec<Child<V>>, left: usize) {
-        let (key, right) = children.remove(left + 1);
+        let (_, right) = children.remove(left + 1);
         let split = match (Arc::make_mut(&mut children[left].1), Arc::unwrap_or_clone(right)) {
             (Node::Leaf(items), Node::Leaf(more)) => {
                 items.extend(more);
                 split_full(items, 0).map(Node::leaf)
             }
-            (Node::Inner(items), Node::Inner(mut more)) => {
-                more[0].0 = key;
+            (Node::Inner(items), Node::Inner(more)) => {
                 items.extend(more);
                 split_full(items, 0).map(Node::inner)
             }
@@ -214,19 +214,19 @@ impl<V: Clone> Node<V> {
     }
 }
 
-/// The place of a key, or where it belongs.
+/// The place of a key, or where it belongs. From the end, so that a load in order of key need not look far.
 fn find<V>(items: &[(Bytes, V)], key: &[u8]) -> Result<usize, usize> {
-    match items.iter().position(|(found, _)| found[..] >= *key) {
+    match items.iter().rposition(|(found, _)| found[..] <= *key) {
         Some(at) if items[at].0[..] == *key => Ok(at),
-        Some(at) => Err(at),
-        None => Err(items.len()),
+        Some(at) => Err(at + 1),
+        None => Err(0),
     }
 }
 
 /// The child that a key belongs to.
 fn child_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
-    let behind = children[1..].iter().position(|(first, _)| first[..] > *key);
-    behind.unwrap_or(children.len() - 1)
+    let before = children[1..].iter().rposition(|(first, _)| first[..] <= *key);
+    before.map_or(0, |at| at + 1)
 }
 
 /// Takes the right half if there are too many items; nearly none if the latest came last, as in a load in order of key.
@@ -356,6 +356,28 @@ mod tests {
         };
         let Ok(()) = copy.consume(visit);
         assert_eq!(shown, 1000);
+    }
+
+    #[test]
+    fn a_map_that_grows_and_shrinks_stays_balanced() {
+        const KEYS: u32 = 5000;
+        // Steps that have no factor in common with the number of keys, so that every key comes once.
+        for (growing, shrinking) in [(1, 1), (1, KEYS - 1), (KEYS - 1, 1), (1237, 1), (1, 1237), (1237, 3331)] {
+            let (mut map, mut model) = (CowMap::default(), Model::new());
+            for nth in 0..KEYS {
+                let number = nth * growing % KEYS;
+                map.insert(key(number), nth);
+                model.insert(key(number), nth);
+            }
+            expect(&map, &model);
+            for nth in 0..KEYS {
+                let number = nth * shrinking % KEYS;
+                assert_eq!(map.remove(&key(number)), model.remove(&key(number)));
+                if nth % 50 == 0 || nth > KEYS - 100 {
+                    expect(&map, &model);
+                }
+            }
+        }
     }
 
     proptest! {

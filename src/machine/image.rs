@@ -77,20 +77,17 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
 }
 
 fn read_key_value(from: &mut dyn Read, applied: u64) -> io::Result<KeyValue> {
-    let mut kv = KeyValue::default();
+    let mut entries = CowMap::default();
     let mut last: Option<Bytes> = None;
-    for _ in 0..read_u64(from)? {
+    for number in 1..=read_u64(from)? {
         let (key, value) = read_item(from)?;
         if last.is_some_and(|last| last >= key) || value.revision > applied {
-            return Err(invalid(format!(
-                "key {} is out of order, or of a later revision than the state",
-                kv.len() + 1
-            )));
+            return Err(invalid(format!("key {number} is out of order, or of a later revision than the state")));
         }
-        kv.put(key.clone(), value);
-        last = Some(key);
+        last = Some(key.clone());
+        entries.insert(key, value);
     }
-    Ok(kv)
+    Ok(KeyValue::of(entries))
 }
 
 fn write_item(to: &mut dyn Write, key: &Bytes, value: &Value) -> io::Result<()> {

@@ -28,6 +28,14 @@ pub struct Page {
 }
 
 impl KeyValue {
+    /// A store of these keys and values.
+    pub(super) fn of(entries: CowMap<Value>) -> Self {
+        let all = || entries.range(Bound::Unbounded);
+        let digest = all().fold(0u64, |digest, (key, value)| digest.wrapping_add(item_digest(key, value)));
+        let scan_index = all().map(|(key, _)| key.clone()).collect();
+        KeyValue { entries, scan_index, digest }
+    }
+
     /// Carries out a change at this log index.
     pub fn apply(&mut self, change: Change, revision: u64) -> Answer {
         match change {
@@ -61,8 +69,7 @@ impl KeyValue {
         Answer::Set { revision: Some(revision), old: None }
     }
 
-    /// Sets a key to a value.
-    pub(super) fn put(&mut self, key: Bytes, value: Value) {
+    fn put(&mut self, key: Bytes, value: Value) {
         self.digest = self.digest.wrapping_add(item_digest(&key, &value));
         if let Some(current) = self.entries.get_mut(&key) {
             self.digest = self.digest.wrapping_sub(item_digest(&key, current));

@@ -52,6 +52,12 @@ impl ScanIndex {
     }
 }
 
+impl FromIterator<Bytes> for ScanIndex {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(keys: I) -> Self {
+        ScanIndex { keys: keys.into_iter().map(|key| (hash(&key), key)).collect() }
+    }
+}
+
 fn hash(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
 }

@@ -1,6 +1,6 @@
 //! Receives a snapshot from another node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::{Blocks, Header, inspect};
@@ -115,12 +115,11 @@ impl Drop for FileReceiver {
     }
 }
 
+/// A file that is being received, and how much of it is there.
+type Partial = (Arc<dyn OpenFile>, u64);
+
 /// What an earlier attempt has left that is intact.
-fn resume(
-    shared: &Shared,
-    path: &PathBuf,
-    info: &SnapshotInfo,
-) -> Result<Option<(Arc<dyn OpenFile>, u64)>, StorageError> {
+fn resume(shared: &Shared, path: &Path, info: &SnapshotInfo) -> Result<Option<Partial>, StorageError> {
     let io = |error| StorageError::io("read", path, &error);
     if !shared.files.exists(path).map_err(io)? {
         return Ok(None);
@@ -131,7 +130,7 @@ fn resume(
         Ok(_) | Err(StorageError::Damaged(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut blocks = Blocks::new(file.clone(), path.clone(), &header);
+    let mut blocks = Blocks::new(file.clone(), path.to_path_buf(), &header);
     let intact = loop {
         match blocks.advance() {
             Ok(true) => {}

@@ -312,6 +312,23 @@ fn exchanged_and_missing_blocks_are_detected() {
 }
 
 #[test]
+fn a_block_that_is_not_full_must_be_the_last() {
+    let file = file(10, BLOCK_BYTES + 10);
+    let header = file.len() - 16 - 10 - 8 - BLOCK_BYTES - 8;
+    let mut made = file[..header].to_vec();
+    let mut hasher = crc32fast::Hasher::new_with_initial(u32::from_le_bytes(*made.last_chunk().unwrap()));
+    for piece in [&[10; 10][..], &[7; BLOCK_BYTES]] {
+        let block = [&(piece.len() as u32).to_le_bytes(), piece].concat();
+        hasher.update(&block);
+        made.extend([&block[..], &hasher.clone().finalize().to_le_bytes()].concat());
+    }
+    let footer = [&[0; 4][..], &(BLOCK_BYTES as u64 + 10).to_le_bytes()].concat();
+    hasher.update(&footer);
+    made.extend([&footer[..], &hasher.finalize().to_le_bytes()].concat());
+    expect_damaged(&made, "a short block in the middle");
+}
+
+#[test]
 fn another_name_or_cluster_is_a_problem() {
     let files = MemoryFiles::default();
     files.set(Path::new(FOLDER).join(name(20)), &file(10, 10));
@@ -417,7 +434,12 @@ fn what_is_left_of_a_transfer_is_used_only_if_it_fits() {
     let store = open_store(&files);
     drop(store.receive(&meta(20), 1000).unwrap());
     assert!(!files.all().contains_key(&part(10)), "another one is received now");
+    // More of it than there can be: the rest is cut off.
+    files.set(part(10), &[&file[..100], &[0; 2000]].concat());
+    receive(&store, 10, &file, 100).unwrap();
+    assert_eq!(read(&store, 10).unwrap(), state(10, 1000));
     // One of the same name, but of another membership.
+    let store = open_store(&MemoryFiles::default());
     files.set(part(10), &file);
     let other = SnapshotMeta { membership: Membership::of_voters([NodeId(1)]), ..meta(10) };
     assert_eq!(store.receive(&other, file.len() as u64).unwrap().received(), 0);
