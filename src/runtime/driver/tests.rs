@@ -754,7 +754,7 @@ fn a_received_snapshot_replaces_the_log_the_tail_and_the_state() {
     let received = Input::SnapshotReceived { from: PEER, term: Term(3), snapshot: meta.clone() };
     bench.turn([more, received], []);
     let restored: Vec<_> = bench.apply.try_iter().filter_map(|job| job.restore).collect();
-    assert_eq!(restored, [meta.clone()]);
+    assert_eq!(restored, std::slice::from_ref(&meta));
     let job = bench.storage.try_recv().unwrap();
     assert_eq!((job.batch.install, job.batch.entries.len(), job.batch.truncate_from), (Some(meta.clone()), 0, None));
     assert_eq!(bench.driver.tail.first(), Index(10));
