@@ -57,7 +57,7 @@ fn run(
         write(node, sink, *next);
         *next += 1;
     }
-    (0..pipeline).for_each(|_| drop(answers.recv()));
+    (0..pipeline).for_each(|_| _ = answers.recv());
     gaps.sort_unstable();
     gaps
 }

@@ -17,6 +17,9 @@ use crate::storage::snapshot::{SnapshotReceiver, SnapshotStore};
 /// A receiver checks at least so many bytes in a second: that is how long it may take to say what it has, or to complete it.
 const CHECKED_BYTES_PER_SECOND: u64 = 16 << 20;
 
+/// A sender that must not be too fast looks so often whether it is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(50);
+
 /// A snapshot to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
@@ -107,13 +110,15 @@ impl Sending {
             if progress.received > offset {
                 return Err(format!("{} bytes are acknowledged, {offset} were sent", progress.received));
             }
-            if offset < bytes && offset - progress.received < window * chunk_bytes as u64 {
+            let due = start + Duration::from_secs_f64((offset - first) as f64 / rate_bytes.max(1) as f64);
+            let early = due.saturating_duration_since(Instant::now());
+            if !early.is_zero() {
+                thread::sleep(early.min(LOOK_UP));
+            } else if offset < bytes && offset - progress.received < window * chunk_bytes as u64 {
                 let count = reader.read_at(offset, &mut buffer).map_err(|error| error.to_string())?;
                 let chunk = buffer.get(..count).filter(|chunk| !chunk.is_empty());
                 link.chunk(offset, chunk.ok_or("its file has become shorter")?)?;
                 offset += count as u64;
-                let due = start + Duration::from_secs_f64((offset - first) as f64 / rate_bytes.max(1) as f64);
-                thread::sleep(due.saturating_duration_since(Instant::now()).min(patience / 2));
             } else {
                 progress =
                     link.progress(if progress.received + chunk_bytes as u64 >= bytes { to_check } else { patience })?;
@@ -268,10 +273,14 @@ mod tests {
         }
 
         fn send(&self, index: u64, trouble: Option<(usize, Trouble)>) -> Result<(), String> {
+            self.send_at(index, trouble, u64::MAX)
+        }
+
+        fn send_at(&self, index: u64, trouble: Option<(usize, Trouble)>, rate_bytes: u64) -> Result<(), String> {
+            let pace = Pace { rate_bytes, ..PACE };
             let abandoned = Arc::<AtomicBool>::default();
             let (to, term, snapshot) = (NodeId(2), Term(9), meta(index));
-            let sending =
-                Sending { store: self.from.clone(), to, term, snapshot, pace: PACE, abandoned: abandoned.clone() };
+            let sending = Sending { store: self.from.clone(), to, term, snapshot, pace, abandoned: abandoned.clone() };
             self.offsets.borrow_mut().clear();
             let (receiving, offsets) = (self.receiving.clone(), self.offsets.clone());
             let link = TestLink { receiving, offsets, said: Default::default(), trouble, abandoned };
@@ -373,5 +382,14 @@ mod tests {
         assert!(bench.send(5, None).is_err(), "it is gone by now");
         assert_eq!(bench.send(6, None), Ok(()));
         assert_eq!(bench.received(), [5, 6]);
+    }
+
+    #[test]
+    fn the_rate_is_kept() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let start = Instant::now();
+        assert_eq!(bench.send_at(5, None, 1_000_000), Ok(()));
+        assert!(start.elapsed() >= Duration::from_millis(190), "200 kB came within {:?}", start.elapsed());
     }
 }

@@ -45,7 +45,14 @@ impl SnapshotStage {
 
     fn work(&self, job: SnapshotJob) -> Result<(), StorageError> {
         match job {
-            SnapshotJob::RemoveOlder { than } => self.store.remove_older(&than),
+            SnapshotJob::RemoveOlder { than } => match self.store.remove_older(&than) {
+                // It was found damaged meanwhile: the older ones may be needed.
+                Err(StorageError::Refused(reason)) => {
+                    log::warn!("older snapshots are kept: {reason}");
+                    Ok(())
+                }
+                removed => removed,
+            },
             SnapshotJob::Take { meta, state, wanted } => {
                 let input = match self.take(&meta, state, wanted) {
                     Ok(Some(info)) => Input::SnapshotTaken { info },
