@@ -7,9 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft::consensus::{Entry, HardState, Index, NodeId, Payload, Role};
+use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role};
 use raft::machine::{Applied, Machine};
 use raft::runtime::{ClientRequest, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
+use raft::storage::snapshot::{FileSnapshots, SnapshotStore};
 use raft::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 use raft::transport::Failure;
 use raft::transport::memory::MemoryNetwork;
@@ -71,10 +72,10 @@ impl TestStorage {
 }
 
 impl Storage for TestStorage {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, entry: &mut dyn FnMut(EntryHeader)) -> Result<Recovered, StorageError> {
         let memory = self.memory.read().unwrap();
-        let headers = memory.1.iter().map(|entry| entry.header.clone()).collect();
-        Ok(Recovered { hard_state: memory.0, headers, ..Recovered::default() })
+        memory.1.iter().for_each(|found| entry(found.header.clone()));
+        Ok(Recovered { hard_state: memory.0, last: Index(memory.1.len() as u64), ..Recovered::default() })
     }
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
@@ -93,6 +94,14 @@ impl Storage for TestStorage {
     fn sync(&mut self) -> Result<(), StorageError> {
         let disk = self.disk.1.wait_while(self.disk.0.lock().unwrap(), |disk| *disk == Disk::Hangs).unwrap();
         if *disk == Disk::Fails { Err(StorageError::Io("the disk is on fire".into())) } else { Ok(()) }
+    }
+
+    fn compact(&mut self, _: Index) -> Result<(), StorageError> {
+        unreachable!("there are no snapshots here")
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(FileSnapshots::in_memory())
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

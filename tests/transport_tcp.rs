@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{Membership, Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::threaded::{Controller, ControllerOptions, bind};
@@ -57,6 +57,7 @@ fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
         peers: peers.to_vec(),
         election_timeout: Duration::from_millis(150),
         max_frame_bytes: FRAME_BYTES,
+        snapshot_rate_bytes: 1 << 30,
         outbox_bytes: OUTBOX_BYTES,
     }
 }
@@ -122,7 +123,8 @@ struct Raw(TcpStream);
 
 fn hello(from: u64, to: u64, boot: u64, dial: u64) -> Hello {
     let (from, to) = (NodeId(from), NodeId(to));
-    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), nonce: 1, dial, abstains: false }
+    let purpose = Purpose::Messages { dial };
+    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), nonce: 1, abstains: false, purpose }
 }
 
 impl Raw {
@@ -267,14 +269,15 @@ fn strangers_are_refused_with_the_reason() {
     assert_eq!(refused(Hello { protocol: 1, ..good.clone() }), "protocol version 1, expected 2");
 
     let _raw = Raw::welcomed(&peers[0], good.clone());
-    let older = refused(Hello { life: life(4), dial: 2, ..good.clone() });
+    let purpose = Purpose::Messages { dial: 2 };
+    let older = refused(Hello { life: life(4), purpose, ..good.clone() });
     assert!(older.ends_with("an older copy: this is boot 4, but boot 5 was seen"), "{older}");
-    let copy = refused(Hello { nonce: 2, dial: 2, ..good.clone() });
+    let copy = refused(Hello { nonce: 2, purpose, ..good.clone() });
     assert!(copy.ends_with("an older copy: another process was seen in its boot 5"), "{copy}");
-    let other = refused(Hello { life: Life { incarnation: 78, boot: 6 }, dial: 2, ..good.clone() });
+    let other = refused(Hello { life: Life { incarnation: 78, boot: 6 }, purpose, ..good.clone() });
     assert!(other.starts_with("the data folder of node 2 was wiped or replaced"), "{other}");
     assert_eq!(refused(good.clone()), "connection 1 is not newer than connection 1", "a replay");
-    Raw::welcomed(&peers[0], Hello { dial: 2, ..good });
+    Raw::welcomed(&peers[0], Hello { purpose: Purpose::Messages { dial: 2 }, ..good });
 }
 
 #[test]
@@ -292,7 +295,9 @@ fn a_node_that_abstains_may_come_as_another_incarnation() {
         assert_eq!((from, life), (2, again.life));
         raw = new;
     }
-    let (_, Handshake::Refused(refused)) = Raw::introduce(&peers[0], Hello { dial: 10, ..former }) else {
+    let (_, Handshake::Refused(refused)) =
+        Raw::introduce(&peers[0], Hello { purpose: Purpose::Messages { dial: 10 }, ..former })
+    else {
         panic!("the former incarnation is over")
     };
     assert_eq!(refused.code, RefusalCode::OtherIncarnation);
@@ -352,7 +357,8 @@ fn a_dialer_checks_who_answers() {
         let Handshake::Hello(hello) = raw.read_handshake() else { panic!("not a hello") };
         assert_eq!((hello.from, hello.to, hello.life), (NodeId(1), NodeId(2), life(1)));
         raw.write(&answer.encode());
-        (raw, hello.dial)
+        let Purpose::Messages { dial } = hello.purpose else { panic!("not for messages") };
+        (raw, dial)
     };
     let good =
         Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(3), nonce: 1, abstains: false };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{
     AppendEntries, EntryHeader, EntryKind, Index, LogTime, Membership, Message, MessageBody, NodeId, Payload,
@@ -58,7 +58,8 @@ fn raft(name: &str, meaning: &str, body: MessageBody) {
 fn the_handshake() {
     let life = Life { incarnation: 0x1122_3344_5566_7788, boot: 3 };
     let (from, to) = (NodeId(1), NodeId(2));
-    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from, to, life, nonce: 6, dial: 5, abstains: false };
+    let purpose = Purpose::Messages { dial: 5 };
+    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from, to, life, nonce: 6, abstains: false, purpose };
     handshake(
         "hello",
         "Hello: protocol 2, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, nonce 6, dial 5, votes and counts",

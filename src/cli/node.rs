@@ -103,14 +103,14 @@ fn run_maelstrom(options: StdioOptions, stop: &Receiver<StopReason>) -> Result<(
     let start = move |init: &Init| {
         let names = init.names();
         let storage = InMemoryStorage::new();
-        let transport = init.transport(storage.life());
+        let life = storage.life();
         let labels = names.ids().filter_map(|id| Some((id, names.name(id)?.to_owned()))).collect();
         let server = ServerConfig::new(names.me(), options.election_timeout, options.heartbeat_interval);
         let membership = Membership::of_voters(names.ids());
-        let node_options = NodeOptions { server, membership, labels };
+        let node_options = NodeOptions { server, membership, labels, ..NodeOptions::new(names.me(), []) };
         let machine = Box::new(Composite::default());
-        let node =
-            Node::start(node_options, Box::new(storage), machine, |_| transport).map_err(|error| error.to_string())?;
+        let node = Node::start(node_options, Box::new(storage), machine, |handle| init.transport(handle, life))
+            .map_err(|error| error.to_string())?;
         let handle = node.handle();
         started.send(node).map_err(|_| "it is stopping already".to_owned())?;
         Ok(handle)

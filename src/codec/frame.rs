@@ -35,12 +35,20 @@ pub enum Kind {
     Forward = 5,
     /// The leader's answer to it.
     ForwardReply = 6,
+    /// A snapshot is offered.
+    SnapshotOffer = 7,
+    /// A part of it.
+    SnapshotChunk = 8,
+    /// How much of it has arrived.
+    SnapshotProgress = 9,
 }
 
 impl Kind {
     fn of(number: u16) -> Option<Kind> {
         use Kind::*;
-        [Hello, Welcome, Refused, Raft, Forward, ForwardReply].into_iter().find(|kind| *kind as u16 == number)
+        let all =
+            [Hello, Welcome, Refused, Raft, Forward, ForwardReply, SnapshotOffer, SnapshotChunk, SnapshotProgress];
+        all.into_iter().find(|kind| *kind as u16 == number)
     }
 }
 

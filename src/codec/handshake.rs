@@ -32,10 +32,22 @@ pub struct Hello {
     pub life: Life,
     /// Drawn at random by its process: a copy of its data folder that is started has the same life, but not this.
     pub nonce: u64,
-    /// Grows with every connection that it dials in this life: only the newest counts.
-    pub dial: u64,
     /// It neither votes nor counts: it may have forgotten what another incarnation of it promised.
     pub abstains: bool,
+    /// What the connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a connection between nodes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Messages, from the dialing node to the accepting one.
+    Messages {
+        /// Grows with every such connection that it dials in this life: only the newest counts.
+        dial: u64,
+    },
+    /// One snapshot, which the dialing node offers.
+    Snapshot,
 }
 
 /// The accepting node introduces itself, too.
@@ -201,8 +213,8 @@ mod tests {
             to: NodeId(2),
             life,
             nonce: 5,
-            dial: 4,
             abstains: true,
+            purpose: Purpose::Messages { dial: 4 },
         };
         let welcome = Welcome { protocol: PROTOCOL, cluster_id: 7, from: NodeId(2), life, nonce: 6, abstains: false };
         for handshake in [Handshake::Hello(hello), Handshake::Welcome(welcome), refused("no such node")] {

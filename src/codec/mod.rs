@@ -5,3 +5,4 @@ pub mod frame;
 pub mod handshake;
 pub mod json;
 pub mod peer;
+pub mod snapshot;

@@ -176,7 +176,7 @@ fn check_append(
     Ok(())
 }
 
-fn check_snapshot(term: Term, snapshot: &SnapshotMeta) -> Result<(), Malformed> {
+pub(super) fn check_snapshot(term: Term, snapshot: &SnapshotMeta) -> Result<(), Malformed> {
     ensure!(snapshot.index > Index(0), "a snapshot of nothing");
     check_position("last entry of the snapshot", snapshot.index, snapshot.term, term)?;
     check_membership(&snapshot.membership, 0)

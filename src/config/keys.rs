@@ -188,7 +188,23 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             set: |c, v| c.limits.snapshot_bytes = v,
         },
         summary: "a snapshot is due after this much log",
-        details: "Whichever of SnapshotEntries and SnapshotBytes is reached first counts.",
+        details: "Whichever of SnapshotEntries and SnapshotBytes is reached first counts. When the last snapshot is larger \
+                  than this, a new one is due after as much log as that one has bytes: so what is written for snapshots \
+                  is never more than what is written for the log. A part of the log is kept for followers that are \
+                  nearly there.",
+    },
+    Key {
+        name: "SnapshotRateBytes",
+        absent: Absent::Default,
+        kind: Kind::Number {
+            unit: Unit::Bytes,
+            range: 65536..=MAX_BYTES,
+            get: |c| c.limits.snapshot_rate_bytes,
+            set: |c, v| c.limits.snapshot_rate_bytes = v,
+        },
+        summary: "most that a leader sends of a snapshot in a second",
+        details: "A follower that lacks more than the log still has gets a snapshot, on a connection of its own. The limit, \
+                  for each follower, leaves the network and the disks to everything else.",
     },
     Key {
         name: "SegmentBytes",

@@ -56,6 +56,8 @@ pub struct Limits {
     pub snapshot_entries: u64,
     /// `SnapshotBytes`: a snapshot is due after so many bytes of log.
     pub snapshot_bytes: u64,
+    /// `SnapshotRateBytes`: most bytes a second of a snapshot on its way to another node.
+    pub snapshot_rate_bytes: u64,
     /// `SegmentBytes`: size of a file of the log.
     pub segment_bytes: u64,
     /// `MaxRequestBytes`: largest request of a client, key and value and all.
@@ -106,6 +108,7 @@ impl Default for Limits {
         Limits {
             snapshot_entries: 1_000_000,
             snapshot_bytes: 64 << 20,
+            snapshot_rate_bytes: 64 << 20,
             segment_bytes: 16 << 20,
             max_request_bytes: 1 << 20,
             max_inflight_bytes: 64 << 20,

@@ -90,13 +90,20 @@ struct Held {
 }
 
 impl Common {
-    pub fn new(config: ServerConfig, hard_state: HardState, log: Log, seed: u64, now: Duration) -> Self {
-        let base = log.base_index();
+    /// Everything up to `applied` is committed and in the machine's snapshot.
+    pub fn new(
+        config: ServerConfig,
+        hard_state: HardState,
+        log: Log,
+        applied: Index,
+        seed: u64,
+        now: Duration,
+    ) -> Self {
         let mut common = Common {
             durable: log.last_index(),
-            commit: base,
-            applied: base,
-            learned: base,
+            commit: applied,
+            applied,
+            learned: applied,
             random: Random::new(seed),
             election_deadline: now,
             election_timeout: config.election_timeout,

@@ -6,7 +6,7 @@ use super::membership::Membership;
 use super::message::SnapshotMeta;
 use super::types::{EntryHeader, EntryKind, Index, LogTime, Term};
 
-/// The shape of the log. Terms are kept as runs, so that the memory they take grows with the number of elections, not of
+/// The shape of the log: enough to decide everything, and small enough for logs of any size. Terms are kept as runs, so that the memory they take grows with the number of elections, not of
 /// entries; an entry costs the four bytes of its size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Log {
@@ -20,6 +20,12 @@ pub struct Log {
     memberships: Vec<(Index, Membership)>,
     /// The highest log time seen. Not lowered by truncation: log time never goes back.
     time: LogTime,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log::new(Membership::default())
+    }
 }
 
 impl Log {
@@ -42,6 +48,19 @@ impl Log {
             time: snapshot.time,
             ..Log::new(Membership::default())
         }
+    }
+
+    /// Moves the beginning to after this entry, where this membership is in force. The entries do not change: they are
+    /// those after it.
+    pub fn begin_after(&mut self, base: (Index, Term), membership: Membership) {
+        debug_assert!(self.sizes.is_empty() || base.0 == self.base.0);
+        self.base = base;
+        self.memberships.splice(..1, [(base.0, membership)]);
+    }
+
+    /// Whether the log has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
     }
 
     /// Index of the entry before the first that is kept.
@@ -67,6 +86,11 @@ impl Log {
     /// The highest log time seen.
     pub fn time(&self) -> LogTime {
         self.time
+    }
+
+    /// Log time was at least this.
+    pub fn advance_time(&mut self, time: LogTime) {
+        self.time = self.time.max(time);
     }
 
     /// Term of the entry at `index`, if the log knows it: from the base to the last.
@@ -145,6 +169,26 @@ impl Log {
         let in_force = self.memberships.partition_point(|(index, _)| *index <= upto) - 1;
         self.memberships.drain(..in_force);
         self.base = (upto, term);
+    }
+
+    /// The membership in force at `index`, which must be in the log, or its base.
+    pub fn membership_at(&self, index: Index) -> &Membership {
+        let next = self.memberships.partition_point(|(since, _)| *since <= index);
+        &self.memberships[next.saturating_sub(1)].1
+    }
+
+    /// The first of the last entries up to `last` that have no more than `max_bytes`, each counted with
+    /// [`ENTRY_OVERHEAD_BYTES`], but not before the log's first.
+    pub fn tail_start(&self, last: Index, max_bytes: u64) -> Index {
+        let last = last.min(self.last_index());
+        let count = last.0.saturating_sub(self.base.0.0) as usize;
+        let mut bytes = 0;
+        let fits = |size: &&u32| {
+            bytes += u64::from(**size) + ENTRY_OVERHEAD_BYTES;
+            bytes <= max_bytes
+        };
+        let fitting = self.sizes.range(..count).rev().take_while(fits).count() as u64;
+        Index((last.0 - fitting.min(last.0)).max(self.base.0.0)).next()
     }
 
     /// The membership in force: that of the last membership entry, committed or not (Raft thesis §4.1).

@@ -29,7 +29,7 @@ pub mod types;
 
 pub use effect::{Effect, Persist, RejectReason, Role, Violation};
 pub use event::{Event, Proposal, Ticket};
-pub use log::ENTRY_OVERHEAD_BYTES;
+pub use log::{ENTRY_OVERHEAD_BYTES, Log};
 pub use membership::Membership;
 pub use message::{AppendEntries, Message, MessageBody, SnapshotMeta};
 pub use server::{PeerProgress, Remembered, Server, ServerConfig, ServerStatus};

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::follower::Follower;
 use super::invariants::Watermarks;
 use super::leader::{Answer, Leader, Rejection};
-use super::log::Log;
+use super::log::{ENTRY_OVERHEAD_BYTES, Log};
 use super::membership::Membership;
 use super::message::{Message, MessageBody, SnapshotMeta};
 use super::quorum::VoteResult;
@@ -69,12 +69,31 @@ impl ServerConfig {
 pub struct Remembered {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The latest snapshot.
+    /// The latest snapshot: of an entry of the log, or the one before its first.
     pub snapshot: Option<SnapshotMeta>,
-    /// The log after the snapshot, in order.
-    pub headers: Vec<EntryHeader>,
+    /// Index and term of the entry before the log's first.
+    pub base: (Index, Term),
+    /// The log, as far as it was [remembered](Remembered::append).
+    pub log: Log,
     /// The membership before the first entry, if there is no snapshot.
     pub membership: Membership,
+}
+
+impl Remembered {
+    /// The log's next entry, or its first. Takes a few bytes, so that logs of any size can be remembered one by one.
+    pub fn append(&mut self, header: &EntryHeader) {
+        if self.log.is_empty() {
+            self.log.begin_after((header.index.prev(), Term(0)), Membership::default());
+        }
+        self.log.append(header);
+    }
+
+    /// Whether the log contains what this snapshot covers, or begins right after it. One that was received, but did not
+    /// replace the log before the node ended, it does not know.
+    pub fn knows(&self, snapshot: &SnapshotMeta) -> bool {
+        let place = (snapshot.index, snapshot.term);
+        place == self.base || (place.0 > self.base.0 && self.log.term_at(place.0) == Some(place.1))
+    }
 }
 
 /// One Raft server: events in, effects out.
@@ -140,14 +159,18 @@ pub struct PeerProgress {
 impl Server {
     /// A server that was just started. `seed` decides its election timeouts: it should differ between servers.
     pub fn new(config: ServerConfig, remembered: Remembered, seed: u64, now: Duration) -> Self {
-        let mut log = match &remembered.snapshot {
-            Some(snapshot) => Log::after_snapshot(snapshot),
-            None => Log::new(remembered.membership),
+        let Remembered { hard_state, snapshot, base, mut log, membership } = remembered;
+        // The log may begin before the snapshot. What was in force there does not matter: what a snapshot covers is
+        // committed, and never truncated.
+        let (applied, membership) = match snapshot {
+            Some(snapshot) => {
+                log.advance_time(snapshot.time);
+                (snapshot.index, snapshot.membership)
+            }
+            None => (base.0, membership),
         };
-        for header in &remembered.headers {
-            log.append(header);
-        }
-        let common = Common::new(config, remembered.hard_state, log, seed, now);
+        log.begin_after(base, membership);
+        let common = Common::new(config, hard_state, log, applied, seed, now);
         let watermarks = Watermarks::new(&common);
         Server { common, role: RoleState::Follower(Follower::default()), watermarks }
     }
@@ -485,6 +508,27 @@ impl Server {
     /// Term of the entry at `index`, if it is in the log.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.common.log.term_at(index)
+    }
+
+    /// Index of the entry before the log's first.
+    pub fn base_index(&self) -> Index {
+        self.common.log.base_index()
+    }
+
+    /// Bytes of the entries `first..=last`, as far as they are in the log, with what each takes besides its payload.
+    pub fn log_bytes(&self, first: Index, last: Index) -> u64 {
+        let count = (last.0 + 1).saturating_sub(first.0);
+        self.common.log.bytes(first, last) + count * ENTRY_OVERHEAD_BYTES
+    }
+
+    /// The first of the last entries up to `last` that have no more than `max_bytes` together.
+    pub fn tail_start(&self, last: Index, max_bytes: u64) -> Index {
+        self.common.log.tail_start(last, max_bytes)
+    }
+
+    /// The membership in force at an entry that is in the log.
+    pub fn membership_at(&self, index: Index) -> &Membership {
+        self.common.log.membership_at(index)
     }
 
     /// Last committed index.

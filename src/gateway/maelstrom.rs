@@ -21,7 +21,7 @@ use self::message::{Address, Body, ErrorCode, Incoming, Request};
 use self::serving::Serving;
 use crate::runtime::{Life, NodeHandle};
 use crate::transport::stdio::input::{LINE_BYTES_MAX, Line, read_line};
-use crate::transport::stdio::{Names, Output, StdioTransport, Wire};
+use crate::transport::stdio::{Names, Output, Snapshots, StdioTransport, Wire};
 
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -49,6 +49,7 @@ pub enum Closed {
 pub struct Init {
     wire: Arc<Wire>,
     output: Arc<Output>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl Init {
@@ -57,9 +58,10 @@ impl Init {
         self.wire.names()
     }
 
-    /// The node's transport, for this life of the node.
-    pub fn transport(&self, life: Life) -> StdioTransport {
-        StdioTransport::new(self.wire.clone(), self.output.clone(), life)
+    /// The transport of this node, in this life of it.
+    pub fn transport(&self, node: &NodeHandle, life: Life) -> StdioTransport {
+        let (wire, output, snapshots) = (self.wire.clone(), self.output.clone(), self.snapshots.clone());
+        StdioTransport::new(wire, output, snapshots, node.clone(), life)
     }
 }
 
@@ -107,7 +109,9 @@ fn run(
     start: impl FnOnce(&Init) -> Result<NodeHandle, String>,
 ) -> Result<Infallible, Closed> {
     let (names, kind, client) = wait_for_init(&mut lines, &output)?;
-    let init = Init { wire: Arc::new(Wire::new(names)), output };
+    let wire = Arc::new(Wire::new(names));
+    let snapshots = Snapshots::new(wire.clone(), output.clone());
+    let init = Init { wire, output, snapshots };
     let node = match start(&init) {
         Ok(node) => node,
         Err(why) => {

@@ -188,6 +188,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a golden file is a file")]
     fn the_image_is_the_golden_file() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machine/composite");
         let bytes = image(&example());

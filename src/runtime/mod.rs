@@ -12,8 +12,10 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Entry, Index, NodeId, Payload, Role, Term};
+use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SnapshotMeta, Term};
+use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
+use crate::storage::snapshot::SnapshotInfo;
 use crate::transport::{Failure, PeerMessage};
 
 /// Something for the event handler. The handler has two inboxes: clients' requests come through one that is bounded,
@@ -42,6 +44,13 @@ pub enum Input {
         /// The persist's token.
         token: u64,
     },
+    /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
+    DiskFull {
+        /// What failed, for people.
+        reason: String,
+    },
+    /// There is space on the disk again.
+    DiskFreed,
     /// The storage stage, or the apply stage, cannot go on: the node stops.
     Failed {
         /// Why, for people.
@@ -56,6 +65,38 @@ pub enum Input {
     Loaded(Loaded),
     /// The apply stage's answers to requests that peers had forwarded.
     Replies(Vec<PeerReply>),
+    /// The apply stage has taken a view of the state machine, to be written as a snapshot.
+    SnapshotView(SnapshotView),
+    /// A snapshot of this node's own state is durable.
+    SnapshotTaken {
+        /// The snapshot.
+        info: SnapshotInfo,
+    },
+    /// There is no room on the disk for a snapshot of this node's own state, or it is no longer wanted.
+    SnapshotPutOff {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A snapshot that this node was sending is complete at the peer, or it was given up.
+    SnapshotSent {
+        /// The peer.
+        to: NodeId,
+        /// The term in which it was to be sent.
+        term: Term,
+        /// Its index.
+        index: Index,
+        /// Why it was given up, for people.
+        outcome: Result<(), String>,
+    },
+    /// A leader's snapshot has arrived: it is complete, checked and durable.
+    SnapshotReceived {
+        /// The leader.
+        from: NodeId,
+        /// The leader's term.
+        term: Term,
+        /// The snapshot.
+        snapshot: SnapshotMeta,
+    },
     /// Stop: hand leadership over if there is any, then tell the runtime.
     Stop,
 }
@@ -135,6 +176,18 @@ impl NodeHandle {
     pub fn try_deliver(&self, input: Input) -> bool {
         self.internal.try_send(input).is_ok()
     }
+}
+
+/// The state machine at one moment.
+pub struct SnapshotView {
+    /// Last entry that it has applied.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// Its log time.
+    pub time: LogTime,
+    /// The state; `None` if this machine has no snapshots.
+    pub state: Option<Box<dyn MachineSnapshot>>,
 }
 
 /// Entries that the driver had asked for because they were no longer in memory.

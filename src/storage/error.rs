@@ -11,6 +11,9 @@ pub enum StorageError {
     /// An input or output operation failed.
     #[error("{0}")]
     Io(String),
+    /// The disk is full, or the quota used up. Nothing is lost, and the same operation may be tried again.
+    #[error("{0}")]
+    Full(String),
     /// Bytes on the disk are not what was written.
     #[error("{0}")]
     Damaged(String),
@@ -22,11 +25,30 @@ pub enum StorageError {
 impl StorageError {
     /// An operation on a file failed. `doing` completes the sentence "cannot ...".
     pub(super) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return StorageError::Full(format!(
+                "cannot {doing} {}: {error}. Make room on the disk, or raise the quota",
+                path.display()
+            ));
+        }
         StorageError::Io(format!(
             "cannot {doing} {}: {error}. Check the disk, the space left on it and the folder's permissions, then start \
              the node again: it goes on from what is really on the disk",
             path.display()
         ))
+    }
+
+    /// The error of an operation that must not be tried again, whatever the reason.
+    pub(super) fn into_final(self) -> Self {
+        match self {
+            StorageError::Full(message) => StorageError::Io(message),
+            other => other,
+        }
+    }
+
+    /// Whether the same operation may be tried again.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StorageError::Full(_))
     }
 
     /// A file does not hold what it must.

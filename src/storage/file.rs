@@ -3,12 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
 use super::identity::{self, Identity, Life};
+use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::wal::{Wal, is_segment};
 use super::{LogReader, PeerMemory, Recovered, Storage, StorageError, WriteBatch, peers};
-use crate::consensus::{Membership, NodeId};
+use crate::consensus::{EntryHeader, Index, Membership, NodeId};
 
 /// Which folder to open, for whom.
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ pub struct OpenOptions {
 /// fdatasync, so that any number of [`write`](Storage::write)s before a `sync` cost the disk the same.
 pub struct FileStorage {
     wal: Wal,
+    snapshots: Arc<FileSnapshots>,
     life: Life,
     abstains: bool,
     peers: PeerMemory,
@@ -72,11 +75,12 @@ impl FileStorage {
             Wal::create(&*files, folder, identity.log_incarnation)?;
         }
         let (wal, recovered) = Wal::open(files.clone(), folder, identity.log_incarnation, options.segment_bytes)?;
+        let snapshots = Arc::new(FileSnapshots::open(files.clone(), folder, options.cluster_id)?);
         identity.begin_life(options.rejoin)?;
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
         let Identity { life, rejoined: abstains, .. } = identity;
-        Ok(FileStorage { wal, life, abstains, peers, recovered: Some(recovered), _lock: lock })
+        Ok(FileStorage { wal, snapshots, life, abstains, peers, recovered: Some(recovered), _lock: lock })
     }
 
     /// The folder's incarnation, and the number of this start.
@@ -97,9 +101,11 @@ impl FileStorage {
 }
 
 impl Storage for FileStorage {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, entry: &mut dyn FnMut(EntryHeader)) -> Result<Recovered, StorageError> {
         let again = || StorageError::Refused("what was found at the start is handed out once".into());
-        self.recovered.take().ok_or_else(again)
+        let recovered = self.recovered.take().ok_or_else(again)?;
+        self.wal.headers(entry)?;
+        Ok(recovered)
     }
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
@@ -110,8 +116,24 @@ impl Storage for FileStorage {
         self.wal.sync()
     }
 
+    fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
+        self.wal.compact(keep_from)
+    }
+
+    fn idle(&mut self) -> Result<Option<Duration>, StorageError> {
+        self.wal.idle()
+    }
+
+    fn close(&mut self) -> Result<(), StorageError> {
+        self.wal.close()
+    }
+
     fn reader(&self) -> Arc<dyn LogReader> {
         self.wal.reader()
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.snapshots.clone()
     }
 }
 
@@ -174,7 +196,7 @@ fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
 
 fn report(folder: &Path, life: &Life, recovered: &Recovered) {
     let Life { incarnation, boot } = life;
-    let last = recovered.headers.last().map_or(0, |header| header.index.0);
+    let last = recovered.last;
     log::info!("opened {}: start {boot}, last entry {last}", folder.display());
     log::debug!("incarnation {incarnation:016x}, boot {boot}");
     if let Some(repaired) = &recovered.repaired {

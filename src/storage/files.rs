@@ -61,6 +61,10 @@ pub trait OpenFile: Send + Sync {
 
     /// Makes the file's bytes and everything about the file durable.
     fn sync_all(&self) -> io::Result<()>;
+
+    /// Syncs, and drops what the system keeps of the file in memory, so that what is read next comes from the disk: after
+    /// a failed sync the two may differ. As far as the system lets go of it: another process may be using the file.
+    fn forget_cached(&self) -> io::Result<()>;
 }
 
 /// Ends the name of a file until it is whole. What is left of such files is removed when the folder is opened.
@@ -161,5 +165,13 @@ impl OpenFile for fs::File {
 
     fn sync_all(&self) -> io::Result<()> {
         fs::File::sync_all(self)
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        fs::File::sync_all(self)?;
+        // Only advice, and not known to every system: without it, no harm is done that was not done before.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(())
     }
 }

@@ -4,13 +4,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::collect::Collected;
 use super::identity::Life;
+use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::{LogReader, Recovered, Storage, StorageError, WriteBatch};
-use crate::consensus::{Entry, HardState, Index};
+use crate::consensus::{Entry, EntryHeader, HardState, Index, Term};
 
 /// Keeps everything in memory. Nothing survives the process, so a node on it must not count as one that remembers its
 /// votes.
 pub struct InMemoryStorage {
     memory: Arc<RwLock<Memory>>,
+    snapshots: Arc<FileSnapshots>,
     life: Life,
     failed: Option<StorageError>,
 }
@@ -18,12 +20,26 @@ pub struct InMemoryStorage {
 #[derive(Default)]
 struct Memory {
     hard_state: HardState,
+    /// Index and term of the entry before the first.
+    base: (Index, Term),
     entries: Vec<Entry>,
+}
+
+impl Memory {
+    fn last(&self) -> Index {
+        Index(self.base.0.0 + self.entries.len() as u64)
+    }
+
+    /// How many of the entries are below `index`.
+    fn below(&self, index: Index) -> usize {
+        (index.prev().0.saturating_sub(self.base.0.0) as usize).min(self.entries.len())
+    }
 }
 
 impl Default for InMemoryStorage {
     fn default() -> Self {
-        InMemoryStorage { memory: Arc::default(), life: Life::without_folder(), failed: None }
+        let snapshots = Arc::new(FileSnapshots::in_memory());
+        InMemoryStorage { memory: Arc::default(), snapshots, life: Life::without_folder(), failed: None }
     }
 }
 
@@ -36,7 +52,7 @@ impl InMemoryStorage {
     /// The same memory, as a restart finds it: everything written is there, synced or not.
     pub fn reopen(&self) -> Self {
         let life = Life { boot: self.life.boot + 1, ..self.life };
-        InMemoryStorage { memory: self.memory.clone(), life, failed: None }
+        InMemoryStorage { memory: self.memory.clone(), snapshots: self.snapshots.clone(), life, failed: None }
     }
 
     /// This start; a later one has a higher boot number.
@@ -46,10 +62,11 @@ impl InMemoryStorage {
 }
 
 impl Storage for InMemoryStorage {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, entry: &mut dyn FnMut(EntryHeader)) -> Result<Recovered, StorageError> {
         let memory = read(&self.memory);
-        let headers = memory.entries.iter().map(|entry| entry.header.clone()).collect();
-        Ok(Recovered { hard_state: memory.hard_state, headers, ..Recovered::default() })
+        memory.entries.iter().for_each(|found| entry(found.header.clone()));
+        let Memory { hard_state, base, .. } = *memory;
+        Ok(Recovered { hard_state, base, last: memory.last(), ..Recovered::default() })
     }
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
@@ -57,13 +74,18 @@ impl Storage for InMemoryStorage {
             return Err(error.clone());
         }
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = batch.last_after(Index(memory.entries.len() as u64)) {
+        if let Err(error) = batch.last_after(memory.base.0, memory.last()) {
             self.failed = Some(error.clone());
             return Err(error);
         }
         memory.hard_state = batch.hard_state.unwrap_or(memory.hard_state);
+        if let Some(snapshot) = &batch.install {
+            memory.entries.clear();
+            memory.base = (snapshot.index, snapshot.term);
+        }
         if let Some(from) = batch.truncate_from {
-            memory.entries.truncate(from.prev().0 as usize);
+            let kept = memory.below(from);
+            memory.entries.truncate(kept);
         }
         memory.entries.extend_from_slice(&batch.entries);
         Ok(())
@@ -73,8 +95,21 @@ impl Storage for InMemoryStorage {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = memory.below(keep_from);
+        if let Some(last) = memory.entries.drain(..forgotten).last() {
+            memory.base = (last.header.index, last.header.term);
+        }
+        Ok(())
+    }
+
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(MemoryReader(self.memory.clone()))
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.snapshots.clone()
     }
 }
 
@@ -83,9 +118,10 @@ struct MemoryReader(Arc<RwLock<Memory>>);
 impl LogReader for MemoryReader {
     fn read(&self, first: Index, last: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
         let memory = read(&self.0);
-        let from = first.0.checked_sub(1).and_then(|from| memory.entries.get(from as usize..));
         let mut collected = Collected::new(max_bytes);
-        collected.extend(from.unwrap_or_default(), last);
+        if first > memory.base.0 {
+            collected.extend(memory.entries.get(memory.below(first)..).unwrap_or_default(), last);
+        }
         Ok(collected.into_entries())
     }
 }

@@ -3,11 +3,15 @@
 pub mod memory;
 pub mod stdio;
 pub mod tcp;
+pub mod transfer;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Message, NodeId, Payload};
+use crate::consensus::{Message, NodeId, Payload, SnapshotMeta, Term};
 use crate::runtime::Life;
+use crate::storage::snapshot::SnapshotStore;
 
 /// Carries messages to peers. Sending never blocks: what cannot be queued is dropped, and the protocol sends again.
 ///
@@ -24,6 +28,18 @@ pub trait Transport: Send {
 
     /// Sends out what was queued since the last flush, as far as that needs no waiting.
     fn flush(&mut self);
+
+    /// Where the node's snapshots are: those to be sent, and those that it receives. Told once, before anything else.
+    fn keep_snapshots_in(&mut self, store: Arc<dyn SnapshotStore>);
+
+    /// Begins to send a snapshot in this term, beside the messages: it must not delay them. In place of the one that may be
+    /// on its way to this peer. What becomes of it is told by
+    /// [`Input::SnapshotSent`](crate::runtime::Input::SnapshotSent); the receiver is told by
+    /// [`Input::SnapshotReceived`](crate::runtime::Input::SnapshotReceived). An error means that it was not begun.
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered>;
+
+    /// Gives up all snapshots that are on their way from here.
+    fn abandon_snapshots(&mut self);
 }
 
 /// The message was dropped: the peer is not connected, or too much is queued for it already.

@@ -7,16 +7,19 @@
 pub mod input;
 mod op;
 pub mod output;
+mod snapshots;
 mod wire;
 
 use std::sync::Arc;
 
 pub use output::Output;
-pub use wire::{Received, Wire};
+pub use snapshots::Snapshots;
+pub use wire::{Received, Said, Wire};
 
 use super::{PeerMessage, Transport, Undelivered};
-use crate::consensus::NodeId;
-use crate::runtime::Life;
+use crate::consensus::{NodeId, SnapshotMeta, Term};
+use crate::runtime::{Life, NodeHandle};
+use crate::storage::snapshot::SnapshotStore;
 
 /// Most nodes of a cluster.
 pub const NODES_MAX: usize = 9;
@@ -77,6 +80,8 @@ impl Names {
 pub struct StdioTransport {
     wire: Arc<Wire>,
     output: Arc<Output>,
+    snapshots: Arc<Snapshots>,
+    node: NodeHandle,
     life: Life,
     /// Lines since the last flush.
     queued: Vec<u8>,
@@ -84,9 +89,9 @@ pub struct StdioTransport {
 
 impl StdioTransport {
     /// A transport that writes to `output`, for the node in this life.
-    pub fn new(wire: Arc<Wire>, output: Arc<Output>, life: Life) -> Self {
+    pub fn new(wire: Arc<Wire>, output: Arc<Output>, snapshots: Arc<Snapshots>, node: NodeHandle, life: Life) -> Self {
         wire.begin_life(life);
-        StdioTransport { wire, output, life, queued: Vec::new() }
+        StdioTransport { wire, output, snapshots, node, life, queued: Vec::new() }
     }
 }
 
@@ -118,6 +123,24 @@ impl Transport for StdioTransport {
             self.output.flush();
             self.queued.clear();
         }
+    }
+
+    fn keep_snapshots_in(&mut self, store: Arc<dyn SnapshotStore>) {
+        self.snapshots.begin(self.node.clone(), store);
+    }
+
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        self.snapshots.send(to, term, snapshot)
+    }
+
+    fn abandon_snapshots(&mut self) {
+        self.snapshots.abandon();
+    }
+}
+
+impl Drop for StdioTransport {
+    fn drop(&mut self) {
+        self.snapshots.end();
     }
 }
 

@@ -203,12 +203,15 @@ impl Cluster {
             Some(_) => log.compact(covered),
             None => {}
         }
-        let remembered = Remembered {
+        let base = disk.snapshot.as_ref().map_or_else(Default::default, |snapshot| (snapshot.index, snapshot.term));
+        let mut remembered = Remembered {
             hard_state: disk.hard_state,
             snapshot: disk.snapshot.clone(),
-            headers: log.from(covered.next()).to_vec(),
+            base,
             membership,
+            ..Remembered::default()
         };
+        log.from(covered.next()).iter().for_each(|header| remembered.append(header));
         let seed = seed.wrapping_mul(0x0001_0000_01b3).wrapping_add(id.0 * 1000 + node.boots);
         node.server = Some(Server::new(node.config.clone(), remembered, seed, now));
         node.disk.log = log.clone();

@@ -112,7 +112,8 @@ impl Case {
             size: 1,
         });
         let membership = Membership::of_voters([VOTER, CANDIDATE, OTHER]);
-        let remembered = Remembered { hard_state, snapshot: None, headers: headers.collect(), membership };
+        let mut remembered = Remembered { hard_state, membership, ..Remembered::default() };
+        headers.for_each(|header| remembered.append(&header));
         let mut server = Server::new(config, remembered, 1, Duration::ZERO);
         if self.role != Role::Follower {
             take(&mut server, NOW, Event::Tick);

@@ -9,4 +9,5 @@ mod linearizability;
 mod maelstrom;
 mod peers;
 mod shell;
+mod snapshot;
 mod support;

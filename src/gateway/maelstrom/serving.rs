@@ -11,7 +11,7 @@ use super::{Init, excerpt};
 use crate::consensus::NodeId;
 use crate::runtime::{ClientRequest, Input, NodeHandle, Outcome, Reply, ReplySink};
 use crate::transport::Failure;
-use crate::transport::stdio::Output;
+use crate::transport::stdio::{Output, Received, Said};
 
 /// A node that runs, and what the door needs to serve it.
 pub struct Serving {
@@ -55,8 +55,12 @@ impl Serving {
 
     fn receive(&self, from: NodeId, body: &RawValue) -> Result<(), String> {
         match self.init.wire.decode(from, body)? {
-            Some(received) => {
-                self.node.deliver(Input::Peer { from, life: received.life, message: received.message });
+            Some(Received { life, said: Said::Message(message) }) => {
+                self.node.deliver(Input::Peer { from, life, message });
+            }
+            Some(Received { said: Said::Chunk(chunk), .. }) => self.init.snapshots.receive(from, chunk),
+            Some(Received { said: Said::ChunkAnswer(index, answer), .. }) => {
+                self.init.snapshots.answered(from, index, answer);
             }
             None => log::debug!("dropped a message of an earlier life, from node {from}"),
         }

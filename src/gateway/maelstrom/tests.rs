@@ -35,7 +35,7 @@ impl Bench {
         let door = serve(BufReader::new(input_end), output_end, 100_000, move |init| {
             check(init)?;
             let (handle, inboxes) = NodeHandle::new();
-            started.send((inboxes, init.transport(Life { incarnation: 7, boot: 1 }))).unwrap();
+            started.send((inboxes, init.transport(&handle, Life { incarnation: 7, boot: 1 }))).unwrap();
             Ok(handle)
         })
         .unwrap();

@@ -10,7 +10,6 @@ use crate::consensus::{
 };
 use crate::runtime::Response;
 use crate::runtime::stage::storage::StorageJob;
-use crate::storage::WriteBatch;
 use crate::transport::Failure;
 
 /// Where the payloads of appended entries come from.
@@ -59,12 +58,8 @@ impl Driver {
             Effect::SendEntries { to, term, append, first, last } => {
                 self.send(to, Outgoing::Entries { append, term, first, last });
             }
-            Effect::SendSnapshot { to, .. } => {
-                log::warn!("{} needs a snapshot, which this version cannot send", self.name(to));
-            }
-            Effect::InstallSnapshot { snapshot } => {
-                self.fail(format!("cannot install a snapshot (up to entry {}) in this version", snapshot.index));
-            }
+            Effect::SendSnapshot { to, at_least } => self.send_snapshot(to, at_least),
+            Effect::InstallSnapshot { snapshot } => self.install_snapshot(snapshot),
             // Handed over at the end of the turn, after its reads: a read's position is explicit, so it may always go
             // first.
             Effect::Commit { index } => self.commit = self.commit.max(index),
@@ -90,11 +85,18 @@ impl Driver {
     /// Adds to the turn's one storage job. A truncation removes what the job itself would append before it removes
     /// anything from the log.
     fn persist(&mut self, persist: Persist) {
-        let Persist { token, hard_state, snapshot: _, truncate_from, append } = persist;
-        let job = self.storage_job.get_or_insert_with(|| StorageJob { token, batch: WriteBatch::default() });
+        let Persist { token, hard_state, snapshot, truncate_from, append } = persist;
+        let job = self.storage_job.get_or_insert_with(|| StorageJob { token, ..StorageJob::default() });
         job.token = token;
+        self.last_token = token;
         let batch = &mut job.batch;
         batch.hard_state = hard_state.or(batch.hard_state);
+        if let Some(snapshot) = snapshot {
+            // What the job itself would have written before is replaced, too.
+            (batch.truncate_from, batch.entries) = (None, Vec::new());
+            self.snapshots.will_be_durable(token, snapshot.clone());
+            batch.install = Some(snapshot);
+        }
         if let Some(from) = truncate_from {
             if batch.entries.first().is_none_or(|first| from <= first.header.index) {
                 batch.truncate_from = Some(batch.truncate_from.map_or(from, |earlier| earlier.min(from)));
@@ -122,6 +124,7 @@ impl Driver {
         self.tell(role, term, leader, reason);
         self.recall_batch();
         self.clear_lanes();
+        self.abandon_snapshots();
         // One more election timeout for the answers that the last leader still owes.
         let answer_by = self.now + self.config.election_timeout;
         if role != Role::Leader {

@@ -12,12 +12,14 @@ mod lanes;
 mod proposing;
 mod report;
 mod requests;
+mod snapshots;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -25,15 +27,18 @@ use crossbeam_channel::Sender;
 use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
+use crate::runtime::stage::snapshot::SnapshotJob;
 use crate::runtime::stage::storage::StorageJob;
 use crate::runtime::stage::{Asker, Load, Sinks};
 use crate::runtime::{ClientRequest, Input};
+use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
 
 use effects::Payloads;
 use lanes::Lane;
 use report::RateLimit;
 use requests::Requests;
+use snapshots::Snapshots;
 use tail::Tail;
 
 /// How long a node that stops waits for others to take over and for answers that are under way.
@@ -52,6 +57,10 @@ pub struct DriverConfig {
     pub election_timeout: Duration,
     /// Most bytes of recent entries in memory, and most bytes of own clients' requests that wait for an answer.
     pub max_inflight_bytes: u64,
+    /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
+    pub snapshot_bytes: u64,
+    /// It is also due after so many entries.
+    pub snapshot_entries: u64,
 }
 
 /// Where the stages take their jobs from.
@@ -62,6 +71,8 @@ pub struct Stages {
     pub apply: Sender<ApplyJob>,
     /// To the log loader.
     pub loader: Sender<LoadRequest>,
+    /// To the snapshot stage.
+    pub snapshot: Sender<SnapshotJob>,
 }
 
 /// Why a node has ended: `Ok` when it was asked to.
@@ -90,6 +101,9 @@ pub struct Driver {
     /// Peers that the server was told of as unreachable in this turn.
     lost: BTreeSet<NodeId>,
     requests: Requests,
+    snapshots: Snapshots,
+    /// Of the last persist.
+    last_token: u64,
     /// Whoever asked for the transfer of leadership that is under way.
     transfer: Option<Vec<Asker>>,
     /// This turn's jobs for the stages.
@@ -107,19 +121,23 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver of a server that was just started. `now` is the time on the clock that later turns will use, too.
+    /// A driver of a server that was just started, whose snapshots are in this store. `now` is the time on the clock that later turns will use, too.
     pub fn new(
         config: DriverConfig,
         server: Server,
         transport: Box<dyn Transport>,
         stages: Stages,
+        snapshots: Arc<dyn SnapshotStore>,
         now: Duration,
     ) -> Self {
+        let DriverConfig { snapshot_bytes, snapshot_entries, .. } = config;
         let request_limit = MIN_REQUEST_LIMIT.max(20 * config.election_timeout);
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
             tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
             requests: Requests::new(load, request_limit),
+            snapshots: Snapshots::new(snapshots, server.applied(), snapshot_bytes, snapshot_entries),
+            last_token: 0,
             commit: server.commit(),
             config,
             server,
@@ -191,7 +209,10 @@ impl Driver {
             return;
         }
         match input {
-            Input::Tick => self.feed(Event::Tick, Payloads::None),
+            Input::Tick => {
+                self.feed(Event::Tick, Payloads::None);
+                self.follow_up_snapshots();
+            }
             Input::Peer { from, life, message } => match message {
                 PeerMessage::Raft { message, payloads } => self.receive(from, message, payloads),
                 PeerMessage::Forward(forward) => self.forward_received(from, life, forward),
@@ -202,17 +223,25 @@ impl Driver {
             Input::Link { peer, up } => self.link_changed(peer, up),
             Input::Persisted { token } => {
                 self.tail.persisted(token);
+                self.remove_older_snapshots(token);
                 self.feed(Event::Persisted { token }, Payloads::None);
             }
             Input::Applied { index } => {
                 self.tail.applied(index);
                 self.feed(Event::Applied { index }, Payloads::None);
+                self.count_applied(index);
             }
             Input::Loaded(loaded) => {
                 self.loaded(loaded);
                 self.feed_caused();
             }
             Input::Replies(replies) => replies.into_iter().for_each(|reply| self.reply_to_peer(reply)),
+            Input::DiskFull { .. } | Input::DiskFreed => {}
+            Input::SnapshotView(view) => self.snapshot_view(view),
+            Input::SnapshotTaken { info } => self.snapshot_taken(info),
+            Input::SnapshotPutOff { reason } => self.snapshot_put_off(&reason),
+            Input::SnapshotSent { to, term, index, outcome } => self.snapshot_sent(to, term, index, outcome),
+            Input::SnapshotReceived { from, term, snapshot } => self.snapshot_received(from, term, snapshot),
             Input::Failed { reason } => self.fail(reason),
             Input::Stop => self.stop(),
         }
@@ -229,7 +258,7 @@ impl Driver {
                 Payloads::Received { after: append.prev_index, payloads }
             }
             MessageBody::InstallSnapshot { .. } => {
-                return self.refused(from, "sent a snapshot, which this version cannot install");
+                return self.refused(from, "announced a snapshot that it has not sent");
             }
             _ => Payloads::None,
         };

@@ -146,8 +146,9 @@ impl Driver {
                 self.answer(asker, Ok(Response::Status(Box::new(status))));
             }
             Operation::Log { from, count } => {
-                let (from, last) = (from.map(Index), self.server.last_index());
-                self.apply_job.looks.push(Look::Log { from, count, last, asker });
+                let (first, last) = (self.server.base_index().next(), self.server.last_index());
+                let from = from.map(Index);
+                self.apply_job.looks.push(Look::Log { from, count, first, last, asker });
             }
             Operation::Debug => {
                 self.dump();

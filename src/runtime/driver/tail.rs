@@ -80,6 +80,17 @@ impl Tail {
         }
     }
 
+    /// A snapshot has replaced everything, and the log goes on after this entry.
+    pub fn install(&mut self, index: Index) {
+        self.entries.clear();
+        self.bytes = 0;
+        (self.last, self.durable) = (index, index);
+        self.handed = self.handed.max(index);
+        for (_, last) in &mut self.persists {
+            *last = Index(0);
+        }
+    }
+
     /// The entries from `first` to `last`, or as many of the last of them as are in memory.
     pub fn range(&self, first: Index, last: Index) -> impl Iterator<Item = &Entry> + '_ {
         let start = first.max(self.first()).0 - self.first().0;
@@ -196,6 +207,18 @@ mod tests {
         tail.applied(Index(4));
         assert!(tail.append(entry(5, 1, 1)));
         assert_eq!(indexes(&tail.hand_over(Index(5))), [5]);
+    }
+
+    #[test]
+    fn a_snapshot_replaces_everything_even_what_is_still_being_written() {
+        let mut tail = filled(4, 1);
+        tail.persisting(1, Some(Index(4)));
+        tail.install(Index(9));
+        assert_eq!((tail.first(), tail.handed(), tail.bytes()), (Index(10), Index(9), 0));
+        assert!(tail.append(entry(10, 2, 100)));
+        tail.persisted(1);
+        assert_eq!(indexes(&tail.hand_over(Index(10))), [10]);
+        assert_eq!(tail.first(), Index(10), "not durable yet");
     }
 
     #[test]

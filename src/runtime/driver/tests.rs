@@ -9,9 +9,13 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::consensus::{
-    AppendEntries, Entry, EntryHeader, EntryKind, LogTime, Membership, Payload, Remembered, ServerConfig, Term,
+    AppendEntries, Entry, EntryHeader, EntryKind, LogTime, Membership, Payload, Remembered, ServerConfig, SnapshotMeta,
+    Term,
 };
+use crate::machine::MachineSnapshot;
+use crate::runtime::SnapshotView;
 use crate::runtime::{Life, Loaded, Operation, Outcome, PeerReply, Reply, ReplySink, Response};
+use crate::storage::snapshot::{FileSnapshots, SnapshotInfo};
 use crate::transport::{Failure, Forward, ForwardKind, Undelivered};
 
 const ME: NodeId = NodeId(1);
@@ -20,11 +24,13 @@ const OTHER: NodeId = NodeId(3);
 const TIMEOUT: Duration = Duration::from_millis(100);
 const LIFE: Life = Life { incarnation: 7, boot: 1 };
 
+type SentSnapshots = Arc<Mutex<Vec<(NodeId, Term, Index)>>>;
 type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
 
 struct Wire {
     sent: Sent,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
+    snapshots: SentSnapshots,
 }
 
 impl Transport for Wire {
@@ -41,6 +47,17 @@ impl Transport for Wire {
     }
 
     fn flush(&mut self) {}
+
+    fn keep_snapshots_in(&mut self, _: Arc<dyn SnapshotStore>) {}
+
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        self.snapshots.lock().unwrap().push((to, term, snapshot.index));
+        Ok(())
+    }
+
+    fn abandon_snapshots(&mut self) {
+        self.snapshots.lock().unwrap().clear();
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +77,9 @@ struct Bench {
     storage: Receiver<StorageJob>,
     apply: Receiver<ApplyJob>,
     loader: Receiver<LoadRequest>,
+    snapshot: Receiver<SnapshotJob>,
+    snapshots: SentSnapshots,
+    store: Arc<FileSnapshots>,
     answers: Arc<Answers>,
     next_slot: u64,
 }
@@ -75,16 +95,37 @@ impl Bench {
         let remembered = Remembered { membership: Membership::of_voters([ME, PEER, OTHER]), ..Remembered::default() };
         let server = Server::new(server_config, remembered, 1, Duration::ZERO);
         let labels = BTreeMap::from([(PEER, "B".to_owned())]);
-        let config = DriverConfig { labels, election_timeout: TIMEOUT, max_inflight_bytes };
-        let (sent, down) = (Sent::default(), Arc::default());
-        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down) };
+        let config = DriverConfig {
+            labels,
+            election_timeout: TIMEOUT,
+            max_inflight_bytes,
+            snapshot_bytes: 1 << 20,
+            snapshot_entries: 20,
+        };
+        let (sent, down, snapshots) = (Sent::default(), Arc::default(), SentSnapshots::default());
+        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down), snapshots: Arc::clone(&snapshots) };
         let (to_storage, storage) = unbounded();
         let (to_apply, apply) = unbounded();
         let (to_loader, loader) = unbounded();
-        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader };
-        let driver = Driver::new(config, server, Box::new(wire), stages, Duration::ZERO);
+        let (to_snapshot, snapshot) = unbounded();
+        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
+        let store = Arc::new(FileSnapshots::in_memory());
+        let driver = Driver::new(config, server, Box::new(wire), stages, store.clone(), Duration::ZERO);
         let answers = Arc::default();
-        Bench { driver, now: Duration::ZERO, sent, down, storage, apply, loader, answers, next_slot: 0 }
+        Bench {
+            driver,
+            now: Duration::ZERO,
+            sent,
+            down,
+            storage,
+            apply,
+            loader,
+            snapshot,
+            snapshots,
+            store,
+            answers,
+            next_slot: 0,
+        }
     }
 
     fn leader() -> Self {
@@ -659,4 +700,123 @@ fn a_broken_invariant_ends_the_node_and_nothing_leaves_it() {
     bench.ask(&[(1, "w")]);
     assert!(matches!(bench.answered()[0].1, Err(Failure::NotReady(_))));
     assert!(bench.sent.lock().unwrap().is_empty());
+}
+
+fn snapshot_at(index: u64, term: u64) -> SnapshotMeta {
+    let membership = Membership::of_voters([ME, PEER, OTHER]);
+    SnapshotMeta { index: Index(index), term: Term(term), time: LogTime(index), membership }
+}
+
+struct Nothing;
+
+impl MachineSnapshot for Nothing {
+    fn write(self: Box<Self>, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_is_made_when_it_is_due_and_the_log_before_it_goes() {
+    let mut bench = Bench::leader();
+    let texts: Vec<String> = (0..24).map(|number| format!("w{number}")).collect();
+    for text in &texts {
+        bench.ask(&[(1, text)]);
+        bench.persist();
+        bench.acknowledge();
+    }
+    bench.apply.try_iter().for_each(drop);
+    bench.turn([Input::Applied { index: Index(19) }], []);
+    assert!(bench.apply.try_recv().is_err(), "not due yet");
+    bench.turn([Input::Applied { index: Index(22) }, Input::Applied { index: Index(23) }], []);
+    let jobs: Vec<ApplyJob> = bench.apply.try_iter().collect();
+    assert!(jobs.len() == 1 && jobs[0].snapshot, "one at a time");
+
+    let term = bench.driver.server.term();
+    let view = |index, term| {
+        let state: Option<Box<dyn MachineSnapshot>> = Some(Box::new(Nothing));
+        Input::SnapshotView(SnapshotView { index: Index(index), term, time: LogTime(index), state })
+    };
+    bench.turn([view(21, term)], []);
+    let Ok(SnapshotJob::Take { meta, wanted, .. }) = bench.snapshot.try_recv() else { panic!("nothing is written") };
+    assert_eq!((meta.index, meta.term, &meta.membership), (Index(21), term, bench.driver.server.membership()));
+    assert!(wanted.strong_count() > 0);
+    bench.turn([Input::Applied { index: Index(24) }], []);
+    assert!(bench.apply.try_recv().is_err(), "still only one");
+
+    let info = SnapshotInfo { meta: meta.clone(), bytes: 100 };
+    bench.turn([Input::SnapshotTaken { info }], []);
+    let job = bench.storage.try_recv().expect("the log is compacted");
+    let keep_from = job.keep_from.unwrap();
+    assert!(keep_from <= Index(22), "a tail stays");
+    assert_eq!(bench.driver.server.base_index().next(), keep_from);
+    assert!(bench.snapshot.try_recv().is_err(), "the log is not known to be durable");
+    bench.turn([Input::Persisted { token: job.token }], []);
+    assert!(matches!(bench.snapshot.try_recv(), Ok(SnapshotJob::RemoveOlder { than }) if than == meta));
+}
+
+#[test]
+fn a_received_snapshot_replaces_the_log_the_tail_and_the_state() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 3, (0, 0), &[(1, "a"), (1, "b")]);
+    bench.storage.try_iter().for_each(drop);
+    let meta = snapshot_at(9, 2);
+    // Entries that are on their way to the disk, and a snapshot in the same turn.
+    let more = from_leader(PEER, 3, (2, 1), &[(1, "c")]);
+    let received = Input::SnapshotReceived { from: PEER, term: Term(3), snapshot: meta.clone() };
+    bench.turn([more, received], []);
+    let restored: Vec<_> = bench.apply.try_iter().filter_map(|job| job.restore).collect();
+    assert_eq!(restored, std::slice::from_ref(&meta));
+    let job = bench.storage.try_recv().unwrap();
+    assert_eq!((job.batch.install, job.batch.entries.len(), job.batch.truncate_from), (Some(meta.clone()), 0, None));
+    assert_eq!(bench.driver.tail.first(), Index(10));
+    let installed = |bench: &Bench| {
+        let sent = bench.sent.lock().unwrap();
+        let body = |message: &PeerMessage| match message {
+            PeerMessage::Raft { message, .. } => Some(message.body.clone()),
+            _ => None,
+        };
+        sent.iter()
+            .any(|(_, sent)| body(sent) == Some(MessageBody::SnapshotInstalled { matched: Index(9), abstains: false }))
+    };
+    assert!(!installed(&bench), "not durable yet");
+    bench.turn([Input::Persisted { token: job.token }], []);
+    assert!(installed(&bench));
+    assert!(matches!(bench.snapshot.try_recv(), Ok(SnapshotJob::RemoveOlder { than }) if than == meta));
+
+    // The log goes on, and an older one that comes late changes nothing.
+    bench.turn([from_leader(PEER, 3, (9, 2), &[(3, "d")])], []);
+    let late = Input::SnapshotReceived { from: PEER, term: Term(3), snapshot: snapshot_at(5, 2) };
+    bench.turn([late], []);
+    assert_eq!(bench.driver.server.last_index(), Index(10));
+    assert!(bench.apply.try_iter().all(|job| job.restore.is_none()));
+    assert!(bench.driver.ended().is_none());
+}
+
+#[test]
+fn a_message_alone_installs_nothing() {
+    let mut bench = Bench::new();
+    bench.hear(PEER, Term(3), MessageBody::InstallSnapshot { snapshot: snapshot_at(9, 2) });
+    assert_eq!(bench.driver.server.last_index(), Index(0));
+    assert!(bench.storage.try_recv().is_err() && bench.apply.try_recv().is_err());
+}
+
+#[test]
+fn a_peer_that_needs_one_gets_the_newest_snapshot_once() {
+    let mut bench = Bench::leader();
+    let term = bench.driver.server.term();
+    let meta = snapshot_at(1, term.0);
+    bench.store.create(&meta).unwrap().finish().unwrap();
+    for _ in 0..2 {
+        bench.driver.send_snapshot(OTHER, Index(1));
+    }
+    assert_eq!(*bench.snapshots.lock().unwrap(), [(OTHER, term, Index(1))]);
+    let given_up = |index, term| Input::SnapshotSent { to: OTHER, term, index, outcome: Err("lost".into()) };
+    bench.turn([given_up(Index(1), Term(0)), given_up(Index(7), term)], []);
+    bench.driver.send_snapshot(OTHER, Index(1));
+    assert_eq!(bench.snapshots.lock().unwrap().len(), 1, "these were others");
+    bench.turn([given_up(Index(1), term)], []);
+    bench.driver.send_snapshot(OTHER, Index(1));
+    assert_eq!(bench.snapshots.lock().unwrap().len(), 2);
+    bench.follow(PEER, term.0 + 1, (1, term.0), &[]);
+    assert_eq!(bench.snapshots.lock().unwrap().len(), 0, "whoever does not lead sends none");
 }

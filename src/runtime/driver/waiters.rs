@@ -62,6 +62,13 @@ impl Waiters {
         settled
     }
 
+    /// Those whose entries a snapshot has replaced: nobody here will know whether they were committed.
+    pub fn covered(&mut self, index: Index) -> Vec<Waiter> {
+        let (covered, rest) = std::mem::take(&mut self.0).into_iter().partition(|waiter| waiter.index <= index);
+        self.0 = rest;
+        Vec::from(covered)
+    }
+
     /// Nobody waits longer than until `by`.
     pub fn hasten(&mut self, by: Duration) {
         for waiter in &mut self.0 {
@@ -115,6 +122,13 @@ mod tests {
         assert_eq!((places(&settled.committed), places(&settled.dead)), (vec![(5, 1)], vec![]));
         let settled = waiters.settle(Index(7), terms);
         assert_eq!((places(&settled.committed), places(&settled.dead)), (vec![(7, 3)], vec![(6, 1), (9, 1)]));
+        assert_eq!(waiters.len(), 1);
+    }
+
+    #[test]
+    fn what_a_snapshot_covers_is_let_go() {
+        let mut waiters = waiting(&[(5, 1), (6, 1), (9, 1), (7, 3)]);
+        assert_eq!(places(&waiters.covered(Index(7))), [(5, 1), (6, 1), (7, 3)]);
         assert_eq!(waiters.len(), 1);
     }
 

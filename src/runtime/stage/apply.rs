@@ -1,16 +1,17 @@
 //! Applies committed entries to the state machine in order, runs reads at their positions between them, and answers
 //! clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::{Asker, Sinks, Stage, Step};
-use crate::consensus::{Entry, EntryKind, Index, Payload};
+use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
 use crate::machine::{Applied, Machine};
-use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response};
+use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response, SnapshotView};
 use crate::storage::LogReader;
+use crate::storage::snapshot::SnapshotStore;
 use crate::transport::Failure;
 
 /// Bytes of payload read back from the log at once, when committed entries are no longer in memory.
@@ -21,8 +22,12 @@ const CHUNK_BYTES: u64 = 1 << 20;
 pub struct ApplyJob {
     /// Reads whose leadership is confirmed. They are taken in before `commit`, so that none can miss its position.
     pub reads: Vec<PositionedRead>,
+    /// Replace the state by this snapshot, which is in the store, before anything later is applied.
+    pub restore: Option<SnapshotMeta>,
     /// What is committed now.
     pub commit: Option<Commit>,
+    /// When that is applied: take a view of the state.
+    pub snapshot: bool,
     /// Looks at this node alone.
     pub looks: Vec<Look>,
 }
@@ -30,7 +35,11 @@ pub struct ApplyJob {
 impl ApplyJob {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.reads.is_empty() && self.commit.is_none() && self.looks.is_empty()
+        self.reads.is_empty()
+            && self.restore.is_none()
+            && self.commit.is_none()
+            && !self.snapshot
+            && self.looks.is_empty()
     }
 }
 
@@ -69,6 +78,8 @@ pub enum Look {
         from: Option<Index>,
         /// How many at most.
         count: u64,
+        /// First index that the log still has.
+        first: Index,
         /// Last index of the log.
         last: Index,
         /// Who asked.
@@ -80,9 +91,14 @@ pub enum Look {
 pub struct ApplyStage {
     machine: Box<dyn Machine>,
     reader: Arc<dyn LogReader>,
+    snapshots: Arc<dyn SnapshotStore>,
     jobs: Receiver<ApplyJob>,
+    /// Taken from there already.
+    queued: VecDeque<ApplyJob>,
     node: NodeHandle,
     applied: Index,
+    /// Term and log time of that entry.
+    applied_at: (Term, LogTime),
     committed: Index,
     waiting: BTreeMap<Index, Vec<PositionedRead>>,
     sinks: Sinks,
@@ -90,20 +106,25 @@ pub struct ApplyStage {
 }
 
 impl ApplyStage {
-    /// A stage for a machine whose state covers everything up to `applied`.
+    /// A stage for a machine whose state is that of a snapshot, if there is one, and empty otherwise.
     pub fn new(
         machine: Box<dyn Machine>,
-        applied: Index,
+        restored: Option<&SnapshotMeta>,
         reader: Arc<dyn LogReader>,
+        snapshots: Arc<dyn SnapshotStore>,
         jobs: Receiver<ApplyJob>,
         node: NodeHandle,
     ) -> Self {
+        let applied = restored.map_or(Index(0), |snapshot| snapshot.index);
         ApplyStage {
             machine,
             reader,
+            snapshots,
             jobs,
+            queued: VecDeque::new(),
             node,
             applied,
+            applied_at: restored.map_or_else(Default::default, |snapshot| (snapshot.term, snapshot.time)),
             committed: applied,
             waiting: BTreeMap::new(),
             sinks: Sinks::default(),
@@ -119,8 +140,14 @@ impl ApplyStage {
                 self.waiting.entry(read.position).or_default().push(read);
             }
         }
+        if let Some(snapshot) = job.restore {
+            self.restore(&snapshot)?;
+        }
         if let Some(commit) = job.commit {
             self.commit(commit)?;
+        }
+        if job.snapshot {
+            self.view();
         }
         for look in job.looks {
             self.look(look)?;
@@ -136,6 +163,13 @@ impl ApplyStage {
             let first = self.applied.next();
             let entries =
                 self.reader.read(first, in_memory.prev(), CHUNK_BYTES).map_err(|error| format!("apply: {error}"))?;
+            if entries.is_empty() && self.will_restore(first) {
+                let lost = "outcome unknown: a snapshot of the leader has replaced this node's log";
+                for (_, asker) in askers {
+                    self.replies.extend(asker.answer(Err(Failure::Unknown(lost.into())), &mut self.sinks));
+                }
+                return Ok(());
+            }
             if entries.is_empty() {
                 return Err(format!("apply: the log does not have entry {first}, which is committed"));
             }
@@ -160,14 +194,51 @@ impl ApplyStage {
             }
             let answer = self.apply(entry);
             self.applied = index;
+            self.applied_at = (entry.header.term, entry.header.time);
             if let Some((_, asker)) = askers.next_if(|(waiting_for, _)| *waiting_for == index) {
                 self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
             }
-            while let Some(reads) = self.waiting.first_entry().filter(|first| *first.key() <= index) {
-                reads.remove().into_iter().for_each(|read| self.run(read));
-            }
+            self.run_reads();
         }
         Ok(())
+    }
+
+    /// Runs the reads whose position is reached.
+    fn run_reads(&mut self) {
+        while let Some(reads) = self.waiting.first_entry().filter(|first| *first.key() <= self.applied) {
+            reads.remove().into_iter().for_each(|read| self.run(read));
+        }
+    }
+
+    /// Whether a snapshot that covers this entry is queued. Before its log is replaced, the job to restore the state is.
+    fn will_restore(&mut self, index: Index) -> bool {
+        self.queued.extend(self.jobs.try_iter());
+        let covers = |snapshot: &SnapshotMeta| snapshot.index >= index;
+        self.queued.iter().any(|job| job.restore.as_ref().is_some_and(covers))
+    }
+
+    /// Replaces the state, and goes on from there.
+    fn restore(&mut self, snapshot: &SnapshotMeta) -> Result<(), String> {
+        if snapshot.index <= self.applied {
+            return Ok(());
+        }
+        let mut reader = self.snapshots.open(snapshot).map_err(|error| format!("apply: {error}"))?;
+        self.machine.restore(&mut *reader).map_err(|error| format!("apply: cannot restore a snapshot: {error}"))?;
+        log::info!("the state is that of the snapshot of entry {} now", snapshot.index);
+        self.applied = snapshot.index;
+        self.applied_at = (snapshot.term, snapshot.time);
+        self.committed = self.committed.max(snapshot.index);
+        self.run_reads();
+        Ok(())
+    }
+
+    /// Takes a view of the state, and says of when it is.
+    fn view(&mut self) {
+        let (term, time) = self.applied_at;
+        let state = self.machine.snapshot();
+        // The driver must know of everything applied before it hears of the view.
+        self.report();
+        self.node.deliver(Input::SnapshotView(SnapshotView { index: self.applied, term, time, state }));
     }
 
     fn apply(&mut self, entry: &Entry) -> bytes::Bytes {
@@ -190,8 +261,8 @@ impl ApplyStage {
     fn look(&mut self, look: Look) -> Result<(), String> {
         let (asker, outcome) = match look {
             Look::LocalRead { query, asker } => (asker, Ok(Response::Answer(self.machine.query(&query)))),
-            Look::Log { from, count, last, asker } => {
-                let from = from.unwrap_or(Index(last.0.saturating_sub(count.saturating_sub(1)))).max(Index(1));
+            Look::Log { from, count, first, last, asker } => {
+                let from = from.unwrap_or(Index(last.0.saturating_sub(count.saturating_sub(1)))).max(first);
                 (asker, self.lines(from, count, last))
             }
         };
@@ -246,22 +317,21 @@ impl Stage for ApplyStage {
     }
 
     fn step(&mut self) -> Step {
-        let mut job = match self.jobs.try_recv() {
-            Ok(job) => Some(job),
-            Err(TryRecvError::Empty) => return Step::Idle,
-            Err(TryRecvError::Disconnected) => return Step::Ended,
-        };
+        if self.queued.is_empty() {
+            match self.jobs.try_recv() {
+                Ok(job) => self.queued.push_back(job),
+                Err(TryRecvError::Empty) => return Step::Idle,
+                Err(TryRecvError::Disconnected) => return Step::Ended,
+            }
+        }
         // What is queued now, and no more: under a steady stream the answers must still go out.
-        let mut more = self.jobs.len();
-        while let Some(next) = job.take() {
+        self.queued.extend(self.jobs.try_iter().take(self.jobs.len()));
+        for _ in 0..self.queued.len() {
+            let Some(next) = self.queued.pop_front() else { break };
             if let Err(reason) = self.take(next) {
                 self.report();
                 self.node.deliver(Input::Failed { reason });
                 return Step::Ended;
-            }
-            if more > 0 {
-                more -= 1;
-                job = self.jobs.try_recv().ok();
             }
         }
         self.report();
@@ -280,6 +350,7 @@ mod tests {
     use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
     use crate::runtime::{Inboxes, Life, Outcome};
     use crate::storage::StorageError;
+    use crate::storage::snapshot::FileSnapshots;
 
     /// Remembers every command.
     #[derive(Default)]
@@ -297,6 +368,23 @@ mod tests {
 
         fn digest(&self) -> u64 {
             0
+        }
+
+        fn snapshot(&self) -> Option<Box<dyn crate::machine::MachineSnapshot>> {
+            Some(Box::new(View(self.0.clone())))
+        }
+
+        fn restore(&mut self, from: &mut dyn std::io::Read) -> Result<(), String> {
+            self.0.clear();
+            from.read_to_string(&mut self.0).map(drop).map_err(|error| error.to_string())
+        }
+    }
+
+    struct View(String);
+
+    impl crate::machine::MachineSnapshot for View {
+        fn write(self: Box<Self>, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+            to.write_all(self.0.as_bytes())
         }
     }
 
@@ -326,6 +414,7 @@ mod tests {
         stage: ApplyStage,
         jobs: Sender<ApplyJob>,
         inboxes: Inboxes,
+        store: Arc<FileSnapshots>,
     }
 
     impl Bench {
@@ -333,8 +422,9 @@ mod tests {
             let (jobs, receiver) = unbounded();
             let (node, inboxes) = NodeHandle::new();
             let reader = Arc::new(Log(Mutex::new(log)));
-            let stage = ApplyStage::new(Box::new(Words::default()), Index(0), reader, receiver, node);
-            Bench { stage, jobs, inboxes }
+            let store = Arc::new(FileSnapshots::in_memory());
+            let stage = ApplyStage::new(Box::new(Words::default()), None, reader, store.clone(), receiver, node);
+            Bench { stage, jobs, inboxes, store }
         }
 
         fn step(&mut self, job: ApplyJob) -> Step {
@@ -381,7 +471,7 @@ mod tests {
     fn reads_run_at_their_positions_between_entries() {
         let mut bench = Bench::new(Vec::new());
         let reads = vec![read(3, 3), read(1, 1), read(2, 2), read(0, 0)];
-        let job = ApplyJob { reads, commit: commit(commands(1..=4), &[2, 4]), looks: Vec::new() };
+        let job = ApplyJob { reads, commit: commit(commands(1..=4), &[2, 4]), ..ApplyJob::default() };
         assert_eq!(bench.step(job), Step::Worked);
         let text = |(sequence, text): (u64, &str)| (sequence, text.to_owned());
         let expected = [(0, ""), (1, "b"), (102, "2"), (2, "bc"), (3, "bcd"), (104, "4")].map(text);
@@ -446,7 +536,7 @@ mod tests {
         {
             let permit = super::super::Load::new(1, 0).admit(0).unwrap();
             let asker = Asker::Client { reply: crate::runtime::Reply::new(sink.clone(), 0), permit };
-            let look = Look::Log { from: from.map(Index), count, last: Index(3), asker };
+            let look = Look::Log { from: from.map(Index), count, first: Index(1), last: Index(3), asker };
             bench.step(ApplyJob { looks: vec![look], ..ApplyJob::default() });
         }
         let shown: Vec<Vec<(u64, bool)>> = std::mem::take(&mut *sink.0.lock().unwrap())
@@ -459,5 +549,60 @@ mod tests {
         let expected =
             [vec![(2, true), (3, false)], vec![(1, true)], vec![(1, true), (2, true)], vec![], vec![], vec![]];
         assert_eq!(shown, expected);
+    }
+
+    fn snapshot_of(bench: &Bench, index: u64, text: &str) -> SnapshotMeta {
+        let membership = crate::consensus::Membership::of_voters([NodeId(1)]);
+        let meta = SnapshotMeta { index: Index(index), term: Term(4), time: LogTime(40), membership };
+        let mut writer = bench.store.create(&meta).unwrap();
+        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+        meta
+    }
+
+    #[test]
+    fn a_snapshot_replaces_the_state_and_what_waited_for_it_goes_on() {
+        let mut bench = Bench::new(Vec::new());
+        let meta = snapshot_of(&bench, 9, "state");
+        bench.step(ApplyJob { commit: commit(commands(1..=2), &[]), ..ApplyJob::default() });
+        bench.reported();
+        let reads = vec![read(2, 2), read(9, 9), read(10, 10)];
+        bench.step(ApplyJob { reads, restore: Some(meta), ..ApplyJob::default() });
+        let (replies, applied) = bench.reported();
+        assert_eq!(replies, [(2, "bc".to_owned()), (9, "state".to_owned())]);
+        assert_eq!(applied, Some(Index(9)));
+        bench.step(ApplyJob { commit: commit(commands(10..=10), &[10]), ..ApplyJob::default() });
+        assert_eq!(bench.reported().0, [(110, "10".to_owned()), (10, "statek".to_owned())]);
+    }
+
+    #[test]
+    fn a_log_that_a_snapshot_has_replaced_is_not_missed() {
+        let mut bench = Bench::new(Vec::new());
+        let meta = snapshot_of(&bench, 9, "state");
+        let commit = Commit { last: Index(5), entries: Vec::new(), askers: Vec::new() };
+        bench.jobs.send(ApplyJob { commit: Some(commit), ..ApplyJob::default() }).unwrap();
+        bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() });
+        assert_eq!(bench.reported(), (vec![], Some(Index(9))));
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_read_ends_the_stage() {
+        let mut bench = Bench::new(Vec::new());
+        let mut meta = snapshot_of(&bench, 9, "state");
+        meta.index = Index(8);
+        assert_eq!(bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() }), Step::Ended);
+        assert!(bench.reported().0[0].1.starts_with("apply: there is no snapshot"));
+    }
+
+    #[test]
+    fn a_view_is_of_exactly_what_was_applied() {
+        let mut bench = Bench::new(Vec::new());
+        bench.step(ApplyJob { commit: commit(commands(1..=2), &[]), snapshot: true, ..ApplyJob::default() });
+        bench.step(ApplyJob { commit: commit(commands(3..=3), &[]), ..ApplyJob::default() });
+        let views = bench.inboxes.internal.try_iter().filter_map(|input| match input {
+            Input::SnapshotView(view) => Some((view.index, view.term, view.state.is_some())),
+            _ => None,
+        });
+        assert_eq!(views.collect::<Vec<_>>(), [(Index(2), Term(1), true)]);
     }
 }

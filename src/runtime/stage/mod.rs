@@ -4,7 +4,10 @@
 mod answer;
 pub mod apply;
 pub mod loader;
+pub mod snapshot;
 pub mod storage;
+
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -29,6 +32,10 @@ pub enum Step {
     Worked,
     /// Nothing is queued.
     Idle,
+    /// Nothing is queued. If it stays so for this long, there is something else to do.
+    Rest(Duration),
+    /// It cannot go on now, whatever is queued: step again after this time.
+    Blocked(Duration),
     /// Nothing will ever be queued again, or the stage has failed and said so.
     Ended,
 }

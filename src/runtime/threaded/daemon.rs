@@ -160,6 +160,7 @@ fn tcp_options(config: &Config, me: NodeId, cluster_id: u64) -> TcpOptions {
         peers: config.nodes.iter().map(peer).collect(),
         election_timeout: config.election_timeout,
         max_frame_bytes: (2 * config.limits.max_request_bytes + FRAME_HEADROOM_BYTES) as usize,
+        snapshot_rate_bytes: config.limits.snapshot_rate_bytes,
         outbox_bytes: config.limits.max_inflight_bytes as usize,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,17 +13,19 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::clock::Clock;
 use super::guard::spawn_guarded;
 use super::handler::Handler;
-use crate::config::Config;
-use crate::consensus::{Membership, NodeId, Payload, Remembered, Server, ServerConfig};
+use crate::config::{Config, Limits};
+use crate::consensus::{Index, Membership, NodeId, Payload, Remembered, Server, ServerConfig, SnapshotMeta};
 use crate::machine::Machine;
 use crate::runtime::driver::{Driver, DriverConfig, Ended, Stages};
 use crate::runtime::stage::apply::ApplyStage;
 use crate::runtime::stage::loader::Loader;
+use crate::runtime::stage::snapshot::SnapshotStage;
 use crate::runtime::stage::storage::StorageStage;
 use crate::runtime::stage::{Stage, Step};
 use crate::runtime::{
     ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
 };
+use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
 use crate::storage::{Storage, StorageError};
 use crate::transport::{Failure, Transport};
 
@@ -44,6 +47,10 @@ pub struct NodeOptions {
     pub membership: Membership,
     /// The names of nodes, for people.
     pub labels: BTreeMap<NodeId, String>,
+    /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
+    pub snapshot_bytes: u64,
+    /// It is also due after so many entries.
+    pub snapshot_entries: u64,
 }
 
 impl NodeOptions {
@@ -53,6 +60,8 @@ impl NodeOptions {
             server: ServerConfig::new(id, Duration::from_millis(150), Duration::from_millis(30)),
             membership: Membership::of_voters(voters),
             labels: BTreeMap::new(),
+            snapshot_bytes: Limits::default().snapshot_bytes,
+            snapshot_entries: Limits::default().snapshot_entries,
         }
     }
 
@@ -66,6 +75,8 @@ impl NodeOptions {
             },
             membership: config.initial_membership(),
             labels: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
+            snapshot_bytes: config.limits.snapshot_bytes,
+            snapshot_entries: config.limits.snapshot_entries,
         }
     }
 }
@@ -100,34 +111,41 @@ impl Node {
     pub fn assemble(
         options: NodeOptions,
         mut storage: Box<dyn Storage>,
-        machine: Box<dyn Machine>,
-        transport: Box<dyn Transport>,
+        mut machine: Box<dyn Machine>,
+        mut transport: Box<dyn Transport>,
         handle: NodeHandle,
         inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
-        let recovered = storage.recover()?;
-        let remembered = Remembered {
-            hard_state: recovered.hard_state,
-            snapshot: recovered.snapshot,
-            headers: recovered.headers,
-            membership: options.membership,
-        };
+        let mut remembered = Remembered { membership: options.membership, ..Remembered::default() };
+        let mut recovered = storage.recover(&mut |header| remembered.append(&header))?;
+        remembered.hard_state = recovered.hard_state;
+        remembered.base = recovered.base;
+        let snapshots = storage.snapshots();
+        recovered.snapshot = restore(&*snapshots, &remembered, &mut *machine)?;
+        recovered.check()?;
+        remembered.snapshot = recovered.snapshot.clone();
+        transport.keep_snapshots_in(Arc::clone(&snapshots));
         let start = Instant::now();
         let driver_config = DriverConfig {
             labels: options.labels,
             election_timeout: options.server.election_timeout,
             max_inflight_bytes: options.server.max_pending_bytes,
+            snapshot_bytes: options.snapshot_bytes,
+            snapshot_entries: options.snapshot_entries,
         };
         let server = Server::new(options.server, remembered, seed(), Duration::ZERO);
         let (to_storage, storage_jobs) = unbounded();
         let (to_apply, apply_jobs) = unbounded();
         let (to_loader, loader_jobs) = unbounded();
+        let (to_snapshot, snapshot_jobs) = unbounded();
         let reader = storage.reader();
-        let apply = ApplyStage::new(machine, server.applied(), Arc::clone(&reader), apply_jobs, handle.clone());
+        let (restored, log, store) = (recovered.snapshot.as_ref(), Arc::clone(&reader), Arc::clone(&snapshots));
+        let apply = ApplyStage::new(machine, restored, log, store, apply_jobs, handle.clone());
         let loader = Loader::new(reader, loader_jobs, handle.clone());
         let storage = StorageStage::new(storage, storage_jobs, handle.clone());
-        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader };
-        let driver = Driver::new(driver_config, server, transport, stages, Duration::ZERO);
+        let snapshot = SnapshotStage::new(Arc::clone(&snapshots), snapshot_jobs, handle.clone());
+        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
+        let driver = Driver::new(driver_config, server, transport, stages, snapshots, Duration::ZERO);
 
         let (election_clock, heartbeat_clock) = (Arc::new(Clock::new(start)), Arc::new(Clock::new(start)));
         let ended = Arc::new(OnceLock::new());
@@ -136,6 +154,7 @@ impl Node {
         threads.spawn("storage", move || run_stage(storage))?;
         threads.spawn("apply", move || run_stage(apply))?;
         threads.spawn("loader", move || run_stage(loader))?;
+        threads.spawn("snapshot", move || run_stage(snapshot))?;
         for (name, clock) in [("election clock", &election_clock), ("heartbeat clock", &heartbeat_clock)] {
             let (clock, node) = (Arc::clone(clock), handle.clone());
             threads.spawn(name, move || clock.run(&node))?;
@@ -250,6 +269,41 @@ fn unexpected() -> Failure {
     Failure::Unknown("outcome unknown: the node gave an answer to another kind of request".into())
 }
 
+/// Restores the newest snapshot that is intact and that the log knows, if there is one.
+fn restore(
+    snapshots: &dyn SnapshotStore,
+    remembered: &Remembered,
+    machine: &mut dyn Machine,
+) -> Result<Option<SnapshotMeta>, StorageError> {
+    let mut damage = None;
+    for SnapshotInfo { meta, bytes } in snapshots.list().into_iter().rev() {
+        if !remembered.knows(&meta) {
+            continue;
+        }
+        match snapshots.verify(&meta) {
+            Ok(()) => {
+                let mut reader = snapshots.open(&meta)?;
+                let restored = machine.restore(&mut *reader);
+                restored.map_err(|error| {
+                    let index = meta.index;
+                    StorageError::Damaged(format!(
+                        "cannot restore the state from the snapshot of entry {index}: {error}"
+                    ))
+                })?;
+                log::info!("restored the state from the snapshot of entry {} ({bytes} bytes)", meta.index);
+                return Ok(Some(meta));
+            }
+            // The one before will do, if the log goes on from there.
+            Err(error @ StorageError::Damaged(_)) => damage = damage.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match damage {
+        Some(error) if remembered.base.0 > Index(0) => Err(error),
+        _ => Ok(None),
+    }
+}
+
 /// A seed for election timeouts, different on every node and at every start. Nothing but a tie depends on it, so the
 /// time is good enough should the system have no randomness.
 fn seed() -> u64 {
@@ -272,15 +326,19 @@ impl ReplySink for Caller {
 /// Runs a stage on this thread until it ends.
 fn run_stage<S: Stage>(mut stage: S) {
     loop {
-        match stage.step() {
-            Step::Worked => {}
+        let longest = match stage.step() {
+            Step::Worked => continue,
             Step::Ended => return,
-            Step::Idle => {
-                let mut select = crossbeam_channel::Select::new();
-                select.recv(stage.jobs());
-                select.ready();
+            Step::Blocked(wait) => {
+                thread::sleep(wait);
+                continue;
             }
-        }
+            Step::Idle => Duration::MAX,
+            Step::Rest(wait) => wait,
+        };
+        let mut select = crossbeam_channel::Select::new();
+        select.recv(stage.jobs());
+        let _ = select.ready_timeout(longest);
     }
 }
 

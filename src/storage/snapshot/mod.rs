@@ -21,9 +21,14 @@ use crate::consensus::SnapshotMeta;
 
 /// Where a node keeps its snapshots. Any thread may use it: one may write, another receive, others read.
 pub trait SnapshotStore: Send + Sync {
-    /// The newest snapshot that is complete: its beginning and end were checked when the store was opened. One that
-    /// [`verify`](SnapshotStore::verify) found damaged is not among them any more.
-    fn latest(&self) -> Option<SnapshotInfo>;
+    /// The snapshots that are complete, the newest last: their beginnings and ends were checked when the store was opened.
+    /// One that [`verify`](SnapshotStore::verify) found damaged is not among them any more.
+    fn list(&self) -> Vec<SnapshotInfo>;
+
+    /// The newest of them.
+    fn latest(&self) -> Option<SnapshotInfo> {
+        self.list().pop()
+    }
 
     /// Begins a snapshot of this node's own state.
     ///

@@ -104,8 +104,8 @@ impl FileSnapshots {
 }
 
 impl SnapshotStore for FileSnapshots {
-    fn latest(&self) -> Option<SnapshotInfo> {
-        self.0.known().snapshots.last().cloned()
+    fn list(&self) -> Vec<SnapshotInfo> {
+        self.0.known().snapshots.clone()
     }
 
     fn create(&self, meta: &SnapshotMeta) -> Result<Box<dyn SnapshotWriter>, StorageError> {

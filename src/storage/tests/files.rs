@@ -153,6 +153,10 @@ impl Files for MemoryFiles {
 }
 
 impl OpenFile for MemoryFile {
+    fn forget_cached(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let content = self.content();
         let there = content.now.get(offset as usize..).unwrap_or_default();
@@ -283,6 +287,11 @@ impl Files for FaultyFiles {
 }
 
 impl OpenFile for FaultyFile {
+    fn forget_cached(&self) -> io::Result<()> {
+        self.faults.pass()?;
+        self.file.forget_cached()
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.faults.pass()?;
         self.file.read_at(buffer, offset)

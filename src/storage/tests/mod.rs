@@ -48,20 +48,28 @@ fn segment(number: u64) -> PathBuf {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
     hard_state: HardState,
+    /// Index and term of the entry before the first.
+    base: (Index, Term),
     entries: Vec<Entry>,
 }
 
 impl State {
     fn of(storage: &mut FileStorage) -> (State, Option<String>) {
-        let Recovered { hard_state, headers, repaired, .. } = storage.recover().unwrap();
-        let entries = storage.reader().read(Index(1), Index(u64::MAX), u64::MAX).unwrap();
+        let (recovered, headers) = conformance::recover(storage);
+        let Recovered { hard_state, repaired, base, last, .. } = recovered;
+        let entries = storage.reader().read(base.0.next(), Index(u64::MAX), u64::MAX).unwrap();
         assert!(headers.iter().eq(entries.iter().map(|entry| &entry.header)), "the reader and the headers agree");
-        (State { hard_state, entries }, repaired)
+        assert_eq!(last.0, base.0.0 + entries.len() as u64);
+        (State { hard_state, base, entries }, repaired)
     }
 
     fn after(&self, batch: &WriteBatch) -> State {
         let mut state = self.clone();
         state.hard_state = batch.hard_state.unwrap_or(state.hard_state);
+        if let Some(snapshot) = &batch.install {
+            state.base = (snapshot.index, snapshot.term);
+            state.entries.clear();
+        }
         state.entries.retain(|entry| batch.truncate_from.is_none_or(|from| entry.header.index < from));
         state.entries.extend_from_slice(&batch.entries);
         state

@@ -43,10 +43,10 @@ fn recovery() {
 
     let start = Instant::now();
     let mut storage = FileStorage::open(&options).unwrap();
-    let recovered = storage.recover().unwrap();
+    let mut found = 0;
+    storage.recover(&mut |header| found = header.index.0).unwrap();
     println!("recovered {ENTRIES} entries of 100 bytes in {:?}", start.elapsed());
-    assert_eq!(recovered.headers.len() as u64, ENTRIES);
-    assert_eq!(recovered.headers.last(), Some(&unit(ENTRIES, 1, &payload).entries[0].header));
+    assert_eq!(found, ENTRIES);
 
     let (start, reader) = (Instant::now(), storage.reader());
     let mut next = 1;

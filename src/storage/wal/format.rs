@@ -21,12 +21,13 @@ const RECORD_HEADER_BYTES: usize = 9;
 const CRC_BYTES: usize = 4;
 const SEGMENT_MAGIC: [u8; 8] = *b"RAFT LOG";
 const BATCH_MAGIC: [u8; 4] = *b"BTCH";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const RECORD_ENTRY: u8 = 1;
 const RECORD_HARD_STATE: u8 = 2;
 const RECORD_TRUNCATE: u8 = 3;
 const RECORD_END: u8 = 4;
+const RECORD_INSTALL: u8 = 5;
 
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_COMMAND: u8 = 1;
@@ -74,24 +75,26 @@ pub struct SegmentHeader {
     pub incarnation: u64,
     /// 1 for the first segment, then one more each.
     pub number: u64,
-    /// The index that the next appended entry gets when nothing is truncated before.
-    pub first_index: Index,
+    /// Index and term of the log's last entry where the segment begins.
+    pub base: (Index, Term),
     /// The number of the segment's first batch.
     pub first_batch: u64,
     /// Term and vote so far, so that no older segment is needed to know them.
     pub hard_state: HardState,
     /// The CRC of the last record of the segment before; 0 in the first.
     pub previous: u32,
+    /// Whether the file was a segment before: behind the last batch there may be older ones, instead of zeros.
+    pub recycled: bool,
 }
 
 impl fmt::Display for SegmentHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentHeader { incarnation, number, first_index, first_batch, hard_state, previous } = self;
+        let SegmentHeader { incarnation, number, base: (index, term), first_batch, hard_state, previous, .. } = self;
         let vote = hard_state.vote.map_or("nobody".into(), |vote| vote.to_string());
         write!(
             f,
-            "segment {number} of folder {incarnation:016x}, from entry {first_index} and batch {first_batch} on, in term {} \
-             with a vote for {vote}, after the CRC {previous:08x}",
+            "segment {number} of folder {incarnation:016x}, after entry {index} of term {term}, from batch {first_batch} on, \
+             in term {} with a vote for {vote}, after the CRC {previous:08x}",
             hard_state.term
         )
     }
@@ -103,10 +106,11 @@ impl SegmentHeader {
         out.extend(SEGMENT_MAGIC);
         out.extend(VERSION.to_le_bytes());
         out.extend(self.previous.to_le_bytes());
-        for number in [self.incarnation, self.number, self.first_index.0, self.first_batch] {
+        for number in [self.incarnation, self.number, self.base.0.0, self.base.1.0, self.first_batch] {
             out.extend(number.to_le_bytes());
         }
         encode_hard_state(&self.hard_state, &mut out);
+        out.push(u8::from(self.recycled));
         out.resize(SECTOR_BYTES - CRC_BYTES, 0);
         let crc = checksum(0, 0, &out);
         out.extend(crc.to_le_bytes());
@@ -134,12 +138,13 @@ impl SegmentHeader {
                 previous: fields.u32()?,
                 incarnation: fields.u64()?,
                 number: fields.u64()?,
-                first_index: Index(fields.u64()?),
+                base: (index(&mut fields)?, Term(fields.u64()?)),
                 first_batch: fields.u64()?,
                 hard_state: decode_hard_state(&mut fields)?,
+                recycled: fields.u8()? != 0,
             })
         };
-        decode().ok_or_else(short)
+        decode().ok_or_else(|| Mismatch::new("a segment header of this format", "other values"))
     }
 }
 
@@ -188,8 +193,10 @@ pub enum Record<'a> {
     Entry(EntryHeader, &'a [u8]),
     /// Term and vote from here on.
     HardState(HardState),
-    /// The entries from here on were removed.
-    Truncate(Index),
+    /// The entries from here on were removed; the entry before has this term.
+    Truncate(Index, Term),
+    /// The log was replaced by a snapshot that ends with this entry, of this term.
+    Install(Index, Term),
     /// The batch is complete; the body is zeros up to the end of the sector.
     End,
 }
@@ -234,7 +241,8 @@ impl<'a> RawRecord<'a> {
         let record = match self.kind {
             RECORD_ENTRY => return decode_entry(fields).ok_or_else(|| self.nonsense()),
             RECORD_HARD_STATE => decode_hard_state(&mut fields).map(Record::HardState),
-            RECORD_TRUNCATE => fields.u64().map(|from| Record::Truncate(Index(from))),
+            RECORD_TRUNCATE => index(&mut fields).zip(fields.u64()).map(|(at, term)| Record::Truncate(at, Term(term))),
+            RECORD_INSTALL => index(&mut fields).zip(fields.u64()).map(|(at, term)| Record::Install(at, Term(term))),
             RECORD_END if self.body.iter().all(|byte| *byte == 0) => return Ok(Record::End),
             _ => None,
         };
@@ -252,6 +260,8 @@ pub struct BatchEncoder {
     bytes: Vec<u8>,
     header: BatchHeader,
     chain: u32,
+    /// Size and CRC without the end, once there is one.
+    unfinished: Option<(usize, u32)>,
     salt: u32,
 }
 
@@ -262,7 +272,7 @@ impl BatchEncoder {
     /// For the batch of this number, after the record with the CRC `previous`.
     pub fn new(batch: u64, previous: u32, salt: u32) -> Self {
         let header = BatchHeader { length_bytes: 0, batch, previous };
-        BatchEncoder { bytes: vec![0; BATCH_HEADER_BYTES], header, chain: previous, salt }
+        BatchEncoder { bytes: vec![0; BATCH_HEADER_BYTES], header, chain: previous, unfinished: None, salt }
     }
 
     /// Whether the batch has no records yet.
@@ -294,8 +304,12 @@ impl BatchEncoder {
         self.record(RECORD_HARD_STATE, |out| encode_hard_state(hard_state, out));
     }
 
-    pub fn truncate(&mut self, from: Index) {
-        self.record(RECORD_TRUNCATE, |out| out.extend(from.0.to_le_bytes()));
+    pub fn truncate(&mut self, from: Index, term_before: Term) {
+        self.record(RECORD_TRUNCATE, |out| [from.0, term_before.0].map(|number| out.extend(number.to_le_bytes())));
+    }
+
+    pub fn install(&mut self, index: Index, term: Term) {
+        self.record(RECORD_INSTALL, |out| [index.0, term.0].map(|number| out.extend(number.to_le_bytes())));
     }
 
     pub fn entry(&mut self, entry: &Entry) {
@@ -304,6 +318,7 @@ impl BatchEncoder {
 
     /// Completes the batch and returns its bytes: whole sectors.
     pub fn finish(&mut self) -> &[u8] {
+        self.unfinished = Some((self.bytes.len(), self.chain));
         let size = self.finished_size(0) as usize;
         self.record(RECORD_END, |out| out.resize(size - CRC_BYTES, 0));
         self.header.length_bytes = (size - BATCH_HEADER_BYTES) as u32;
@@ -311,14 +326,23 @@ impl BatchEncoder {
         &self.bytes
     }
 
+    /// Takes the end off again: the batch could not be written, and may grow until it can.
+    pub fn unfinish(&mut self) {
+        if let Some((size, chain)) = self.unfinished.take() {
+            self.bytes.truncate(size);
+            self.chain = chain;
+        }
+    }
+
     /// Begins the next batch, after this one is finished.
     pub fn next_batch(&mut self) {
+        self.unfinished = None;
         self.header = BatchHeader { length_bytes: 0, batch: self.header.batch + 1, previous: self.chain };
         self.bytes.truncate(BATCH_HEADER_BYTES);
         self.bytes.shrink_to(BUFFER_KEPT_BYTES);
     }
 
-    fn record(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    fn record<R>(&mut self, kind: u8, body: impl FnOnce(&mut Vec<u8>) -> R) {
         let start = self.bytes.len();
         let [a, b, c, d] = (self.header.batch as u32).to_le_bytes();
         self.bytes.extend([0, 0, 0, 0, a, b, c, d, kind]);
@@ -330,7 +354,7 @@ impl BatchEncoder {
     }
 }
 
-/// Most bytes that a record of a hard state or of a truncation takes.
+/// Most bytes that a record of a hard state, an installation or a truncation takes.
 pub const SMALL_RECORD_BYTES: u64 = 17 + RECORD_OVERHEAD_BYTES as u64;
 
 /// The bytes that the record of an entry takes.
@@ -387,8 +411,13 @@ fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(&entry.payload);
 }
 
+/// An index that can be counted on from.
+fn index(fields: &mut Fields<'_>) -> Option<Index> {
+    fields.u64().filter(|index| *index <= u64::MAX / 2).map(Index)
+}
+
 fn decode_entry(mut fields: Fields<'_>) -> Option<Record<'_>> {
-    let (index, term, time) = (Index(fields.u64()?), Term(fields.u64()?), LogTime(fields.u64()?));
+    let (index, term, time) = (index(&mut fields)?, Term(fields.u64()?), LogTime(fields.u64()?));
     let (kind, has_session) = (fields.u8()?, fields.u8()?);
     let session = match has_session {
         0 => None,
@@ -474,7 +503,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_that_make_no_sense_are_an_error(kind in 0..6_u8, body in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn bytes_that_make_no_sense_are_an_error(kind in 0..7_u8, body in prop::collection::vec(any::<u8>(), 0..80)) {
             // Sizes of sets that a membership cannot have must not be allocated; nothing panics.
             let _ = RawRecord { batch: 1, crc: 0, kind, body: &body }.record();
             let _ = RawRecord::decode(&body, 0, SALT);

@@ -50,7 +50,7 @@ enum Next {
     /// Nothing more: the log ends, or its end was in memory.
     Done,
     /// Begin again: entries were removed meanwhile, and what is read before and after that must not be mixed.
-    Truncated,
+    Changed,
 }
 
 /// Entries that lie one after the other in a segment.
@@ -74,37 +74,49 @@ impl LogReader for WalReader {
 }
 
 impl WalReader {
+    /// Hands over every entry of the log without its payload, in order. Nobody writes meanwhile, and all is in files.
+    pub fn headers(&self, take: &mut dyn FnMut(EntryHeader)) -> Result<(), StorageError> {
+        let index = self.index.read();
+        let mut segment = None;
+        let mut next = index.base().0.next();
+        while let Location::File { position, from, until } = index.locate(next) {
+            let stretch = Stretch { position, from, until, writes: index.writes() };
+            self.walk(&mut segment, &stretch, |header, _| {
+                take(header);
+                true
+            })?;
+            next = until.next();
+        }
+        Ok(())
+    }
+
     /// Whether all could be read from one and the same log. What the index said about a segment stays true after the
-    /// lock is gone, because a segment is only appended to.
+    /// lock is gone, as long as the segment holds a part of the log: until then it is only appended to. After that its
+    /// file goes, or becomes another segment, and nothing that was read may be believed.
     fn collect(&self, first: Index, last: Index, collected: &mut Collected) -> Result<bool, StorageError> {
         let truncations = self.index.read().truncations();
-        let mut segment: Option<SegmentCursor> = None;
+        let mut segment = None;
         let mut next = first;
         while next <= last && !collected.is_full() {
             let stretch = match self.next(next, last, truncations, collected) {
                 Next::Stretch(stretch) => stretch,
                 Next::Done => break,
-                Next::Truncated => return Ok(false),
+                Next::Changed => return Ok(false),
             };
-            let Stretch { position, from, until, writes } = stretch;
-            let still_good = |open: &SegmentCursor| open.number == position.segment && open.writes == writes;
-            let mut open = match segment.take().filter(still_good) {
-                Some(open) => open,
-                None => SegmentCursor::open(self, position.segment, writes)?,
-            };
-            open.seek(position.offset)?;
-            let mut expected = from;
-            while expected <= until.min(last) && !collected.is_full() {
-                open.entry(expected, |header, payload| {
-                    if header.index >= next {
-                        let payload = || Payload(Bytes::copy_from_slice(payload));
-                        collected.add(header.size, || Entry { payload: payload(), header });
-                    }
-                })?;
-                expected = expected.next();
+            let until = stretch.until.min(last);
+            let walked = self.walk(&mut segment, &stretch, |header, payload| {
+                let index = header.index;
+                if index >= next {
+                    let payload = || Payload(Bytes::copy_from_slice(payload));
+                    collected.add(header.size, || Entry { payload: payload(), header });
+                }
+                index < until && !collected.is_full()
+            });
+            if !self.index.read().is_live(stretch.position.segment) {
+                return Ok(false);
             }
-            segment = Some(open);
-            next = until.next();
+            walked?;
+            next = stretch.until.next();
         }
         Ok(true)
     }
@@ -113,7 +125,7 @@ impl WalReader {
     fn next(&self, next: Index, last: Index, truncations: u64, collected: &mut Collected) -> Next {
         let index = self.index.read();
         if index.truncations() != truncations {
-            return Next::Truncated;
+            return Next::Changed;
         }
         match index.locate(next) {
             Location::File { position, from, until } => {
@@ -125,6 +137,31 @@ impl WalReader {
             }
             Location::Missing => Next::Done,
         }
+    }
+
+    /// Hands over the entries of a stretch until `take` has enough, or the stretch ends. `segment` is what was open
+    /// before, and what is afterwards.
+    fn walk(
+        &self,
+        segment: &mut Option<SegmentCursor>,
+        stretch: &Stretch,
+        mut take: impl FnMut(EntryHeader, &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let Stretch { position, from, until, writes } = *stretch;
+        let still_good = |open: &SegmentCursor| open.number == position.segment && open.writes == writes;
+        let open = match segment.take().filter(still_good) {
+            Some(open) => open,
+            None => SegmentCursor::open(self, position.segment, writes)?,
+        };
+        let open = segment.insert(open);
+        open.seek(position.offset)?;
+        let mut expected = from;
+        let mut goes_on = true;
+        while goes_on && expected <= until {
+            open.entry(expected, |header, payload| goes_on = take(header, payload))?;
+            expected = expected.next();
+        }
+        Ok(())
     }
 }
 
@@ -179,7 +216,7 @@ impl SegmentCursor {
                     return Err(damaged(Mismatch::new(format!("entry {expected}"), format!("entry {}", header.index))));
                 }
                 Record::End => self.offset += BATCH_HEADER_BYTES as u64,
-                Record::HardState(_) | Record::Truncate(_) => {}
+                Record::HardState(_) | Record::Truncate(..) | Record::Install(..) => {}
             }
         }
     }

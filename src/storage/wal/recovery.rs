@@ -10,7 +10,7 @@ use super::format::{SECTOR_BYTES, SegmentHeader, salt};
 use super::index::{LogIndex, Position};
 use super::segment::{segment_number, segment_path};
 use super::window::Window;
-use crate::consensus::{EntryHeader, HardState, Index};
+use crate::consensus::{HardState, Index, Term};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
 
@@ -23,9 +23,7 @@ const SECTOR: u64 = SECTOR_BYTES as u64;
 pub struct Replayed {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log's entries.
-    pub headers: Vec<EntryHeader>,
-    /// Where they are.
+    /// Where the log's entries are.
     pub index: LogIndex,
     /// The number of the last batch.
     pub batch: u64,
@@ -35,30 +33,42 @@ pub struct Replayed {
     pub segment: u64,
     /// Where its last whole batch ends.
     pub end: u64,
-    /// What is behind that and has to be cut off, in words.
+    /// Whether there is anything but zeros behind that.
+    pub leftover: bool,
+    /// What of it has to be cut off, in words.
     pub torn: Option<String>,
+    /// Whether the last batch says only that everything before it is synced.
+    pub marked: bool,
+    /// Segments that were of use before a snapshot was installed.
+    pub obsolete: Vec<u64>,
 }
 
 /// Reads every segment of the folder, in order. Changes nothing.
 pub fn replay(files: &dyn Files, folder: &Path, incarnation: u64) -> Result<Replayed, StorageError> {
     let numbers = segment_numbers(files, folder)?;
     let mut replay = Replay { incarnation, salt: salt(incarnation), log: Replayed::default(), steps: Vec::new() };
-    for number in &numbers {
-        let path = segment_path(folder, *number);
-        let window = files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
-        let window = window.map_err(|error| StorageError::io("open", &path, &error))?;
-        replay.segment(&mut File { path, window }, Some(number) == numbers.last())?;
+    let mut segments = numbers.iter().map(|number| Segment::open(files, segment_path(folder, *number)));
+    let mut next = segments.next().transpose()?;
+    while let Some(mut segment) = next {
+        if segments.len() == 0 {
+            // What another process wrote and could not sync may be in memory, but not on the disk.
+            let forgotten = segment.window.forget();
+            forgotten.map_err(|error| StorageError::io("sync", &segment.path, &error))?;
+        }
+        next = segments.next().transpose()?;
+        replay.segment(&mut segment, next.as_ref().map(|next| &next.header))?;
     }
     Ok(replay.log)
 }
 
-/// The numbers of the folder's segments: all there are from 1 on, without a gap.
+/// The numbers of the folder's segments, without a gap. What was before the first is of no use any more.
 fn segment_numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u64>, StorageError> {
     let names = files.list(folder).map_err(|error| StorageError::io("list", folder, &error))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    let expected = (1..).zip(&numbers).find(|(expected, found)| expected != *found);
-    match expected.map(|(expected, _)| expected).or(numbers.is_empty().then_some(1)) {
+    let first = numbers.first().copied().unwrap_or(1).max(1);
+    let expected = (first..).zip(&numbers).find(|(expected, found)| expected != *found);
+    match expected.map(|(expected, _)| expected).or(numbers.is_empty().then_some(first)) {
         None => Ok(numbers),
         Some(missing) => {
             Err(StorageError::damaged(&segment_path(folder, missing), 0, "this segment of the log", "no such file"))
@@ -67,12 +77,22 @@ fn segment_numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u64>, Storage
 }
 
 /// A segment being read.
-struct File {
+struct Segment {
     path: PathBuf,
     window: Window,
+    header: SegmentHeader,
 }
 
-impl File {
+impl Segment {
+    fn open(files: &dyn Files, path: PathBuf) -> Result<Self, StorageError> {
+        let window = files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
+        let mut window = window.map_err(|error| StorageError::io("open", &path, &error))?;
+        let sector = window.get(0, SECTOR).map_err(|error| StorageError::io("read", &path, &error))?;
+        let header = SegmentHeader::decode(sector.unwrap_or_default());
+        let header = header.map_err(|mismatch| StorageError::damaged(&path, 0, mismatch.expected, mismatch.found))?;
+        Ok(Segment { path, window, header })
+    }
+
     /// The bytes there; `None` beyond the end of the file.
     fn get(&mut self, offset: u64, length: u64) -> Result<Option<&[u8]>, StorageError> {
         self.window.get(offset, length).map_err(|error| StorageError::io("read", &self.path, &error))
@@ -109,9 +129,10 @@ enum Tail {
 
 /// A step of a batch that is not yet known to be whole, and where its record begins.
 enum Step {
-    Entry(EntryHeader, u64),
+    Entry(Index, Term, u64),
     HardState(HardState),
-    Truncate(Index, u64),
+    Truncate(Index, Term, u64),
+    Install(Index, Term),
 }
 
 /// Reads segment after segment.
@@ -124,7 +145,8 @@ struct Replay {
 }
 
 impl Replay {
-    fn segment(&mut self, file: &mut File, is_last: bool) -> Result<(), StorageError> {
+    /// Reads a segment, and tells what ends it: the log goes on in `next`, or ends here.
+    fn segment(&mut self, file: &mut Segment, next: Option<&SegmentHeader>) -> Result<(), StorageError> {
         self.header(file)?;
         let mut end = SECTOR;
         let (offset, mut mismatch) = loop {
@@ -134,10 +156,19 @@ impl Replay {
                 Err(Stop::Error(error)) => return Err(error),
             }
         };
-        self.log.end = end;
+        (self.log.end, self.log.leftover) = (end, false);
+        if let Some(next) = next.filter(|next| next.first_batch > self.log.batch + 1) {
+            mismatch.found += &format!(", although segment {} goes on from batch {}", next.number, next.first_batch);
+            return Err(file.damaged(offset, mismatch));
+        }
+        let recycled = file.header.recycled;
         match self.tail(file, end)? {
             Tail::Zeros => {}
-            Tail::Leftover if is_last => {
+            // Older batches, which the log would have overwritten next. An interrupted write may be among them, if nothing
+            // of its beginning reached the disk.
+            Tail::Leftover if recycled && (next.is_some() || !self.begins(file, end)?) => self.log.leftover = true,
+            Tail::Leftover if next.is_none() => {
+                self.log.leftover = true;
                 self.log.torn = Some(format!(
                     "cut {} bytes off the end of {}, at offset {end}: the last write, never acknowledged, had been \
                      interrupted (at offset {offset}: expected {}, found {})",
@@ -156,27 +187,40 @@ impl Replay {
         Ok(())
     }
 
-    /// Checks that the segment goes on where the one before ended.
-    fn header(&mut self, file: &mut File) -> Result<(), StorageError> {
-        let sector = file.get(0, SECTOR)?.unwrap_or_default();
-        let header = SegmentHeader::decode(sector).map_err(|mismatch| file.damaged(0, mismatch))?;
+    /// Checks that the segment goes on where the one before ended. The first one says by itself where that was.
+    fn header(&mut self, file: &Segment) -> Result<(), StorageError> {
+        let (header, log) = (&file.header, &mut self.log);
+        let number = segment_number(&file.path.file_name().unwrap_or_default().to_string_lossy());
+        if log.segment == 0 && number != Some(1) && header.first_batch > 0 {
+            (log.batch, log.chain, log.hard_state) = (header.first_batch - 1, header.previous, header.hard_state);
+            log.index.begin(header.base);
+        }
+        let last = log.index.last();
         let expected = SegmentHeader {
             incarnation: self.incarnation,
-            number: self.log.segment + 1,
-            first_index: self.log.index.last().next(),
-            first_batch: self.log.batch + 1,
-            hard_state: self.log.hard_state,
-            previous: self.log.chain,
+            number: number.unwrap_or_default(),
+            base: (last, log.index.term_at(last)),
+            first_batch: log.batch + 1,
+            hard_state: log.hard_state,
+            previous: log.chain,
+            recycled: header.recycled,
         };
-        if header != expected {
+        if *header != expected {
             return Err(file.damaged(0, Mismatch::new(expected.to_string(), header.to_string())));
         }
-        self.log.segment = header.number;
+        log.segment = header.number;
+        log.index.begin_segment(header.number);
         Ok(())
     }
 
+    /// Whether the next batch was to begin here.
+    fn begins(&self, file: &mut Segment, start: u64) -> Result<bool, StorageError> {
+        let bytes = file.get(start, BATCH_HEADER_BYTES as u64)?.unwrap_or_default();
+        Ok(BatchHeader::decode(bytes, self.salt).is_some_and(|header| header.batch > self.log.batch))
+    }
+
     /// Takes the batch at `start` and returns where it ends.
-    fn batch(&mut self, file: &mut File, start: u64) -> Result<u64, Stop> {
+    fn batch(&mut self, file: &mut Segment, start: u64) -> Result<u64, Stop> {
         let number = self.log.batch + 1;
         let broken = |found: &str| Stop::Broken(start, Mismatch::new(format!("batch {number}"), found));
         let bytes = file.get(start, BATCH_HEADER_BYTES as u64)?.ok_or_else(|| broken("the end of the file"))?;
@@ -195,13 +239,14 @@ impl Replay {
             return Err(broken("the end of the file in the middle of it"));
         }
         let chain = self.records(file, &header, records, end)?;
+        self.log.marked = self.steps.is_empty();
         self.apply(file)?;
         (self.log.batch, self.log.chain) = (number, chain);
         Ok(end)
     }
 
     /// Reads the records of a batch, which fill the file from `offset` to `end`, and returns the CRC of the last one.
-    fn records(&mut self, file: &mut File, batch: &BatchHeader, mut offset: u64, end: u64) -> Result<u32, Stop> {
+    fn records(&mut self, file: &mut Segment, batch: &BatchHeader, mut offset: u64, end: u64) -> Result<u32, Stop> {
         self.steps.clear();
         let mut chain = batch.previous;
         loop {
@@ -221,9 +266,10 @@ impl Replay {
             // From here on the bytes are what was written: if they make no sense, no interrupted write explains it.
             chain = raw.crc;
             match raw.record() {
-                Ok(Record::Entry(header, _)) => self.steps.push(Step::Entry(header, offset)),
+                Ok(Record::Entry(header, _)) => self.steps.push(Step::Entry(header.index, header.term, offset)),
                 Ok(Record::HardState(hard_state)) => self.steps.push(Step::HardState(hard_state)),
-                Ok(Record::Truncate(from)) => self.steps.push(Step::Truncate(from, offset)),
+                Ok(Record::Truncate(from, before)) => self.steps.push(Step::Truncate(from, before, offset)),
+                Ok(Record::Install(index, term)) => self.steps.push(Step::Install(index, term)),
                 Ok(Record::End) if next == end => return Ok(chain),
                 Ok(Record::End) => {
                     let mismatch = Mismatch::new(format!("the end of the batch at offset {end}"), "it here");
@@ -236,25 +282,22 @@ impl Replay {
     }
 
     /// Carries out the steps of a whole batch.
-    fn apply(&mut self, file: &File) -> Result<(), StorageError> {
+    fn apply(&mut self, file: &Segment) -> Result<(), StorageError> {
         let log = &mut self.log;
         for step in self.steps.drain(..) {
             let last = log.index.last();
             match step {
                 Step::HardState(hard_state) => log.hard_state = hard_state,
-                Step::Entry(header, offset) if header.index == last.next() => {
-                    log.index.append(Position { segment: log.segment, offset });
-                    log.headers.push(header);
+                Step::Entry(index, term, offset) if index == last.next() => {
+                    log.index.append(term, Position { segment: log.segment, offset });
                 }
-                Step::Entry(header, offset) => {
-                    let mismatch = Mismatch::new(format!("entry {}", last.next()), format!("entry {}", header.index));
+                Step::Entry(index, _, offset) => {
+                    let mismatch = Mismatch::new(format!("entry {}", last.next()), format!("entry {index}"));
                     return Err(file.damaged(offset, mismatch));
                 }
-                Step::Truncate(from, _) if from <= last && from > Index(0) => {
-                    log.index.truncate(from);
-                    log.headers.truncate(log.headers.partition_point(|header| header.index < from));
-                }
-                Step::Truncate(from, offset) => {
+                Step::Install(index, term) => log.obsolete.extend(log.index.install((index, term))),
+                Step::Truncate(from, before, _) if from <= last && from > Index(0) => log.index.truncate(from, before),
+                Step::Truncate(from, _, offset) => {
                     let expected = format!("a truncation of a log that ends with entry {last}");
                     return Err(file.damaged(offset, Mismatch::new(expected, format!("one from entry {from}"))));
                 }
@@ -264,7 +307,7 @@ impl Replay {
     }
 
     /// Looks at everything behind the last whole batch, which ends at `end`.
-    fn tail(&self, file: &mut File, end: u64) -> Result<Tail, StorageError> {
+    fn tail(&self, file: &mut Segment, end: u64) -> Result<Tail, StorageError> {
         let size = file.window.size_bytes();
         let mut tail = Tail::Zeros;
         for offset in (end..size).step_by(SECTOR_BYTES) {

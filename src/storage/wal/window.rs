@@ -21,6 +21,12 @@ impl Window {
         Ok(Window { file, size_bytes, chunk_bytes, start: 0, buffer: Vec::new() })
     }
 
+    /// Makes sure that what is read from now on is what the disk holds.
+    pub fn forget(&mut self) -> io::Result<()> {
+        self.buffer.clear();
+        self.file.forget_cached()
+    }
+
     /// The file's size when the window was made.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Not;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -15,7 +17,13 @@ use crate::consensus::{
     Term,
 };
 use crate::runtime::Life;
+use crate::transport::transfer::{Offer, Progress};
 use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
+
+/// Longest text of the bytes of a part of a snapshot.
+const CHUNK_TEXT_BYTES: usize = 64 << 10;
+/// Most bytes in one.
+pub const CHUNK_BYTES: usize = CHUNK_TEXT_BYTES / 4 * 3;
 
 /// Encodes and decodes the messages of one node. Shared by those who send and those who receive.
 pub struct Wire {
@@ -35,8 +43,30 @@ struct Lives {
 pub struct Received {
     /// The sender's life.
     pub life: Life,
-    /// The message.
-    pub message: PeerMessage,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What a node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A message for the node.
+    Message(PeerMessage),
+    /// A part of a snapshot.
+    Chunk(Chunk),
+    /// What the receiver of a snapshot of this index says to its parts.
+    ChunkAnswer(Index, Result<Progress, String>),
+}
+
+/// A part of a snapshot; without bytes it only offers the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// What is sent.
+    pub offer: Offer,
+    /// Where in it the bytes belong.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }
 
 impl Wire {
@@ -57,15 +87,41 @@ impl Wire {
 
     /// Appends a message for `to` as one line. Fails, saying why, if it cannot be put in words.
     pub fn encode(&self, to: NodeId, message: &PeerMessage, out: &mut Vec<u8>) -> Result<(), String> {
-        let dest = self.names.name(to).ok_or_else(|| format!("node {to} has no name"))?;
-        let body = Body::of(message, &self.names)?;
-        let lives = self.lives();
-        // An answer is for the life that asked. A request is not: whom it reaches for the first time is unknown.
         let to_life = match message {
             PeerMessage::ForwardReply { life, .. } => Some(*life),
-            _ if body.is_answer() => lives.peers.get(&to).copied(),
             _ => None,
         };
+        self.encode_body(to, Body::of(message, &self.names)?, to_life, out)
+    }
+
+    /// Appends a part of a snapshot for `to` as one line.
+    pub fn encode_chunk(&self, to: NodeId, chunk: &Chunk, out: &mut Vec<u8>) -> Result<(), String> {
+        self.encode_body(to, Body::InstallSnapshotChunk(WireChunk::of(chunk, &self.names)?), None, out)
+    }
+
+    /// Appends an answer to a part of a snapshot, for `to`, as one line.
+    pub fn encode_chunk_answer(
+        &self,
+        to: NodeId,
+        index: Index,
+        answer: Result<Progress, String>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let (offset, complete) = answer.as_ref().map_or((0, false), |answer| (answer.received, answer.complete));
+        let body = InstallSnapshotChunkRes {
+            last_included_index: Exact(index.0),
+            offset: Exact(offset),
+            complete,
+            error: answer.err(),
+        };
+        self.encode_body(to, Body::InstallSnapshotChunkRes(body), None, out)
+    }
+
+    fn encode_body(&self, to: NodeId, body: Body<'_>, to_life: Option<Life>, out: &mut Vec<u8>) -> Result<(), String> {
+        let dest = self.names.name(to).ok_or_else(|| format!("node {to} has no name"))?;
+        let lives = self.lives();
+        // An answer is for the life that asked. A request is not: whom it reaches for the first time is unknown.
+        let to_life = to_life.or_else(|| lives.peers.get(&to).copied().filter(|_| body.is_answer()));
         let (life, to_life) = (lives.own.into(), to_life.map(WireLife::from));
         let line = Line { src: self.names.my_name(), dest, body: Lived { message: body, life, to_life } };
         serde_json::to_writer(&mut *out, &line).map_err(|error| error.to_string())?;
@@ -79,14 +135,14 @@ impl Wire {
         let head: Head<'_> = parse(body)?;
         let life = Life::try_from(head.life)?;
         let to_life = head.to_life.map(Life::try_from).transpose()?;
-        let message = Body::parse(&head.kind, body)?.into_message(from, to_life, &self.names)?;
+        let said = Body::parse(&head.kind, body)?.into_said(from, to_life, &self.names)?;
         let mut lives = self.lives();
         let latest = lives.peers.entry(from).or_insert(life);
         if life.boot > latest.boot {
             *latest = life;
         }
         let is_current = *latest == life && to_life.is_none_or(|to_life| to_life == lives.own);
-        Ok(is_current.then_some(Received { life, message }))
+        Ok(is_current.then_some(Received { life, said }))
     }
 
     fn lives(&self) -> MutexGuard<'_, Lives> {
@@ -174,6 +230,8 @@ enum Body<'a> {
     AppendEntriesRes(AppendEntriesRes),
     InstallSnapshot(InstallSnapshot<'a>),
     InstallSnapshotRes(InstallSnapshotRes),
+    InstallSnapshotChunk(WireChunk<'a>),
+    InstallSnapshotChunkRes(InstallSnapshotChunkRes),
     TimeoutNow(TimeoutNow<'a>),
     Forward(WireForward),
     ForwardRes(ForwardRes),
@@ -256,6 +314,33 @@ struct InstallSnapshotRes {
     abstains: bool,
 }
 
+/// A part of the snapshot's file; `bytes` is the size of all of it.
+#[derive(Serialize, Deserialize)]
+struct WireChunk<'a> {
+    term: Exact,
+    #[serde(borrow)]
+    leader_id: Cow<'a, str>,
+    last_included_index: Exact,
+    last_included_term: Exact,
+    time: Exact,
+    membership: Op,
+    bytes: Exact,
+    offset: Exact,
+    #[serde(borrow)]
+    data: Cow<'a, str>,
+    done: bool,
+}
+
+/// How much has arrived, or why no more is taken.
+#[derive(Serialize, Deserialize)]
+struct InstallSnapshotChunkRes {
+    last_included_index: Exact,
+    offset: Exact,
+    complete: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct TimeoutNow<'a> {
     term: Exact,
@@ -285,8 +370,12 @@ struct ForwardRes {
 impl<'a> Body<'a> {
     /// Whether it answers a request.
     fn is_answer(&self) -> bool {
-        use Body::{AppendEntriesRes, ForwardRes, InstallSnapshotRes, RequestVoteRes};
-        matches!(self, RequestVoteRes(_) | AppendEntriesRes(_) | InstallSnapshotRes(_) | ForwardRes(_))
+        match self {
+            Body::RequestVoteRes(_) | Body::AppendEntriesRes(_) | Body::ForwardRes(_) => true,
+            Body::InstallSnapshotRes(_) | Body::InstallSnapshotChunkRes(_) => true,
+            Body::RequestVote(_) | Body::AppendEntries(_) | Body::TimeoutNow(_) | Body::Forward(_) => false,
+            Body::InstallSnapshot(_) | Body::InstallSnapshotChunk(_) => false,
+        }
     }
 
     fn parse(kind: &str, body: &'a RawValue) -> Result<Self, String> {
@@ -297,6 +386,8 @@ impl<'a> Body<'a> {
             "append_entries_res" => parse(body).map(Body::AppendEntriesRes),
             "install_snapshot" => parse(body).map(Body::InstallSnapshot),
             "install_snapshot_res" => parse(body).map(Body::InstallSnapshotRes),
+            "install_snapshot_chunk" => parse(body).map(Body::InstallSnapshotChunk),
+            "install_snapshot_chunk_res" => parse(body).map(Body::InstallSnapshotChunkRes),
             "timeout_now" => parse(body).map(Body::TimeoutNow),
             "forward" => parse(body).map(Body::Forward),
             "forward_res" => parse(body).map(Body::ForwardRes),
@@ -387,6 +478,18 @@ impl<'a> Body<'a> {
         })
     }
 
+    fn into_said(self, from: NodeId, to_life: Option<Life>, names: &Names) -> Result<Said, String> {
+        match self {
+            Body::InstallSnapshotChunk(chunk) => chunk.into_chunk(from, names).map(Said::Chunk),
+            Body::InstallSnapshotChunkRes(answer) => {
+                let progress = Progress { received: answer.offset.0, complete: answer.complete };
+                let index = Index(answer.last_included_index.0);
+                Ok(Said::ChunkAnswer(index, answer.error.map_or(Ok(progress), Err)))
+            }
+            body => body.into_message(from, to_life, names).map(Said::Message),
+        }
+    }
+
     fn into_message(self, from: NodeId, to_life: Option<Life>, names: &Names) -> Result<PeerMessage, String> {
         let true_name = |name: &str| match names.id(name) {
             Some(id) if id == from => Ok(()),
@@ -419,6 +522,9 @@ impl<'a> Body<'a> {
             Body::Forward(forward) => return forward.into_message(),
             Body::ForwardRes(response) => {
                 return response.into_message(to_life.ok_or("the field `to_life` is missing")?);
+            }
+            Body::InstallSnapshotChunk(_) | Body::InstallSnapshotChunkRes(_) => {
+                return Err("a part of a snapshot is no message for the node".into());
             }
         };
         Ok(PeerMessage::Raft { message: Message { term: Term(term.0), body }, payloads: Vec::new() })
@@ -517,6 +623,42 @@ impl InstallSnapshot<'_> {
             membership: self.membership.membership(names)?,
         };
         Ok(MessageBody::InstallSnapshot { snapshot })
+    }
+}
+
+impl<'a> WireChunk<'a> {
+    fn of(chunk: &Chunk, names: &'a Names) -> Result<Self, String> {
+        let Chunk { offer: Offer { term, snapshot, bytes }, offset, bytes: data } = chunk;
+        Ok(WireChunk {
+            term: Exact(term.0),
+            leader_id: Cow::from(names.my_name()),
+            last_included_index: Exact(snapshot.index.0),
+            last_included_term: Exact(snapshot.term.0),
+            time: Exact(snapshot.time.0),
+            membership: Op::of_membership(&snapshot.membership, names)?,
+            bytes: Exact(*bytes),
+            offset: Exact(*offset),
+            data: Cow::from(STANDARD.encode(data)),
+            done: offset + data.len() as u64 == *bytes,
+        })
+    }
+
+    fn into_chunk(self, from: NodeId, names: &Names) -> Result<Chunk, String> {
+        if names.id(&self.leader_id) != Some(from) {
+            return Err(format!("node {from} calls itself {:?}", self.leader_id));
+        }
+        if self.data.len() > CHUNK_TEXT_BYTES {
+            return Err(format!("`data` has {} bytes, {CHUNK_TEXT_BYTES} are allowed", self.data.len()));
+        }
+        let bytes = STANDARD.decode(self.data.as_bytes()).map_err(|error| format!("`data`: {error}"))?;
+        let snapshot = SnapshotMeta {
+            index: Index(self.last_included_index.0),
+            term: Term(self.last_included_term.0),
+            time: LogTime(self.time.0),
+            membership: self.membership.membership(names)?,
+        };
+        let offer = Offer { term: Term(self.term.0), snapshot, bytes: self.bytes.0 };
+        Ok(Chunk { offer, offset: self.offset.0, bytes })
     }
 }
 

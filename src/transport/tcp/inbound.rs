@@ -9,9 +9,10 @@ use bytes::BytesMut;
 use log::{debug, warn};
 
 use super::dialer::Signal;
+use super::snapshots::{self, Arrived};
 use super::{NotAdmitted, Shared, TcpOptions, lock};
 use crate::codec::frame::{self, HEADER_BYTES};
-use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, RefusalCode, Refused, Welcome};
+use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalCode, Refused, Welcome};
 use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Output, Session};
@@ -109,7 +110,7 @@ pub(super) struct InboundSession {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     /// Who it is, once known.
-    sender: Option<(NodeId, Life)>,
+    sender: Option<(NodeId, Life, Purpose)>,
 }
 
 impl InboundSession {
@@ -129,9 +130,9 @@ impl InboundSession {
             Err(error) => Err(Refusal::from(error.to_string())),
         };
         match admitted {
-            Ok(Hello { from, life, .. }) => {
+            Ok(Hello { from, life, purpose, .. }) => {
                 self.shared.lobby.leave(&self.connection);
-                self.sender = Some((from, life));
+                self.sender = Some((from, life, purpose));
                 debug!("node {from} connected from {}", self.connection.peer());
                 self.shared.heard(from, life);
                 self.say(Handshake::Welcome(self.shared.myself()));
@@ -173,7 +174,7 @@ impl Shared {
     /// Checks who wants to talk to us, and if all is well takes this connection as its newest.
     fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), Refusal> {
         let me = self.options.me;
-        let &Hello { cluster_id, from, to, life, nonce, dial, abstains, .. } = hello;
+        let &Hello { cluster_id, from, to, life, nonce, abstains, purpose, .. } = hello;
         if self.is_stopping() {
             return Err(format!("node {me} is stopping").into());
         }
@@ -184,7 +185,9 @@ impl Shared {
         let peer =
             self.peers.get(&from).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))?;
         self.admit(from, Start { life, nonce }, abstains)?;
-        lock(&peer.inbound).replace(connection, life, dial)?;
+        if let Purpose::Messages { dial } = purpose {
+            lock(&peer.inbound).replace(connection, life, dial)?;
+        }
         Ok(())
     }
 
@@ -231,22 +234,28 @@ impl Session for InboundSession {
         if self.sender.is_none() {
             self.introduce(input)?;
         }
-        if let Some((from, life)) = self.sender {
-            self.deliver(from, life, input)?;
+        match self.sender {
+            Some((from, life, Purpose::Messages { .. })) => self.deliver(from, life, input).map(|()| Flow::Continue),
+            Some((from, _, Purpose::Snapshot)) => snapshots::hand_over(&self.shared, from, &self.connection, input),
+            None => Ok(Flow::Continue),
         }
-        Ok(Flow::Continue)
     }
 }
 
 impl Drop for InboundSession {
     fn drop(&mut self) {
-        match self.sender.and_then(|(from, _)| self.shared.peers.get(&from)) {
+        match self.sender {
             None => self.shared.lobby.leave(&self.connection),
-            Some(peer) => {
+            Some((from, _, Purpose::Messages { .. })) => {
+                let Some(peer) = self.shared.peers.get(&from) else { return };
                 let mut inbound = lock(&peer.inbound);
                 if inbound.is(&self.connection) {
                     inbound.hang_up();
                 }
+            }
+            // If there is no room, the thread hears of it from the next offer.
+            Some((_, _, Purpose::Snapshot)) => {
+                drop(self.shared.snapshots.sender.try_send(Arrived::End(self.connection.clone())));
             }
         }
     }

@@ -4,9 +4,11 @@
 //! are two per pair, each made anew by the one that wants to send. The accepting side takes a sender's newest connection
 //! and ignores what still arrives on older ones.
 
+mod connect;
 mod dialer;
 mod inbound;
 mod lives;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,13 +23,15 @@ use log::error;
 use self::dialer::{Dialer, Signal};
 use self::inbound::{Inbound, InboundSession, Lobby};
 use self::lives::{NotAdmitted, PeerLives};
+use self::snapshots::{Arrived, Inbox};
 use super::{PeerMessage, Transport, Undelivered};
 use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;
-use crate::consensus::NodeId;
+use crate::consensus::{NodeId, SnapshotMeta, Term};
 use crate::runtime::session::Output;
 use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats};
 use crate::runtime::{Input, Life, NodeHandle};
+use crate::storage::snapshot::SnapshotStore;
 use crate::storage::{PeerMemory, Start};
 
 /// How long to wait for threads that are about to end.
@@ -50,6 +54,8 @@ pub struct TcpOptions {
     pub election_timeout: Duration,
     /// Longest body of a frame, in bytes, to be sent or received.
     pub max_frame_bytes: usize,
+    /// Most bytes of a snapshot to be sent to a peer in a second.
+    pub snapshot_rate_bytes: u64,
     /// Messages for a peer that has so many bytes queued are dropped. The last one queued may exceed it.
     pub outbox_bytes: usize,
 }
@@ -70,8 +76,11 @@ pub struct TcpTransport {
     shared: Arc<Shared>,
     /// Connections with something to flush.
     unflushed: Vec<Arc<Connection>>,
-    /// Disconnected once all dialers have ended.
+    store: Option<Arc<dyn SnapshotStore>>,
+    /// Disconnected once all dialers have ended, and the thread that takes snapshots in.
     ended: Receiver<()>,
+    /// For the latter.
+    running: Option<Sender<()>>,
 }
 
 /// What the transport's threads and sessions share.
@@ -83,6 +92,10 @@ struct Shared {
     peers: BTreeMap<NodeId, Peer>,
     lives: Mutex<PeerLives>,
     lobby: Lobby,
+    /// Snapshots that arrive.
+    snapshots: Inbox,
+    /// Those on their way to peers; set when they are not wanted any more.
+    sending: Mutex<BTreeMap<NodeId, Arc<AtomicBool>>>,
     refusals: LogRepeats,
     log_limit: LogLimit,
     stopping: AtomicBool,
@@ -131,12 +144,20 @@ impl TcpTransport {
             peers,
             lives: Mutex::new(PeerLives::new(memory)),
             lobby: Lobby::default(),
+            snapshots: Inbox::default(),
+            sending: Mutex::default(),
             refusals: LogRepeats::default(),
             log_limit: LogLimit::default(),
             stopping: AtomicBool::new(false),
         });
         let (running, ended) = crossbeam_channel::bounded(0);
-        let transport = TcpTransport { shared: shared.clone(), unflushed: Vec::new(), ended };
+        let transport = TcpTransport {
+            shared: shared.clone(),
+            unflushed: Vec::new(),
+            store: None,
+            ended,
+            running: Some(running.clone()),
+        };
         shared.listen(&controller, listener)?;
         for (id, inbox) in signals {
             Dialer::start(shared.clone(), id, inbox, controller.clone(), running.clone())?;
@@ -170,11 +191,34 @@ impl Transport for TcpTransport {
     fn flush(&mut self) {
         self.unflushed.drain(..).for_each(|connection| connection.flush());
     }
+
+    fn keep_snapshots_in(&mut self, store: Arc<dyn SnapshotStore>) {
+        let Some(running) = self.running.take() else { return };
+        if let Err(error) = snapshots::receive(&self.shared, store.clone(), running) {
+            let reason = format!("cannot start the thread that receives snapshots: {error}");
+            self.shared.handle.deliver(Input::Failed { reason });
+        }
+        self.store = Some(store);
+    }
+
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        let store = self.store.clone().ok_or(Undelivered)?;
+        let abandoned = self.shared.replace_snapshot(to);
+        snapshots::send(&self.shared, store, to, term, snapshot, abandoned).map_err(|error| {
+            error!("cannot start a thread to send a snapshot to node {to}: {error}");
+            Undelivered
+        })
+    }
+
+    fn abandon_snapshots(&mut self) {
+        self.shared.abandon_snapshots();
+    }
 }
 
 impl Drop for TcpTransport {
     fn drop(&mut self) {
         self.shared.stop();
+        self.running = None;
         // A dialer may hang in a name look-up: nothing waits for that, it ends by itself.
         let _ = self.ended.recv_timeout(STOP_PATIENCE);
     }
@@ -201,6 +245,9 @@ impl Shared {
 
     fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.abandon_snapshots();
+        // If there is no room, the thread is awake, and sees for itself.
+        let _ = self.snapshots.sender.try_send(Arrived::Stop);
         for peer in self.peers.values() {
             // A dialer that has ended needs no signal.
             let _ = peer.dialer.send(Signal::Stop);

@@ -103,9 +103,9 @@ fn an_answer_to_an_earlier_life_is_dropped() {
     let (n1, n2) = (NodeId(1), NodeId(3));
     let request_line = encode(&two, n1, &request);
     let received = decode(&one, n2, &request_line["body"]).unwrap().unwrap();
-    assert_eq!(received, Received { life: Life { incarnation: 2, boot: 3 }, message: request.clone() });
+    assert_eq!(received, Received { life: Life { incarnation: 2, boot: 3 }, said: Said::Message(request.clone()) });
     let answer_line = encode(&one, n2, &answer);
-    assert_eq!(decode(&two, n1, &answer_line["body"]).unwrap().unwrap().message, answer);
+    assert_eq!(decode(&two, n1, &answer_line["body"]).unwrap().unwrap().said, Said::Message(answer));
     assert_eq!(decode(&two_again, n1, &answer_line["body"]), Ok(None));
     let request_line = encode(&one, n2, &request);
     assert!(decode(&two_again, n1, &request_line["body"]).unwrap().is_some(), "a request is for whoever gets it");
@@ -269,7 +269,7 @@ proptest! {
         prop_assert_eq!(&line["src"], "n1");
         prop_assert_eq!(&line["dest"], "n2");
         let received = decode(&wire("n2", 0), NodeId(1), &line["body"]).unwrap().unwrap();
-        prop_assert_eq!(received.message, message);
+        prop_assert_eq!(received.said, Said::Message(message));
         prop_assert_eq!(received.life, Life { incarnation, boot: 3 });
     }
 

@@ -1,0 +1,285 @@
+//! Snapshots: when one is due, what becomes of the log then, and those that travel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::effects::Payloads;
+use super::{Driver, report};
+use crate::consensus::{Event, Index, Message, MessageBody, NodeId, SnapshotMeta, Term};
+use crate::runtime::SnapshotView;
+use crate::runtime::stage::apply::ApplyJob;
+use crate::runtime::stage::snapshot::SnapshotJob;
+use crate::runtime::stage::storage::StorageJob;
+use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
+
+/// When a snapshot did not fit on the disk, the next is tried after so long.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What the driver knows of snapshots.
+pub(super) struct Snapshots {
+    pub store: Arc<dyn SnapshotStore>,
+    /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
+    max_bytes: u64,
+    /// It is also due after so many entries.
+    max_entries: u64,
+    /// Index and size in bytes of the last one.
+    last: (Index, u64),
+    /// Everything up to here was counted.
+    counted: Index,
+    /// Bytes of log that were applied since the last one.
+    bytes: u64,
+    making: Making,
+    /// Those that are durable, and by which token the log is, too: then the older ones go.
+    durable_with: VecDeque<(u64, SnapshotMeta)>,
+    /// On their way to peers.
+    sending: BTreeMap<NodeId, Sending>,
+}
+
+/// At most one at a time is made.
+enum Making {
+    Nothing,
+    /// Waits for the apply stage, or the snapshot stage, which goes on as long as this is there.
+    Snapshot(Arc<()>),
+    /// Nothing before this time: the disk is full.
+    NotBefore(Duration),
+    /// The state machine has no snapshots.
+    Never,
+}
+
+struct Sending {
+    term: Term,
+    index: Index,
+    /// When it was complete at the peer.
+    complete: Option<Duration>,
+}
+
+impl Snapshots {
+    /// The log is as long as it is; `last` is the snapshot that the state machine was restored from.
+    pub fn new(store: Arc<dyn SnapshotStore>, last: Index, max_bytes: u64, max_entries: u64) -> Self {
+        let bytes = store.list().iter().find(|known| known.meta.index == last).map_or(0, |known| known.bytes);
+        Snapshots {
+            store,
+            max_bytes,
+            max_entries,
+            last: (last, bytes),
+            counted: last,
+            bytes: 0,
+            making: Making::Nothing,
+            durable_with: VecDeque::new(),
+            sending: BTreeMap::new(),
+        }
+    }
+
+    fn threshold_bytes(&self) -> u64 {
+        self.max_bytes.max(self.last.1)
+    }
+
+    fn is_due(&self) -> bool {
+        self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.max_entries
+    }
+
+    /// As soon as the log is durable up to this token, the snapshots before this one may go.
+    pub fn will_be_durable(&mut self, token: u64, snapshot: SnapshotMeta) {
+        self.durable_with.push_back((token, snapshot));
+    }
+
+    fn begin_after(&mut self, index: Index, bytes: u64) {
+        self.last = (index, bytes);
+        self.counted = self.counted.max(index);
+    }
+}
+
+impl Driver {
+    /// Entries were applied: a snapshot may be due.
+    pub(super) fn count_applied(&mut self, index: Index) {
+        let Snapshots { counted, bytes, .. } = &mut self.snapshots;
+        if index > *counted {
+            *bytes += self.server.log_bytes(counted.next(), index);
+            *counted = index;
+        }
+        if self.snapshots.is_due() {
+            self.make_snapshot();
+        }
+    }
+
+    fn make_snapshot(&mut self) {
+        let may = match self.snapshots.making {
+            Making::Nothing => true,
+            Making::NotBefore(at) => at <= self.now,
+            Making::Snapshot(_) | Making::Never => false,
+        };
+        if may {
+            self.snapshots.making = Making::Snapshot(Arc::default());
+            self.apply_job.snapshot = true;
+        }
+    }
+
+    /// The state of some entry is there to be written.
+    pub(super) fn snapshot_view(&mut self, view: SnapshotView) {
+        let SnapshotView { index, term, time, state } = view;
+        let Making::Snapshot(wanted) = &self.snapshots.making else { return };
+        let Some(state) = state else {
+            log::warn!("the state machine has no snapshots: the log of {} grows", self.me());
+            self.snapshots.making = Making::Never;
+            return;
+        };
+        // Meanwhile the state may have been replaced by a newer one.
+        if self.server.term_at(index) != Some(term) || index <= self.snapshots.last.0 {
+            self.snapshots.making = Making::Nothing;
+            return;
+        }
+        let membership = self.server.membership_at(index).clone();
+        let meta = SnapshotMeta { index, term, time, membership };
+        let job = SnapshotJob::Take { meta, state, wanted: Arc::downgrade(wanted) };
+        // A stage that is gone has said why.
+        let _ = self.stages.snapshot.send(job);
+        let counted = self.snapshots.counted;
+        self.snapshots.bytes = self.server.log_bytes(index.next(), counted);
+    }
+
+    /// A snapshot of the own state is durable: the log before it may go, but for a tail.
+    pub(super) fn snapshot_taken(&mut self, info: SnapshotInfo) {
+        self.snapshots.making = Making::Nothing;
+        let SnapshotInfo { meta, bytes } = info;
+        if meta.index <= self.snapshots.last.0 {
+            return;
+        }
+        let keep_from = self.keep_from(meta.index);
+        log::info!(
+            "{} has a snapshot of entry {} ({bytes} bytes), and keeps its log from entry {keep_from}",
+            self.me(),
+            meta.index
+        );
+        self.snapshots.begin_after(meta.index, bytes);
+        let token = self.last_token;
+        let job = self.storage_job.get_or_insert_with(|| StorageJob { token, ..StorageJob::default() });
+        job.keep_from = job.keep_from.max(Some(keep_from));
+        let token = job.token;
+        self.snapshots.will_be_durable(token, meta.clone());
+        self.feed(Event::SnapshotTaken { snapshot: meta, keep_from }, Payloads::None);
+    }
+
+    /// Where the log goes on, after a snapshot: with what followers that listen may still need, as far as that is not too
+    /// much.
+    fn keep_from(&self, index: Index) -> Index {
+        let least = self.server.tail_start(index, self.snapshots.max_bytes / 4);
+        let most = self.server.tail_start(index, self.snapshots.threshold_bytes());
+        let heard_since = self.now.saturating_sub(2 * self.config.election_timeout);
+        let peers = self.server.status().peers;
+        let listening = peers.iter().filter(|peer| peer.state == "replicate" && peer.heard >= heard_since);
+        let receiving = self.snapshots.sending.values().map(|sending| sending.index);
+        let needed = listening.map(|peer| peer.matched).chain(receiving).map(Index::next).min();
+        needed.map_or(least, |needed| needed.max(most).min(least))
+    }
+
+    /// No snapshot came of it.
+    pub(super) fn snapshot_put_off(&mut self, reason: &str) {
+        if let Making::Snapshot(_) = self.snapshots.making {
+            log::error!("no snapshot: {reason}. {} tries again in {} s", self.me(), RETRY.as_secs());
+            self.snapshots.making = Making::NotBefore(self.now + RETRY);
+        }
+    }
+
+    /// The log is durable up to this token: so no snapshot older than those that were durable before is needed.
+    pub(super) fn remove_older_snapshots(&mut self, token: u64) {
+        let mut newest = None;
+        while let Some((_, meta)) = self.snapshots.durable_with.pop_front_if(|(with, _)| *with <= token) {
+            newest = Some(meta);
+        }
+        if let Some(than) = newest {
+            let _ = self.stages.snapshot.send(SnapshotJob::RemoveOlder { than });
+        }
+    }
+
+    /// A leader's snapshot has arrived.
+    pub(super) fn snapshot_received(&mut self, from: NodeId, term: Term, snapshot: SnapshotMeta) {
+        log::info!("{} has received a snapshot of entry {} from {}", self.me(), snapshot.index, self.name(from));
+        let message = Message { term, body: MessageBody::InstallSnapshot { snapshot } };
+        self.feed(Event::Receive { from, message }, Payloads::None);
+    }
+
+    /// The log and the state are replaced. The state machine is told at once, so that it knows before the log is gone.
+    pub(super) fn install_snapshot(&mut self, snapshot: SnapshotMeta) {
+        log::info!("{} goes on from the snapshot of entry {}", self.me(), snapshot.index);
+        let index = snapshot.index;
+        let known = self.snapshots.store.list().into_iter().find(|known| known.meta == snapshot);
+        self.snapshots.begin_after(index, known.map_or(0, |known| known.bytes));
+        self.snapshots.bytes = 0;
+        if let Making::Snapshot(_) = self.snapshots.making {
+            self.snapshots.making = Making::Nothing;
+        }
+        self.tail.install(index);
+        self.commit = self.commit.max(index);
+        for waiter in self.requests.waiters.covered(index) {
+            self.settled(waiter.connection);
+            self.answer(waiter.asker, Err(report::leadership_lost()));
+        }
+        let job = ApplyJob { restore: Some(snapshot), ..ApplyJob::default() };
+        // A stage that is gone has said why.
+        let _ = self.stages.apply.send(job);
+    }
+
+    /// A peer needs a snapshot.
+    pub(super) fn send_snapshot(&mut self, to: NodeId, at_least: Index) {
+        let term = self.server.term();
+        if self.snapshots.sending.get(&to).is_some_and(|sending| sending.term == term && sending.complete.is_none()) {
+            return;
+        }
+        let latest = self.snapshots.store.latest().filter(|latest| latest.meta.index >= at_least);
+        let Some(SnapshotInfo { meta, bytes }) = latest else {
+            // The one that was there is damaged.
+            self.snapshots.last = (Index(0), 0);
+            log::error!("{} needs a snapshot from entry {at_least} on, and there is none", self.name(to));
+            self.make_snapshot();
+            return self.unreachable(to);
+        };
+        let index = meta.index;
+        if self.transport.send_snapshot(to, term, meta).is_err() {
+            return self.unreachable(to);
+        }
+        log::info!("{} sends the snapshot of entry {index} ({bytes} bytes) to {}", self.me(), self.name(to));
+        self.snapshots.sending.insert(to, Sending { term, index, complete: None });
+    }
+
+    /// A snapshot is complete at a peer, which will say so itself when it goes on from there; or it was given up.
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, term: Term, index: Index, outcome: Result<(), String>) {
+        let Some(sending) = self.snapshots.sending.get_mut(&to) else { return };
+        if (sending.term, sending.index) != (term, index) {
+            return;
+        }
+        match outcome {
+            Ok(()) => sending.complete = Some(self.now),
+            Err(reason) => {
+                log::warn!("the snapshot of entry {index} did not get to {}: {reason}", self.name(to));
+                self.snapshots.sending.remove(&to);
+                self.unreachable(to);
+                self.feed_caused();
+            }
+        }
+    }
+
+    /// Looks after those that are complete at a peer: it may have ended before it went on from there, or its word of that
+    /// was lost.
+    pub(super) fn follow_up_snapshots(&mut self) {
+        let patience = 2 * self.config.election_timeout;
+        let now = self.now;
+        let is_over = |sending: &Sending| sending.complete.is_some_and(|at| at + patience <= now);
+        let over: Vec<NodeId> =
+            self.snapshots.sending.iter().filter(|(_, sending)| is_over(sending)).map(|(&to, _)| to).collect();
+        for to in over {
+            self.snapshots.sending.remove(&to);
+            if self.server.status().peers.iter().any(|peer| peer.id == to && peer.state == "snapshot") {
+                self.unreachable(to);
+            }
+        }
+        self.feed_caused();
+    }
+
+    /// Leadership changed: nobody wants the snapshots that this node sends.
+    pub(super) fn abandon_snapshots(&mut self) {
+        if !std::mem::take(&mut self.snapshots.sending).is_empty() {
+            self.transport.abandon_snapshots();
+        }
+    }
+}

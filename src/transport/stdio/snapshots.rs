@@ -1,0 +1,169 @@
+//! Snapshots over the shared streams: in parts as lines, one outstanding at a time, between the messages.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::wire::{CHUNK_BYTES, Chunk};
+use super::{Output, Wire};
+use crate::consensus::{Index, NodeId, SnapshotMeta, Term};
+use crate::runtime::threaded::spawn_guarded;
+use crate::runtime::{Input, NodeHandle};
+use crate::storage::snapshot::SnapshotStore;
+use crate::transport::Undelivered;
+use crate::transport::transfer::{Link, Offer, Pace, Progress, Receiving, Sending};
+
+/// One part at a time, as fast as it is acknowledged.
+const PACE: Pace = Pace { chunk_bytes: CHUNK_BYTES, window: 1, rate_bytes: u64::MAX, patience: Duration::from_secs(5) };
+
+type Answer = (Index, Result<Progress, String>);
+
+/// What a node has to do with snapshots of its peers, and with its own on their way to them.
+pub struct Snapshots {
+    wire: Arc<Wire>,
+    output: Arc<Output>,
+    /// Apart from the rest: whoever takes a part in may have to wait for the node, and the node must not wait for that.
+    receiving: Mutex<Option<Receiving>>,
+    kept: Mutex<Option<Kept>>,
+}
+
+/// Known once the node runs.
+struct Kept {
+    node: NodeHandle,
+    store: Arc<dyn SnapshotStore>,
+    /// Where the answers of those go that are being sent something, and the mark that it is not wanted any more.
+    sending: BTreeMap<NodeId, (Sender<Answer>, Arc<AtomicBool>)>,
+}
+
+impl Snapshots {
+    /// Nothing, until the node runs.
+    pub fn new(wire: Arc<Wire>, output: Arc<Output>) -> Arc<Self> {
+        Arc::new(Snapshots { wire, output, receiving: Mutex::default(), kept: Mutex::default() })
+    }
+
+    /// The node runs, and has its snapshots here.
+    pub(super) fn begin(&self, node: NodeHandle, store: Arc<dyn SnapshotStore>) {
+        *lock(&self.receiving) = Some(Receiving::new(store.clone(), node.clone()));
+        *lock(&self.kept) = Some(Kept { node, store, sending: BTreeMap::new() });
+    }
+
+    /// The node has ended.
+    pub(super) fn end(&self) {
+        self.abandon();
+        *lock(&self.kept) = None;
+        if let Ok(mut receiving) = self.receiving.try_lock() {
+            *receiving = None;
+        }
+    }
+
+    /// A part has arrived: answers it.
+    pub fn receive(&self, from: NodeId, chunk: Chunk) {
+        let Chunk { offer, offset, bytes } = chunk;
+        let index = offer.snapshot.index;
+        let answer = match &mut *lock(&self.receiving) {
+            None => Err("this node does not run".into()),
+            Some(receiving) if bytes.is_empty() => receiving.offer(from, offer),
+            Some(receiving) => receiving.chunk(from, offset, &bytes),
+        };
+        if let Err(reason) = &answer {
+            log::warn!("cannot take a snapshot from node {from}: {reason}");
+        }
+        let mut line = Vec::new();
+        match self.wire.encode_chunk_answer(from, index, answer, &mut line) {
+            Ok(()) => self.say(&line),
+            Err(why) => log::error!("an answer for node {from} was dropped: {why}"),
+        }
+    }
+
+    /// The receiver of a part has answered.
+    pub fn answered(&self, from: NodeId, index: Index, answer: Result<Progress, String>) {
+        if let Some((sending, _)) = lock(&self.kept).as_ref().and_then(|kept| kept.sending.get(&from)) {
+            // One answer is awaited, and room for one: more were not asked for.
+            let _ = sending.try_send((index, answer));
+        }
+    }
+
+    pub(super) fn send(self: &Arc<Self>, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        let (answer, answers) = crossbeam_channel::bounded(1);
+        let abandoned = Arc::<AtomicBool>::default();
+        let mut kept = lock(&self.kept);
+        let kept = kept.as_mut().ok_or(Undelivered)?;
+        if let Some((_, before)) = kept.sending.insert(to, (answer, abandoned.clone())) {
+            before.store(true, Ordering::Release);
+        }
+        let (node, failed) = (kept.node.clone(), kept.node.clone());
+        let sending = Sending { store: kept.store.clone(), to, term, snapshot, pace: PACE, abandoned };
+        let link = StdioLink { shared: self.clone(), to, offer: None, answers };
+        let name = format!("snapshot-{to}");
+        let started = spawn_guarded(
+            name,
+            move || sending.run(|| Ok(link), &node),
+            move |reason| {
+                failed.deliver(Input::Failed { reason });
+            },
+        );
+        started.map(drop).map_err(|_| Undelivered)
+    }
+
+    pub(super) fn abandon(&self) {
+        let sending = lock(&self.kept).as_mut().map(|kept| std::mem::take(&mut kept.sending));
+        for (_, abandoned) in sending.unwrap_or_default().into_values() {
+            abandoned.store(true, Ordering::Release);
+        }
+    }
+
+    fn say(&self, line: &[u8]) {
+        self.output.lines(line);
+        self.output.flush();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct StdioLink {
+    shared: Arc<Snapshots>,
+    to: NodeId,
+    offer: Option<Offer>,
+    answers: Receiver<Answer>,
+}
+
+impl StdioLink {
+    fn say(&self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        let offer = self.offer.clone().ok_or("nothing was offered")?;
+        let mut line = Vec::new();
+        let chunk = Chunk { offer, offset, bytes: bytes.to_vec() };
+        self.shared.wire.encode_chunk(self.to, &chunk, &mut line)?;
+        if !self.shared.output.has_room() {
+            return Err("nobody reads the output".into());
+        }
+        self.shared.say(&line);
+        Ok(())
+    }
+}
+
+impl Link for StdioLink {
+    fn offer(&mut self, offer: &Offer) -> Result<(), String> {
+        self.offer = Some(offer.clone());
+        self.say(0, &[])
+    }
+
+    fn chunk(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        self.say(offset, bytes)
+    }
+
+    fn progress(&mut self, patience: Duration) -> Result<Progress, String> {
+        let wanted = self.offer.as_ref().map(|offer| offer.snapshot.index);
+        loop {
+            match self.answers.recv_timeout(patience) {
+                Ok((index, answer)) if Some(index) == wanted => return answer,
+                Ok(_) => {}
+                Err(_) => return Err(format!("no answer within {} ms", patience.as_millis())),
+            }
+        }
+    }
+}

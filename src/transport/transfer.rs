@@ -1,0 +1,395 @@
+//! How a snapshot gets from one node to another, whatever carries it.
+//!
+//! The sender offers it, the receiver says how much of it it has, and gets the rest in chunks, each of which it
+//! acknowledges. It says that all is complete once every byte was checked and is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::consensus::{NodeId, SnapshotMeta, Term};
+use crate::runtime::{Input, NodeHandle};
+use crate::storage::snapshot::{SnapshotReceiver, SnapshotStore};
+
+/// A receiver checks at least so many bytes in a second: that is how long it may take to say what it has, or to complete it.
+const CHECKED_BYTES_PER_SECOND: u64 = 16 << 20;
+
+/// A sender that must not be too fast looks so often whether it is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(50);
+
+/// A snapshot to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The leader's term.
+    pub term: Term,
+    /// What it covers.
+    pub snapshot: SnapshotMeta,
+    /// Size of its file in bytes.
+    pub bytes: u64,
+}
+
+/// How much of it has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes from its beginning: the offset to go on from.
+    pub received: u64,
+    /// All of it is there, checked and durable.
+    pub complete: bool,
+}
+
+/// What a sender has of its way to a receiver. The errors are for people.
+pub trait Link {
+    /// Says what is to be sent.
+    fn offer(&mut self, offer: &Offer) -> Result<(), String>;
+    /// Sends the bytes at this offset.
+    fn chunk(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String>;
+    /// Waits for the next word of the receiver, for no longer than this.
+    fn progress(&mut self, patience: Duration) -> Result<Progress, String>;
+}
+
+/// How fast, and in what pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Size of a chunk.
+    pub chunk_bytes: usize,
+    /// Most chunks that are not acknowledged.
+    pub window: u64,
+    /// Most bytes in a second.
+    pub rate_bytes: u64,
+    /// Without an acknowledgement for so long, the snapshot is given up.
+    pub patience: Duration,
+}
+
+/// The shortest time without progress after which a snapshot is given up.
+pub fn patience(election_timeout: Duration) -> Duration {
+    (4 * election_timeout).max(Duration::from_secs(2))
+}
+
+/// One snapshot on its way out.
+pub struct Sending {
+    /// Where it is.
+    pub store: Arc<dyn SnapshotStore>,
+    /// To whom it goes.
+    pub to: NodeId,
+    /// In which term.
+    pub term: Term,
+    /// What it is.
+    pub snapshot: SnapshotMeta,
+    /// How fast.
+    pub pace: Pace,
+    /// Set when nobody wants it any more.
+    pub abandoned: Arc<AtomicBool>,
+}
+
+impl Sending {
+    /// Checks all of the snapshot, then sends it over the link that `connect` makes, and tells the node how that went.
+    pub fn run<L: Link>(self, connect: impl FnOnce() -> Result<L, String>, node: &NodeHandle) {
+        let outcome = self.store.verify(&self.snapshot).map_err(|error| error.to_string());
+        let outcome = outcome.and_then(|()| self.send(&mut connect()?));
+        let Sending { to, term, snapshot, .. } = self;
+        node.deliver(Input::SnapshotSent { to, term, index: snapshot.index, outcome });
+    }
+
+    fn send(&self, link: &mut impl Link) -> Result<(), String> {
+        // Stays readable, even if a newer one takes its place.
+        let reader = self.store.open(&self.snapshot).map_err(|error| error.to_string())?;
+        let bytes = reader.info().bytes;
+        let Pace { chunk_bytes, window, rate_bytes, patience } = self.pace;
+        let to_check = patience + Duration::from_secs(bytes / CHECKED_BYTES_PER_SECOND);
+        link.offer(&Offer { term: self.term, snapshot: self.snapshot.clone(), bytes })?;
+        let mut progress = link.progress(to_check)?;
+        let (mut offset, start, first) = (progress.received, Instant::now(), progress.received);
+        let mut buffer = vec![0; chunk_bytes];
+        while !progress.complete {
+            if self.abandoned.load(Ordering::Acquire) {
+                return Err("it is no longer wanted".into());
+            }
+            if progress.received > offset {
+                return Err(format!("{} bytes are acknowledged, {offset} were sent", progress.received));
+            }
+            let due = start + Duration::from_secs_f64((offset - first) as f64 / rate_bytes.max(1) as f64);
+            let early = due.saturating_duration_since(Instant::now());
+            if !early.is_zero() {
+                thread::sleep(early.min(LOOK_UP));
+            } else if offset < bytes && offset - progress.received < window * chunk_bytes as u64 {
+                let count = reader.read_at(offset, &mut buffer).map_err(|error| error.to_string())?;
+                let chunk = buffer.get(..count).filter(|chunk| !chunk.is_empty());
+                link.chunk(offset, chunk.ok_or("its file has become shorter")?)?;
+                offset += count as u64;
+            } else {
+                progress =
+                    link.progress(if progress.received + chunk_bytes as u64 >= bytes { to_check } else { patience })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes one snapshot at a time in.
+pub struct Receiving {
+    store: Arc<dyn SnapshotStore>,
+    node: NodeHandle,
+    current: Option<(NodeId, Offer, Box<dyn SnapshotReceiver>)>,
+}
+
+impl Receiving {
+    /// Takes snapshots into this store, and tells this node.
+    pub fn new(store: Arc<dyn SnapshotStore>, node: NodeHandle) -> Self {
+        Receiving { store, node, current: None }
+    }
+
+    /// A node offers a snapshot: what there was of another one is left as it is.
+    pub fn offer(&mut self, from: NodeId, offer: Offer) -> Result<Progress, String> {
+        self.current = None;
+        if let Some(latest) = self.store.latest().filter(|latest| latest.meta.index >= offer.snapshot.index) {
+            // The node has not gone on from it, or it would not have been offered: its leader was lost, say.
+            self.tell(from, offer.term, latest.meta);
+            return Ok(Progress { received: offer.bytes, complete: true });
+        }
+        let receiver = self.store.receive(&offer.snapshot, offer.bytes).map_err(|error| error.to_string())?;
+        self.current = Some((from, offer, receiver));
+        self.progress()
+    }
+
+    /// The bytes at an offset of what this node has offered.
+    pub fn chunk(&mut self, from: NodeId, offset: u64, bytes: &[u8]) -> Result<Progress, String> {
+        let current = self.current.as_mut().filter(|(sender, ..)| *sender == from);
+        let (_, _, receiver) = current.ok_or("a part of a snapshot that was not offered")?;
+        receiver.write(offset, bytes).map_err(|error| error.to_string())?;
+        self.progress()
+    }
+
+    /// The sender is gone. What has arrived stays, for the next time.
+    pub fn end(&mut self) {
+        self.current = None;
+    }
+
+    fn progress(&mut self) -> Result<Progress, String> {
+        let is_whole =
+            |current: &mut (NodeId, Offer, Box<dyn SnapshotReceiver>)| current.2.received() == current.1.bytes;
+        match self.current.take_if(is_whole) {
+            Some((from, offer, receiver)) => {
+                receiver.finish().map_err(|error| error.to_string())?;
+                self.tell(from, offer.term, offer.snapshot);
+                Ok(Progress { received: offer.bytes, complete: true })
+            }
+            None => {
+                let received = self.current.as_ref().map_or(0, |(_, _, receiver)| receiver.received());
+                Ok(Progress { received, complete: false })
+            }
+        }
+    }
+
+    fn tell(&self, from: NodeId, term: Term, snapshot: SnapshotMeta) {
+        self.node.deliver(Input::SnapshotReceived { from, term, snapshot });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::consensus::{Index, LogTime, Membership};
+    use crate::runtime::Inboxes;
+    use crate::storage::snapshot::FileSnapshots;
+
+    const PACE: Pace = Pace { chunk_bytes: 1000, window: 3, rate_bytes: u64::MAX, patience: Duration::from_millis(20) };
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let membership = Membership::of_voters([NodeId(1), NodeId(2)]);
+        SnapshotMeta { index: Index(index), term: Term(2), time: LogTime(3), membership }
+    }
+
+    fn take(store: &FileSnapshots, index: u64) {
+        let mut writer = store.create(&meta(index)).unwrap();
+        writer.write_all(&(0..200_000u64).map(|at| (at * index) as u8).collect::<Vec<u8>>()).unwrap();
+        writer.finish().unwrap();
+    }
+
+    /// What happens to the chunk of this number.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Trouble {
+        Lost,
+        Flipped,
+        SenderStops,
+    }
+
+    struct Bench {
+        from: Arc<FileSnapshots>,
+        to: Arc<FileSnapshots>,
+        receiving: Rc<RefCell<Receiving>>,
+        inboxes: Inboxes,
+        /// Offsets of the chunks of the latest attempt.
+        offsets: Rc<RefCell<Vec<u64>>>,
+    }
+
+    struct TestLink {
+        receiving: Rc<RefCell<Receiving>>,
+        offsets: Rc<RefCell<Vec<u64>>>,
+        said: std::collections::VecDeque<Result<Progress, String>>,
+        trouble: Option<(usize, Trouble)>,
+        abandoned: Arc<AtomicBool>,
+    }
+
+    impl Link for TestLink {
+        fn offer(&mut self, offer: &Offer) -> Result<(), String> {
+            self.said.push_back(self.receiving.borrow_mut().offer(NodeId(1), offer.clone()));
+            Ok(())
+        }
+
+        fn chunk(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+            self.offsets.borrow_mut().push(offset);
+            let mut bytes = bytes.to_vec();
+            if let Some((number, trouble)) = self.trouble
+                && self.offsets.borrow().len() == number
+            {
+                match trouble {
+                    Trouble::Lost => return Ok(()),
+                    Trouble::Flipped => bytes[7] ^= 1,
+                    Trouble::SenderStops => self.abandoned.store(true, Ordering::Release),
+                }
+            }
+            self.said.push_back(self.receiving.borrow_mut().chunk(NodeId(1), offset, &bytes));
+            Ok(())
+        }
+
+        fn progress(&mut self, patience: Duration) -> Result<Progress, String> {
+            self.said.pop_front().unwrap_or_else(|| Err(format!("nothing within {patience:?}")))
+        }
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (node, inboxes) = NodeHandle::new();
+            let (from, to) = (Arc::new(FileSnapshots::in_memory()), Arc::new(FileSnapshots::in_memory()));
+            let receiving = Rc::new(RefCell::new(Receiving::new(to.clone(), node)));
+            Bench { from, to, receiving, inboxes, offsets: Rc::default() }
+        }
+
+        fn send(&self, index: u64, trouble: Option<(usize, Trouble)>) -> Result<(), String> {
+            self.send_at(index, trouble, u64::MAX)
+        }
+
+        fn send_at(&self, index: u64, trouble: Option<(usize, Trouble)>, rate_bytes: u64) -> Result<(), String> {
+            let pace = Pace { rate_bytes, ..PACE };
+            let abandoned = Arc::<AtomicBool>::default();
+            let (to, term, snapshot) = (NodeId(2), Term(9), meta(index));
+            let sending = Sending { store: self.from.clone(), to, term, snapshot, pace, abandoned: abandoned.clone() };
+            self.offsets.borrow_mut().clear();
+            let (receiving, offsets) = (self.receiving.clone(), self.offsets.clone());
+            let link = TestLink { receiving, offsets, said: Default::default(), trouble, abandoned };
+            let (node, outcome) = NodeHandle::new();
+            sending.run(|| Ok(link), &node);
+            match outcome.internal.try_recv() {
+                Ok(Input::SnapshotSent { to: NodeId(2), term: Term(9), index: sent, outcome }) if sent.0 == index => {
+                    outcome
+                }
+                _ => panic!("the outcome is told, and nothing else"),
+            }
+        }
+
+        fn received(&self) -> Vec<u64> {
+            let index = |input| match input {
+                Input::SnapshotReceived { from: NodeId(1), term: Term(9), snapshot } => snapshot.index.0,
+                _ => panic!("nothing else is told"),
+            };
+            self.inboxes.internal.try_iter().map(index).collect()
+        }
+
+        fn state(&self, index: u64) -> Vec<u8> {
+            let mut state = Vec::new();
+            std::io::Read::read_to_end(&mut *self.to.open(&meta(index)).unwrap(), &mut state).unwrap();
+            state
+        }
+    }
+
+    #[test]
+    fn a_snapshot_arrives_as_it_was() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!(bench.received(), [5]);
+        assert_eq!(bench.state(5), (0..200_000u64).map(|at| (at * 5) as u8).collect::<Vec<u8>>());
+        assert_eq!(bench.send(5, None), Ok(()), "it is there already");
+        assert_eq!((bench.received(), bench.offsets.borrow().len()), (vec![5], 0), "and the node hears of it again");
+    }
+
+    #[test]
+    fn an_interrupted_one_goes_on_where_it_was_and_a_lost_part_ends_the_attempt() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        assert_eq!(bench.send(5, Some((150, Trouble::SenderStops))), Err("it is no longer wanted".into()));
+        let lost = bench.send(5, Some((10, Trouble::Lost))).unwrap_err();
+        assert!(lost.contains("expected those at"), "a gap is refused: {lost}");
+        let first = bench.offsets.borrow()[0];
+        assert!(first >= 64 << 10, "went on at {first}: whole blocks are kept");
+        assert_eq!(bench.received(), [0u64; 0]);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!(bench.received(), [5]);
+    }
+
+    #[test]
+    fn what_changed_on_the_way_is_never_taken() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let flipped = bench.send(5, Some((100, Trouble::Flipped))).unwrap_err();
+        assert!(flipped.contains("is damaged at offset"), "{flipped}");
+        assert_eq!((bench.received(), bench.to.list().len()), (vec![], 0));
+        assert_eq!(bench.send(5, None), Ok(()), "all of it is sent anew");
+        assert_eq!(bench.offsets.borrow()[0], 0);
+    }
+
+    #[test]
+    fn one_that_stalls_is_given_up() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let stalled = bench.send(5, Some((201, Trouble::Lost))).unwrap_err();
+        assert!(stalled.starts_with("nothing within"), "{stalled}");
+    }
+
+    #[test]
+    fn a_stale_one_is_not_taken_in_place_of_a_newer() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        take(&bench.to, 9);
+        assert_eq!(bench.send(5, None), Ok(()));
+        assert_eq!((bench.received(), bench.offsets.borrow().len()), (vec![9], 0), "the newer one does as well");
+        assert_eq!(
+            bench.receiving.borrow_mut().chunk(NodeId(1), 0, &[1]).unwrap_err(),
+            "a part of a snapshot that was not offered"
+        );
+    }
+
+    #[test]
+    fn a_newer_one_may_be_made_while_an_older_is_on_its_way() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let reader = bench.from.open(&meta(5)).unwrap();
+        take(&bench.from, 6);
+        bench.from.remove_older(&meta(6)).unwrap();
+        let mut bytes = vec![0; reader.info().bytes as usize];
+        assert_eq!(reader.read_at(0, &mut bytes).unwrap(), bytes.len());
+        let offer = Offer { term: Term(9), snapshot: meta(5), bytes: bytes.len() as u64 };
+        bench.receiving.borrow_mut().offer(NodeId(1), offer).unwrap();
+        let progress = bench.receiving.borrow_mut().chunk(NodeId(1), 0, &bytes);
+        assert_eq!(progress, Ok(Progress { received: bytes.len() as u64, complete: true }));
+        assert!(bench.send(5, None).is_err(), "it is gone by now");
+        assert_eq!(bench.send(6, None), Ok(()));
+        assert_eq!(bench.received(), [5, 6]);
+    }
+
+    #[test]
+    fn the_rate_is_kept() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let start = Instant::now();
+        assert_eq!(bench.send_at(5, None, 1_000_000), Ok(()));
+        assert!(start.elapsed() >= Duration::from_millis(190), "200 kB came within {:?}", start.elapsed());
+    }
+}
