@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::BytesMut;
-use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL};
+use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose};
 use raft::codec::{frame, peer};
 use raft::consensus::{AppendEntries, Index, Membership, Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::Life;
@@ -26,7 +26,7 @@ fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
         life: LIFE,
         nonce: 1,
         abstains: false,
-        dial,
+        purpose: Purpose::Messages { dial },
     };
     let mut stream = TcpStream::connect(cluster.peer_address(to)).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
