@@ -167,3 +167,80 @@ impl Link for StdioLink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::OnceLock;
+
+    use super::*;
+    use crate::consensus::{LogTime, Membership};
+    use crate::runtime::Life;
+    use crate::storage::snapshot::FileSnapshots;
+    use crate::transport::stdio::{Names, Said};
+
+    /// Carries the lines of one node to the other.
+    struct Carrier {
+        from: NodeId,
+        wire: Arc<Wire>,
+        to: Arc<OnceLock<Arc<Snapshots>>>,
+    }
+
+    impl Write for Carrier {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let line: serde_json::Value = serde_json::from_slice(line)?;
+                let body = serde_json::value::to_raw_value(&line["body"])?;
+                let to = self.to.wait();
+                match self.wire.decode(self.from, &body).unwrap().unwrap().said {
+                    Said::Chunk(chunk) => to.receive(self.from, chunk),
+                    Said::ChunkAnswer(index, answer) => to.answered(self.from, index, answer),
+                    Said::Message(_) => panic!("nothing but a snapshot is sent"),
+                }
+            }
+            Ok(lines.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_snapshot_gets_from_one_node_to_another() {
+        let wire = |me: &str| {
+            let wire = Wire::new(Names::new(me, vec!["n1".into(), "n2".into()]).unwrap());
+            wire.begin_life(Life { incarnation: 1, boot: 1 });
+            Arc::new(wire)
+        };
+        let (one, two) = (wire("n1"), wire("n2"));
+        let (far_one, far_two) = <(Arc<OnceLock<_>>, Arc<OnceLock<_>>)>::default();
+        let carrier = |from, wire: &Arc<Wire>, to: &Arc<OnceLock<Arc<Snapshots>>>| {
+            let carrier = Carrier { from, wire: wire.clone(), to: to.clone() };
+            Output::start(carrier, |error| panic!("{error}")).unwrap()
+        };
+        let sender = Snapshots::new(one.clone(), carrier(NodeId(1), &two, &far_two));
+        let receiver = Snapshots::new(two, carrier(NodeId(2), &one, &far_one));
+        assert!(far_two.set(receiver.clone()).is_ok() && far_one.set(sender.clone()).is_ok());
+
+        let (from, to) = (Arc::new(FileSnapshots::in_memory()), Arc::new(FileSnapshots::in_memory()));
+        let membership = Membership::of_voters([NodeId(1), NodeId(2)]);
+        let snapshot = SnapshotMeta { index: Index(5), term: Term(2), time: LogTime(3), membership };
+        let mut writer = from.create(&snapshot).unwrap();
+        writer.write_all(&vec![7; 200_000]).unwrap();
+        writer.finish().unwrap();
+        let ((node, sent), (other, received)) = (NodeHandle::new(), NodeHandle::new());
+        sender.begin(node, from);
+        receiver.begin(other, to.clone());
+        sender.send(NodeId(2), Term(4), snapshot.clone()).unwrap();
+        let patience = Duration::from_secs(20);
+        assert!(matches!(sent.internal.recv_timeout(patience), Ok(Input::SnapshotSent { outcome: Ok(()), .. })));
+        let arrived = received.internal.recv_timeout(patience);
+        assert!(
+            matches!(arrived, Ok(Input::SnapshotReceived { from: NodeId(1), snapshot: found, .. }) if found == snapshot)
+        );
+        assert!(to.verify(&snapshot).is_ok());
+        sender.end();
+        assert!(sender.send(NodeId(2), Term(4), snapshot).is_err(), "the node has ended");
+    }
+}

@@ -283,3 +283,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_snapshot_travels_in_parts_of_bounded_size() {
+    let (sender, receiver) = (wire("n1", 1), wire("n2", 2));
+    let membership = Membership::of_voters([NodeId(1), NodeId(2), NodeId(3)]);
+    let snapshot = SnapshotMeta { index: Index(9), term: Term(2), time: LogTime(70), membership };
+    let offer = Offer { term: Term(4), snapshot, bytes: CHUNK_BYTES as u64 + 5 };
+    let sent = |chunk: &Chunk| {
+        let mut line = Vec::new();
+        sender.encode_chunk(TO, chunk, &mut line).unwrap();
+        serde_json::from_slice::<Value>(&line).unwrap()
+    };
+    for (offset, length) in [(0, 0), (0, CHUNK_BYTES), (CHUNK_BYTES as u64, 5)] {
+        let chunk = Chunk { offer: offer.clone(), offset, bytes: vec![7; length] };
+        let line = sent(&chunk);
+        assert_eq!(line["body"]["done"], Value::Bool(offset > 0));
+        let received = decode(&receiver, NodeId(1), &line["body"]).unwrap().unwrap();
+        assert_eq!(received.said, Said::Chunk(chunk));
+        assert!(decode(&receiver, NodeId(2), &line["body"]).is_err(), "of somebody else's");
+    }
+    let too_long = sent(&Chunk { offer, offset: 0, bytes: vec![7; CHUNK_BYTES + 1] });
+    assert!(decode(&receiver, NodeId(1), &too_long["body"]).unwrap_err().contains("65536 are allowed"));
+
+    for answer in [Ok(Progress { received: 5, complete: true }), Err("no room".to_owned())] {
+        let mut line = Vec::new();
+        receiver.encode_chunk_answer(NodeId(1), Index(9), answer.clone(), &mut line).unwrap();
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        let said = decode(&sender, TO, &line["body"]).unwrap().unwrap().said;
+        assert_eq!(said, Said::ChunkAnswer(Index(9), answer));
+        assert_eq!(decode(&wire("n1", 8), TO, &line["body"]), Ok(None), "for an earlier life");
+    }
+}
