@@ -133,7 +133,6 @@ fn invalid(why: impl Into<String>) -> io::Error {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests read and write golden files")]
 mod tests {
     use std::path::Path;
 
