@@ -103,4 +103,8 @@ impl OpenFile for MemoryFile {
     fn sync_all(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

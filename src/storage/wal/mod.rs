@@ -10,6 +10,7 @@
 
 mod format;
 mod index;
+mod inspect;
 mod reader;
 mod recovery;
 mod segment;
@@ -21,10 +22,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::format::{BatchEncoder, SMALL_RECORD_BYTES, SegmentHeader, entry_record_bytes, salt};
+use self::format::{BatchEncoder, SMALL_RECORD_BYTES, entry_record_bytes, salt};
 use self::index::Position;
 use self::reader::{SharedIndex, WalReader};
 use self::segment::Segment;
+pub use self::format::{Record, SegmentHeader};
+pub use self::inspect::inspect;
+pub use self::recovery::Visitor;
 pub use self::segment::is_segment;
 use self::spares::Spares;
 use super::files::Files;
