@@ -27,7 +27,8 @@ pub fn inspect(
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     let mut problems = Vec::new();
-    let missing = |number| StorageError::damaged(&segment_path(folder, number), 0, "this segment of the log", "no such file");
+    let missing =
+        |number| StorageError::damaged(&segment_path(folder, number), 0, "this segment of the log", "no such file");
     if numbers.is_empty() {
         problems.push(missing(1));
     }
@@ -47,7 +48,8 @@ pub fn inspect(
         });
         // Only the last write can have been interrupted, and it is in the last segment.
         let torn = replay.log.torn.as_ref().filter(|_| next.is_some());
-        let torn = torn.map(|torn| StorageError::Damaged(format!("the log does not end here, but a start would {torn}")));
+        let torn =
+            torn.map(|torn| StorageError::Damaged(format!("the log does not end here, but a start would {torn}")));
         let gap = next.filter(|(next, _)| *next != number + 1).map(|_| missing(number + 1));
         let before = problems.len();
         problems.extend(read.err().into_iter().chain(torn).chain(gap));

@@ -23,12 +23,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::format::{BatchEncoder, SMALL_RECORD_BYTES, entry_record_bytes, salt};
-use self::index::Position;
-use self::reader::{SharedIndex, WalReader};
-use self::segment::Segment;
 pub use self::format::{Record, SegmentHeader};
+use self::index::Position;
 pub use self::inspect::inspect;
+use self::reader::{SharedIndex, WalReader};
 pub use self::recovery::Visitor;
+use self::segment::Segment;
 pub use self::segment::is_segment;
 use self::spares::Spares;
 use super::files::Files;
