@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod folder;
 mod linearizability;
 mod maelstrom;
 mod shell;
