@@ -25,10 +25,13 @@ fn voters() -> Membership {
     Membership::of_voters([1, 2, 3].map(NodeId))
 }
 
-fn open(folder: &Path) -> FileStorage {
+fn options(folder: &Path) -> OpenOptions {
     let (node, segment_bytes) = (NodeId(2), 4 << 10);
-    let folder = folder.to_path_buf();
-    FileStorage::open(&OpenOptions { folder, cluster_id: CLUSTER, node, membership: voters(), segment_bytes }).unwrap()
+    OpenOptions { folder: folder.to_path_buf(), cluster_id: CLUSTER, node, membership: voters(), segment_bytes }
+}
+
+fn open(folder: &Path) -> FileStorage {
+    FileStorage::open(&options(folder)).unwrap()
 }
 
 fn write(storage: &mut FileStorage, batch: &WriteBatch) {
@@ -211,6 +214,39 @@ fn a_flipped_byte() {
     change(folder.path(), SNAPSHOT, |bytes| bytes[100_000] ^= 4);
     change(folder.path(), "identity", |bytes| bytes[30] ^= 4);
     assert_damaged(folder.path(), &["identity"]);
+}
+
+/// Wherever a byte of the log is flipped: the inspection finds damage if and only if a start does, and the same entries.
+#[test]
+fn the_inspection_and_a_start_agree() {
+    let (folder, copy) = (killed(), tempfile::tempdir().unwrap());
+    let intact = bytes(folder.path());
+    let (mut damaged, mut torn) = (0, 0);
+    for name in segments(folder.path()) {
+        for offset in (0..intact[&name].len()).step_by(397) {
+            for entry in fs::read_dir(copy.path()).unwrap() {
+                fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+            intact.iter().for_each(|(name, bytes)| fs::write(copy.path().join(name), bytes).unwrap());
+            change(copy.path(), &name, |bytes| bytes[offset] ^= 0x10);
+            let (items, findings) = inspect(copy.path());
+            let found = items.iter().find_map(|item| if let Item::Log(log) = item { Some(log.clone()) } else { None });
+            let started = FileStorage::open(&options(copy.path())).and_then(|mut storage| storage.recover(&mut |_| ()));
+            match started {
+                Ok(started) => {
+                    assert_eq!(findings.problems, [], "{name} at offset {offset}");
+                    torn += usize::from(started.repaired.is_some());
+                    assert_eq!(findings.notices.len(), usize::from(started.repaired.is_some()));
+                    assert_eq!(found, Some(started));
+                }
+                Err(error) => {
+                    damaged += 1;
+                    assert_eq!((findings.problems, found), (vec![error], None), "{name} at offset {offset}");
+                }
+            }
+        }
+    }
+    assert!(damaged > 10 && torn > 0, "{damaged} {torn}");
 }
 
 #[test]

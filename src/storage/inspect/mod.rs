@@ -189,7 +189,9 @@ fn no_data(folder: &Path, names: &[String]) -> StorageError {
     let folder = folder.display();
     StorageError::Refused(match nodes.as_slice() {
         [] => format!("{folder} is not the data folder of a node: there is no file `{}` in it", identity::FILE),
-        nodes => format!("{folder} holds the data folders of several nodes. Name one of them: {}", nodes.join(", ")),
+        nodes => {
+            format!("{folder} is not the data folder of a node, but holds some. Name one of them: {}", nodes.join(", "))
+        }
     })
 }
 
