@@ -145,7 +145,7 @@ fn help_explains_commands_and_keys() {
         }
         assert!(!text.contains("stop-with-stdin"));
     }
-    for command in ["cluster", "init", "help"] {
+    for command in ["cluster", "init", "dump", "check", "help"] {
         let text = help(&format!("help {command}"));
         assert!(text.contains(&format!("Usage: raft {command}")), "{text}");
         assert!(help(&format!("{command} --help")).contains(&format!("Usage: raft {command}")));

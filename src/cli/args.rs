@@ -11,6 +11,7 @@ Examples:
   raft cluster -c raft.ini           run them all here, with a shell: try `set a 1`, `status`
   raft -c raft.ini -n 1              or run one node a terminal: -n 1 to -n 5, or -n A to -n E
   raft-shell -c raft.ini             and talk to the cluster from one more
+  raft check datasets/raft/A         verify every byte that a stopped node keeps there
   raft help ElectionTimeout          explain a key of raft.ini
   raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
 
@@ -114,6 +115,26 @@ pub enum Command {
     /// Write a commented raft.ini for a cluster on this machine
     #[command(after_help = "Examples:\n  raft init --nodes 5\n  raft init --nodes 3 -o three.ini")]
     Init(InitArgs),
+    /// Print what the data folder of a stopped node holds
+    #[command(
+        long_about = "Prints what the data folder of a stopped node holds, one line each: identity, segments and the records of \
+            their whole batches, what these come to, snapshots, other files.\n\nChanges nothing. What is wrong goes to \
+            standard error, and the exit code is then 1, as with `raft check`.",
+        after_help = "Examples:\n  \
+            raft dump datasets/raft/A\n  \
+            raft dump --json datasets/raft/A | jq 'select(.type == \"entry\" and .index > 100)'"
+    )]
+    Dump(DumpArgs),
+    /// Verify the data folder of a stopped node
+    #[command(
+        long_about = "Verifies everything in the data folder of a stopped node: identity, every segment and record of the log \
+            and how each continues the one before, every block of the snapshots, and that nothing is missing between them \
+            and the log.\n\nChanges nothing. Exit code 0: a node can start on it, and what a crash left behind, as the end of \
+            an interrupted last write, is noted. Exit code 1: something is off, and each reason names the file, the offset, \
+            what was expected and what was found.",
+        after_help = "Examples:\n  raft check datasets/raft/A"
+    )]
+    Check(CheckArgs),
     /// Explain a command, or a key of raft.ini
     #[command(after_help = "Examples:\n  raft help cluster\n  raft help ElectionTimeout")]
     Help {
@@ -142,4 +163,23 @@ pub struct InitArgs {
     /// The file to write; one that exists is left alone
     #[arg(short = 'o', long, value_name = "FILE", default_value = "raft.ini")]
     pub output: PathBuf,
+}
+
+/// `raft dump`.
+#[derive(Args, Debug)]
+pub struct DumpArgs {
+    /// The data folder: DataDirectory of raft.ini, and in it the node's label
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// One JSON object a line; payloads are whole, in base64
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `raft check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The data folder: DataDirectory of raft.ini, and in it the node's label
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }

@@ -3,13 +3,16 @@
 //! Exit codes: 0 when all went as asked, 1 when something failed, 2 when the command line makes no sense.
 
 mod args;
+mod check;
 mod cluster;
 mod descriptors;
+mod dump;
 mod help;
 mod init;
 mod logging;
 mod node;
 mod printer;
+mod progress;
 mod stop;
 mod supervisor;
 
@@ -56,6 +59,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Cluster(args)) => cluster::run(&args),
         Some(Command::Init(args)) => init::run(&args),
+        Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
         Some(Command::Help { topic }) => help::run(topic.as_deref()),
         None => node::run(&cli.node),
     };

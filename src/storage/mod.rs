@@ -10,6 +10,7 @@ mod fields;
 mod file;
 pub mod files;
 mod identity;
+pub mod inspect;
 mod memory;
 mod peers;
 pub mod snapshot;

@@ -34,6 +34,11 @@ pub struct PeerMemory {
 }
 
 impl PeerMemory {
+    /// Every peer that was seen, in order of id.
+    pub fn all(&self) -> impl Iterator<Item = (NodeId, Start)> + '_ {
+        self.starts.iter().map(|(&peer, &start)| (peer, start))
+    }
+
     /// What the folder remembers. No file: no peer was seen yet.
     pub(super) fn load(files: Arc<dyn Files>, folder: &Path) -> Result<Self, StorageError> {
         let path = folder.join(FILE);

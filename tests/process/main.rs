@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod folder;
 mod identity;
 mod linearizability;
 mod maelstrom;

@@ -15,7 +15,9 @@ mod writer;
 use std::io;
 
 pub use self::blocks::verify_file;
+pub(super) use self::format::index_of;
 pub use self::store::FileSnapshots;
+pub(super) use self::store::verify_named;
 use super::StorageError;
 use crate::consensus::SnapshotMeta;
 

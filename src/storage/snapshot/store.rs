@@ -202,7 +202,7 @@ impl Shared {
         let path = self.folder.join(name);
         let file = self.files.open(&path).map_err(|error| StorageError::io("open", &path, &error))?;
         let inspected = inspect(&*file, &path).and_then(|(header, info)| {
-            self.check_owner(&header, name, &path)?;
+            check_owner(&header, self.cluster_id, name, &path)?;
             Ok(info)
         });
         match inspected {
@@ -219,7 +219,7 @@ impl Shared {
         let file = self.files.open(&path).map_err(|error| StorageError::io("open", &path, &error))?;
         let name = name.strip_suffix(PART_SUFFIX).unwrap_or(name).to_owned() + SUFFIX;
         let checked = Header::read(&*file, &path).and_then(|header| {
-            self.check_owner(&header, &name, &path)?;
+            check_owner(&header, self.cluster_id, &name, &path)?;
             self.refuse_stale(&header.meta)
         });
         match checked {
@@ -227,15 +227,6 @@ impl Shared {
             Err(StorageError::Damaged(_) | StorageError::Refused(_)) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    fn check_owner(&self, header: &Header, name: &str, path: &Path) -> Result<(), StorageError> {
-        if header.cluster_id != self.cluster_id {
-            let id = |id: u64| format!("a snapshot of the cluster {id:016x}");
-            return Err(damaged(path, 16, id(self.cluster_id), id(header.cluster_id)));
-        }
-        let (expected, found) = (format!("the snapshot {name}"), file_name(&header.meta));
-        if found == name { Ok(()) } else { Err(damaged(path, 24, expected, found)) }
     }
 }
 
@@ -250,6 +241,28 @@ impl Known {
         log::error!("{error}");
         self.problems.push(error.to_string());
     }
+}
+
+/// Checks that a snapshot is of this cluster, and the one that its file's name says.
+fn check_owner(header: &Header, cluster_id: u64, name: &str, path: &Path) -> Result<(), StorageError> {
+    if header.cluster_id != cluster_id {
+        let id = |id: u64| format!("a snapshot of the cluster {id:016x}");
+        return Err(damaged(path, 16, id(cluster_id), id(header.cluster_id)));
+    }
+    let (expected, found) = (format!("the snapshot {name}"), file_name(&header.meta));
+    if found == name { Ok(()) } else { Err(damaged(path, 24, expected, found)) }
+}
+
+/// Checks every byte of a snapshot's file, and that it is the one that its name says; of this cluster, if that is known.
+///
+/// # Errors
+/// [`Damaged`](StorageError::Damaged): it is not; otherwise the disk failed.
+pub fn verify_named(files: &dyn Files, path: &Path, cluster_id: Option<u64>) -> Result<SnapshotInfo, StorageError> {
+    let file = files.open(path).map_err(|error| StorageError::io("open", path, &error))?;
+    let header = Header::read(&*file, path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    check_owner(&header, cluster_id.unwrap_or(header.cluster_id), &name, path)?;
+    verify_file(files, path, &mut |_| ())
 }
 
 fn claim(taken: &Arc<AtomicBool>, doing: &str) -> Result<Claim, StorageError> {

@@ -10,6 +10,7 @@
 
 mod format;
 mod index;
+mod inspect;
 mod reader;
 mod recovery;
 mod segment;
@@ -21,9 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::format::{BatchEncoder, SMALL_RECORD_BYTES, SegmentHeader, entry_record_bytes, salt};
+use self::format::{BatchEncoder, SMALL_RECORD_BYTES, entry_record_bytes, salt};
+pub use self::format::{Record, SegmentHeader};
 use self::index::Position;
+pub use self::inspect::inspect;
 use self::reader::{SharedIndex, WalReader};
+pub use self::recovery::Visitor;
 use self::segment::Segment;
 pub use self::segment::is_segment;
 use self::spares::Spares;

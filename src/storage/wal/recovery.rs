@@ -43,10 +43,25 @@ pub struct Replayed {
     pub obsolete: Vec<u64>,
 }
 
+/// Is shown what is read, in order.
+pub trait Visitor {
+    /// A segment begins.
+    fn segment(&mut self, _path: &Path, _size_bytes: u64, _header: &SegmentHeader) {}
+
+    /// A record at this offset, of a batch that may turn out not to be whole.
+    fn record(&mut self, _offset: u64, _record: &Record<'_>) {}
+
+    /// The records since the last batch are one that is whole, of this number.
+    fn batch(&mut self, _number: u64) {}
+}
+
+impl Visitor for () {}
+
 /// Reads every segment of the folder, in order. Changes nothing.
 pub fn replay(files: &dyn Files, folder: &Path, incarnation: u64) -> Result<Replayed, StorageError> {
     let numbers = segment_numbers(files, folder)?;
-    let mut replay = Replay { incarnation, salt: salt(incarnation), log: Replayed::default(), steps: Vec::new() };
+    let mut visitor = ();
+    let mut replay = Replay::new(incarnation, &mut visitor);
     let mut segments = numbers.iter().map(|number| Segment::open(files, segment_path(folder, *number)));
     let mut next = segments.next().transpose()?;
     while let Some(mut segment) = next {
@@ -77,14 +92,14 @@ fn segment_numbers(files: &dyn Files, folder: &Path) -> Result<Vec<u64>, Storage
 }
 
 /// A segment being read.
-struct Segment {
-    path: PathBuf,
-    window: Window,
-    header: SegmentHeader,
+pub struct Segment {
+    pub path: PathBuf,
+    pub window: Window,
+    pub header: SegmentHeader,
 }
 
 impl Segment {
-    fn open(files: &dyn Files, path: PathBuf) -> Result<Self, StorageError> {
+    pub fn open(files: &dyn Files, path: PathBuf) -> Result<Self, StorageError> {
         let window = files.open(&path).and_then(|file| Window::new(file, CHUNK_BYTES));
         let mut window = window.map_err(|error| StorageError::io("open", &path, &error))?;
         let sector = window.get(0, SECTOR).map_err(|error| StorageError::io("read", &path, &error))?;
@@ -136,18 +151,25 @@ enum Step {
 }
 
 /// Reads segment after segment.
-struct Replay {
+pub struct Replay<'a> {
     incarnation: u64,
     salt: u32,
-    log: Replayed,
+    /// What was found so far.
+    pub log: Replayed,
     /// The steps of the batch being read, kept until it is known to be whole.
     steps: Vec<Step>,
+    visitor: &'a mut dyn Visitor,
 }
 
-impl Replay {
+impl<'a> Replay<'a> {
+    pub fn new(incarnation: u64, visitor: &'a mut dyn Visitor) -> Self {
+        Replay { incarnation, salt: salt(incarnation), log: Replayed::default(), steps: Vec::new(), visitor }
+    }
+
     /// Reads a segment, and tells what ends it: the log goes on in `next`, or ends here.
-    fn segment(&mut self, file: &mut Segment, next: Option<&SegmentHeader>) -> Result<(), StorageError> {
+    pub fn segment(&mut self, file: &mut Segment, next: Option<&SegmentHeader>) -> Result<(), StorageError> {
         self.header(file)?;
+        self.visitor.segment(&file.path, file.window.size_bytes(), &file.header);
         let mut end = SECTOR;
         let (offset, mut mismatch) = loop {
             match self.batch(file, end) {
@@ -242,6 +264,7 @@ impl Replay {
         self.log.marked = self.steps.is_empty();
         self.apply(file)?;
         (self.log.batch, self.log.chain) = (number, chain);
+        self.visitor.batch(number);
         Ok(end)
     }
 
@@ -265,7 +288,9 @@ impl Replay {
             }
             // From here on the bytes are what was written: if they make no sense, no interrupted write explains it.
             chain = raw.crc;
-            match raw.record() {
+            let record = raw.record();
+            record.iter().for_each(|record| self.visitor.record(offset, record));
+            match record {
                 Ok(Record::Entry(header, _)) => self.steps.push(Step::Entry(header.index, header.term, offset)),
                 Ok(Record::HardState(hard_state)) => self.steps.push(Step::HardState(hard_state)),
                 Ok(Record::Truncate(from, before)) => self.steps.push(Step::Truncate(from, before, offset)),
