@@ -5,8 +5,6 @@
 use super::files::{Fate, FaultyFiles};
 use super::*;
 
-/// Four sectors: segments fill up quickly.
-const SEGMENT_BYTES: u64 = 2 << 10;
 /// Power losses tried at each operation, besides those that keep all or nothing.
 const SAMPLES: u64 = if cfg!(debug_assertions) { 12 } else { 100 };
 
@@ -19,10 +17,6 @@ enum Step {
     /// All the chores, the mark included.
     Idle,
     Close,
-}
-
-fn open_small(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
-    FileStorage::open_with(&OpenOptions { segment_bytes: SEGMENT_BYTES, ..options(FOLDER) }, Arc::new(files.clone()))
 }
 
 /// Votes, appends, truncations within and across segments, compactions, a snapshot, and segments made of old ones.
@@ -70,9 +64,13 @@ struct Promise {
 }
 
 impl Promise {
+    fn new() -> Self {
+        Promise { states: vec![State::default()], synced: 0, keep_from: Index(0) }
+    }
+
     /// Runs until something fails. Returns whether nothing did.
     fn run(files: &FaultyFiles, steps: &[Step]) -> (Promise, bool) {
-        let mut promise = Promise { states: vec![State::default()], synced: 0, keep_from: Index(0) };
+        let mut promise = Promise::new();
         let completed = open_small(files).is_ok_and(|mut storage| {
             conformance::recover(&mut storage);
             steps.iter().all(|step| promise.step(&mut storage, step).is_ok())
@@ -81,26 +79,41 @@ impl Promise {
     }
 
     fn step(&mut self, storage: &mut FileStorage, step: &Step) -> Result<(), StorageError> {
+        self.step_patiently(storage, step, |_| unreachable!("the disk is not full"))
+    }
+
+    /// Tries again whenever the disk is full, after `full`.
+    fn step_patiently(
+        &mut self,
+        storage: &mut FileStorage,
+        step: &Step,
+        mut full: impl FnMut(&Promise),
+    ) -> Result<(), StorageError> {
+        let mut patiently = |promise: &Promise, work: &mut dyn FnMut() -> Result<(), StorageError>| {
+            loop {
+                match work() {
+                    Err(StorageError::Full(_)) => full(promise),
+                    other => return other,
+                }
+            }
+        };
         match step {
             Step::Group(batches) => {
                 for batch in batches {
                     self.states.push(self.states[self.states.len() - 1].after(batch));
-                    storage.write(batch)?;
+                    patiently(self, &mut || storage.write(batch))?;
                 }
-                storage.sync()?;
+                patiently(self, &mut || storage.sync())?;
                 self.synced = self.states.len() - 1;
-                Ok(())
             }
             Step::Compact(keep_from) => {
                 self.keep_from = self.keep_from.max(Index(*keep_from));
-                storage.compact(Index(*keep_from))
+                storage.compact(Index(*keep_from))?;
             }
-            Step::Idle => {
-                while storage.idle()?.is_some() {}
-                Ok(())
-            }
-            Step::Close => storage.close(),
+            Step::Idle => while storage.idle()?.is_some() {},
+            Step::Close => patiently(self, &mut || storage.close())?,
         }
+        Ok(())
     }
 
     /// Opens these files, and compares. What is there then outlasts another power loss, and the log goes on.
@@ -206,7 +219,7 @@ fn every_operation_of_a_start_may_be_the_last() {
     // After a power loss at an operation in the middle that left some of everything.
     let steps = run();
     let mut starts = 0;
-    for operation in (20..).step_by(7) {
+    for operation in (20..).step_by(17) {
         let files = MemoryFiles::default();
         let (promise, completed) = Promise::run(&FaultyFiles::new(files.clone(), operation, u64::MAX), &steps);
         let mut dice = Dice(operation);
@@ -235,4 +248,84 @@ fn every_operation_of_a_start_may_be_the_last() {
         }
     }
     assert!(starts > 1000, "{starts} starts");
+}
+
+#[test]
+fn the_first_error_is_the_last() {
+    let steps = run();
+    for operation in 0.. {
+        let files = MemoryFiles::default();
+        let faulty = FaultyFiles::new(files.clone(), operation, 1);
+        let mut promise = Promise::new();
+        if let Ok(mut storage) = open_small(&faulty) {
+            conformance::recover(&mut storage);
+            let failed = steps.iter().find_map(|step| promise.step(&mut storage, step).err());
+            let Some(error) = failed else {
+                assert!(faulty.operations() <= operation, "operation {operation} failed and nobody noticed");
+                break;
+            };
+            assert!(matches!(&error, StorageError::Io(message) if message.contains("injected")), "{error}");
+            let after = faulty.operations();
+            assert_eq!(storage.write(&vote(9, 9)), Err(error.clone()));
+            assert_eq!(storage.sync(), Err(error.clone()));
+            assert_eq!(storage.compact(Index(9)), Err(error.clone()));
+            assert_eq!(storage.idle(), Err(error.clone()));
+            assert_eq!(storage.close(), Err(error));
+            assert_eq!(faulty.operations(), after, "nothing is touched any more");
+        }
+        promise.check(&files.copy(), &format!("operation {operation} failed"));
+        promise.check(&files.after_power_loss(), &format!("operation {operation} failed, then the power"));
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_the_log_goes_on() {
+    let steps = run();
+    let mut times_full = 0;
+    for (at, step) in steps.iter().enumerate() {
+        for room in [0, 100, 512, 700, 1024, 1536, 2048, 3000] {
+            let files = MemoryFiles::default();
+            let mut storage = open_small(&files).unwrap();
+            conformance::recover(&mut storage);
+            let mut promise = Promise::new();
+            steps[..at].iter().for_each(|step| promise.step(&mut storage, step).unwrap());
+            files.set_room(room);
+            let what = format!("room for {room} bytes at step {at}, {step:?}");
+            let full = |promise: &Promise| {
+                times_full += 1;
+                promise.check(&files.copy(), &format!("{what}: full, then the process ended"));
+                power_losses(&files, 1, |files, loss| promise.check(files, &format!("{what}: full, then {loss}")));
+                files.set_room(u64::MAX);
+            };
+            promise.step_patiently(&mut storage, step, full).unwrap();
+            files.set_room(u64::MAX);
+            steps[at + 1..].iter().for_each(|step| promise.step(&mut storage, step).unwrap());
+            drop(storage);
+            promise.check(&files.after_power_loss(), &what);
+        }
+    }
+    assert!(times_full > 20, "the disk was full {times_full} times");
+}
+
+#[test]
+fn no_space_at_any_operation_is_no_loss() {
+    let steps = run();
+    let mut times_full = 0;
+    for operation in 0.. {
+        let files = MemoryFiles::default();
+        let faulty = FaultyFiles::with(files.clone(), operation, 1, std::io::ErrorKind::StorageFull);
+        let mut promise = Promise::new();
+        let Ok(mut storage) = open_small(&faulty) else { continue };
+        conformance::recover(&mut storage);
+        let outcome = steps.iter().try_for_each(|step| promise.step_patiently(&mut storage, step, |_| times_full += 1));
+        drop(storage);
+        promise.check(&files.after_power_loss(), &format!("no space at operation {operation}"));
+        match outcome {
+            Ok(()) if faulty.operations() <= operation => break,
+            Ok(()) => {}
+            // A folder that cannot be synced is the end, whatever the reason.
+            Err(error) => assert!(matches!(error, StorageError::Io(_)), "{error}"),
+        }
+    }
+    assert!(times_full > 20, "the disk was full {times_full} times");
 }

@@ -349,6 +349,7 @@ pub struct FaultyFiles {
 pub struct Faults {
     first: u64,
     count: u64,
+    kind: io::ErrorKind,
     operations: AtomicU64,
 }
 
@@ -360,7 +361,12 @@ struct FaultyFile {
 impl FaultyFiles {
     /// Fails `count` operations from this one on.
     pub fn new(files: impl Files + 'static, first: u64, count: u64) -> Self {
-        let faults = Arc::new(Faults { first, count, operations: AtomicU64::new(0) });
+        FaultyFiles::with(files, first, count, io::ErrorKind::Other)
+    }
+
+    /// Fails them with this kind of error.
+    pub fn with(files: impl Files + 'static, first: u64, count: u64, kind: io::ErrorKind) -> Self {
+        let faults = Arc::new(Faults { first, count, kind, operations: AtomicU64::new(0) });
         FaultyFiles { files: Arc::new(files), faults }
     }
 
@@ -378,7 +384,7 @@ impl Faults {
     fn pass(&self) -> io::Result<()> {
         let operation = self.operations.fetch_add(1, Ordering::Relaxed);
         match operation.checked_sub(self.first).is_some_and(|nth| nth < self.count) {
-            true => Err(io::Error::other("an injected error")),
+            true => Err(io::Error::new(self.kind, "an injected error")),
             false => Ok(()),
         }
     }

@@ -33,6 +33,11 @@ fn open(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageEr
     FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()))
 }
 
+/// Opens [`FOLDER`] with segments of four sectors, which fill up quickly.
+fn open_small(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
+    FileStorage::open_with(&OpenOptions { segment_bytes: 2 << 10, ..options(FOLDER) }, Arc::new(files.clone()))
+}
+
 fn segment(number: u64) -> PathBuf {
     PathBuf::from(format!("{FOLDER}/{number:010}.wal"))
 }
