@@ -172,3 +172,90 @@ fn a_reader_refuses_what_is_damaged_while_the_node_runs() {
     files.set(segment(1), &intact);
     assert_eq!(read().unwrap(), append(1, 9, 1).entries);
 }
+
+#[test]
+fn every_bit_under_the_mark() {
+    let files = MemoryFiles::default();
+    let mut storage = open_small(&files).unwrap();
+    let replaced = WriteBatch { entries: append(301, 310, 3).entries, ..conformance::install(300, 3) };
+    let groups = [
+        vec![append(1, 20, 1)],
+        vec![append(21, 40, 1), vote(2, 1)],
+        vec![append(41, 50, 1), replace(45, 52, 2)],
+        vec![vote(3, 3), replaced],
+        vec![append(311, 330, 3)],
+        vec![append(331, 332, 3), replace(330, 333, 4)],
+        vec![append(334, 336, 4)],
+    ];
+    let mut state = State::default();
+    for group in &groups {
+        write_group(&mut storage, group).unwrap();
+        state = group.iter().fold(state, |state, batch| state.after(batch));
+        while storage.idle().unwrap().is_some_and(|wait| wait.is_zero()) {}
+    }
+    let unmarked = files.all();
+    storage.close().unwrap();
+    drop(storage);
+    let intact = files.all();
+    let segments = intact.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "wal"));
+    let (mut of_the_mark, mut recycled) = (0, 0);
+    for (path, bytes) in segments.clone() {
+        let differs = |at: &usize| bytes[*at] != unmarked[path][*at];
+        // In the last segment: where the mark begins. In the others: where the last batch ends.
+        let mark = (0..bytes.len()).find(differs);
+        let end = mark.unwrap_or_else(|| end_of_batches(bytes));
+        recycled += u64::from(bytes[73]);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flip(&mut flipped, bit);
+            files.set(path, &flipped);
+            if bit < end * 8 {
+                damage(&files, ".wal");
+            } else {
+                of_the_mark += u64::from(mark.is_some_and(|mark| bit / 8 < mark + SECTOR));
+                let found = open_small(&files.copy()).map(|mut storage| State::of(&mut storage).0);
+                assert!(found == Ok(state.clone()) || matches!(found, Err(StorageError::Damaged(_))), "bit {bit}");
+            }
+        }
+        files.set(path, bytes);
+    }
+    assert!(segments.count() > 1 && recycled > 0, "{recycled} segments were recycled");
+    assert_eq!(of_the_mark, 8 * SECTOR as u64);
+}
+
+/// Where the batches of a whole segment end.
+fn end_of_batches(segment: &[u8]) -> usize {
+    let number = |at: usize| u64::from_le_bytes(segment[at + 8..at + 16].try_into().unwrap());
+    let (mut end, mut batch) = (SECTOR, u64::from_le_bytes(segment[48..56].try_into().unwrap()));
+    while segment[end..].starts_with(b"BTCH") && number(end) == batch {
+        end += 24 + u32::from_le_bytes(segment[end + 4..end + 8].try_into().unwrap()) as usize;
+        batch += 1;
+    }
+    end
+}
+
+#[test]
+fn a_log_that_has_gone_idle_is_marked_once() {
+    let files = MemoryFiles::default();
+    let mut storage = open(&files).unwrap();
+    write_group(&mut storage, &[append(1, 3, 1)]).unwrap();
+    let mut waits = Vec::new();
+    while let Some(wait) = storage.idle().unwrap() {
+        waits.push(wait);
+    }
+    assert_eq!(waits.iter().filter(|wait| !wait.is_zero()).count(), 1, "{waits:?}");
+    let marked = files.get(segment(1));
+    assert_eq!(storage.idle(), Ok(None));
+    storage.close().unwrap();
+    assert_eq!(files.get(segment(1)), marked, "nothing more to say");
+    drop(storage);
+    let mut storage = open(&files).unwrap();
+    while storage.idle().unwrap().is_some() {}
+    assert_eq!(files.get(segment(1)), marked, "nothing more to say after a restart");
+    // The last batch is flipped: that is no interrupted write any more.
+    let mut bytes = marked.clone();
+    flip(&mut bytes, (SECTOR + 100) * 8);
+    files.set(segment(1), &bytes);
+    drop(storage);
+    assert!(damage(&files, "0000000001.wal").contains("although a later batch is intact at offset 1024"));
+}

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::storage::files::{Files, Lock, OpenFile};
 
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+
 /// Files in memory, which know what would survive a power loss. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryFiles(Arc<Mutex<Tree>>);
@@ -16,7 +19,18 @@ pub struct MemoryFiles(Arc<Mutex<Tree>>);
 struct Tree {
     now: Names,
     durable: Names,
+    /// What happened to names since their folders were synced, in order.
+    pending: Vec<Change>,
+    /// Bytes that the disk still has room for; no limit if `None`.
+    room: Option<Arc<AtomicU64>>,
     locked: BTreeMap<PathBuf, Arc<AtomicBool>>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Create(PathBuf, MemoryFile),
+    Rename(PathBuf, PathBuf, MemoryFile),
+    Remove(PathBuf),
 }
 
 #[derive(Clone, Default)]
@@ -32,6 +46,22 @@ struct MemoryFile(Arc<Mutex<Content>>);
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
+    /// What sectors were since the last sync, one after the other.
+    pending: BTreeMap<usize, Vec<Vec<u8>>>,
+    room: Option<Arc<AtomicU64>>,
+}
+
+/// What a power loss makes of a sector that was written and not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is what it was at the last sync.
+    Lost,
+    /// It is what this write since then, counted from 0, made of it.
+    Written(usize),
+    /// It is something else.
+    Garbled,
+    /// It is zeros.
+    Zero,
 }
 
 /// Unlocks when it is dropped.
@@ -53,10 +83,43 @@ impl MemoryFiles {
         MemoryFiles::of(&self.tree().now, |content| content.durable.clone())
     }
 
+    /// How many changes of names a power loss may lose now, and how many sectors.
+    pub fn unsynced(&self) -> (usize, usize) {
+        let tree = self.tree();
+        let sectors = |file: &MemoryFile| file.content().pending.len();
+        (tree.pending.len(), tree.all_files().iter().map(sectors).sum())
+    }
+
+    /// Other files with what is left when the power fails now: each change of a name, and each sector, meets its fate. A
+    /// sector was written as often as `fate` is told.
+    pub fn after_power_loss_of(&self, keep: impl Fn(usize) -> bool, mut fate: impl FnMut(usize) -> Fate) -> Self {
+        let tree = self.tree();
+        let mut names = tree.durable.clone();
+        for (_, change) in tree.pending.iter().enumerate().filter(|(nth, _)| keep(*nth)) {
+            change.apply(&mut names.files);
+        }
+        drop(tree);
+        let mut left = BTreeMap::new();
+        for (path, file) in &names.files {
+            left.insert(path.clone(), file.content().after_power_loss_of(&mut fate));
+        }
+        let copy = |(path, bytes): (PathBuf, Vec<u8>)| (path, MemoryFile::of(bytes));
+        let names = Names { files: left.into_iter().map(copy).collect(), folders: names.folders };
+        MemoryFiles(Arc::new(Mutex::new(Tree { now: names.clone(), durable: names, ..Tree::default() })))
+    }
+
+    /// From now on the disk has room for so many more bytes.
+    pub fn set_room(&self, bytes: u64) {
+        let mut tree = self.tree();
+        let room = tree.room.get_or_insert_default().clone();
+        room.store(bytes, Ordering::Relaxed);
+        tree.all_files().iter().for_each(|file| file.content().room = Some(room.clone()));
+    }
+
     fn of(names: &Names, bytes: impl Fn(&Content) -> Vec<u8>) -> Self {
         let copy = |(path, file): (&PathBuf, &MemoryFile)| {
             let bytes = bytes(&file.content());
-            (path.clone(), MemoryFile(Arc::new(Mutex::new(Content { now: bytes.clone(), durable: bytes }))))
+            (path.clone(), MemoryFile::of(bytes))
         };
         let names = Names { files: names.files.iter().map(copy).collect(), folders: names.folders.clone() };
         MemoryFiles(Arc::new(Mutex::new(Tree { now: names.clone(), durable: names, ..Tree::default() })))
@@ -67,8 +130,10 @@ impl MemoryFiles {
     }
 
     pub fn set(&self, path: impl AsRef<Path>, bytes: &[u8]) {
-        let file = self.tree().now.files.entry(path.as_ref().to_path_buf()).or_default().clone();
-        file.content().now = bytes.to_vec();
+        let mut tree = self.tree();
+        let file = MemoryFile::of(bytes.to_vec());
+        tree.now.files.insert(path.as_ref().to_path_buf(), file.clone());
+        tree.durable.files.insert(path.as_ref().to_path_buf(), file);
     }
 
     /// Every file with its bytes.
@@ -81,7 +146,77 @@ impl MemoryFiles {
     }
 }
 
+impl Tree {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.now.files);
+        self.pending.push(change);
+    }
+
+    fn all_files(&self) -> Vec<MemoryFile> {
+        let mut files: Vec<MemoryFile> = self.now.files.values().chain(self.durable.files.values()).cloned().collect();
+        files.sort_by_key(|file| Arc::as_ptr(&file.0));
+        files.dedup_by_key(|file| Arc::as_ptr(&file.0));
+        files
+    }
+}
+
+impl Change {
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Change::Create(path, _) | Change::Rename(path, ..) | Change::Remove(path) => path.parent(),
+        }
+    }
+
+    fn apply(&self, files: &mut BTreeMap<PathBuf, MemoryFile>) {
+        match self {
+            Change::Create(path, file) => {
+                files.insert(path.clone(), file.clone());
+            }
+            Change::Rename(from, to, file) => {
+                files.remove(from);
+                files.insert(to.clone(), file.clone());
+            }
+            Change::Remove(path) => {
+                files.remove(path);
+            }
+        }
+    }
+}
+
+impl Content {
+    fn after_power_loss_of(&self, fate: &mut impl FnMut(usize) -> Fate) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for (sector, versions) in &self.pending {
+            let garbled = || versions.iter().flatten().map(|byte| byte.wrapping_mul(3) ^ 0x5a).collect();
+            let version: Vec<u8> = match fate(versions.len()) {
+                Fate::Lost => continue,
+                Fate::Written(nth) => versions[nth].clone(),
+                Fate::Garbled => garbled(),
+                Fate::Zero => vec![0; SECTOR],
+            };
+            let start = sector * SECTOR;
+            let end = (start + SECTOR).min(self.now.len());
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[start..end].copy_from_slice(&version[..end - start]);
+        }
+        bytes
+    }
+
+    /// Remembers what these bytes are now, until the next sync.
+    fn remember(&mut self, start: usize, end: usize) {
+        for sector in start / SECTOR..end.div_ceil(SECTOR) {
+            let mut version = self.now[sector * SECTOR..self.now.len().min((sector + 1) * SECTOR)].to_vec();
+            version.resize(SECTOR, 0);
+            self.pending.entry(sector).or_default().push(version);
+        }
+    }
+}
+
 impl MemoryFile {
+    fn of(bytes: Vec<u8>) -> Self {
+        MemoryFile(Arc::new(Mutex::new(Content { now: bytes.clone(), durable: bytes, ..Content::default() })))
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap()
     }
@@ -117,29 +252,34 @@ impl Files for MemoryFiles {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
         let file = MemoryFile::default();
-        self.tree().now.files.insert(path.to_path_buf(), file.clone());
+        let mut tree = self.tree();
+        file.content().room = tree.room.clone();
+        tree.change(Change::Create(path.to_path_buf(), file.clone()));
         Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let names = &mut self.tree().now;
-        let file = names.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        names.files.insert(to.to_path_buf(), file);
+        let mut tree = self.tree();
+        let file = tree.now.files.get(from).cloned().ok_or(io::ErrorKind::NotFound)?;
+        tree.change(Change::Rename(from.to_path_buf(), to.to_path_buf(), file));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.tree().now.files.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let mut tree = self.tree();
+        tree.now.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        tree.change(Change::Remove(path.to_path_buf()));
+        Ok(())
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        let mut tree = self.tree();
-        let Names { mut files, mut folders } = tree.now.clone();
-        files.retain(|path, _| path.parent() == Some(folder));
-        folders.retain(|path| path.parent() == Some(folder));
-        tree.durable.files.retain(|path, _| path.parent() != Some(folder));
-        tree.durable.files.extend(files);
-        tree.durable.folders.extend(folders);
+        let tree = &mut *self.tree();
+        let (synced, pending) = tree.pending.drain(..).partition(|change| change.folder() == Some(folder));
+        tree.pending = pending;
+        let synced: Vec<Change> = synced;
+        synced.iter().for_each(|change| change.apply(&mut tree.durable.files));
+        let folders = tree.now.folders.iter().filter(|path| path.parent() == Some(folder));
+        tree.durable.folders.extend(folders.cloned());
         Ok(())
     }
 
@@ -167,10 +307,19 @@ impl OpenFile for MemoryFile {
 
     fn write_at(&self, new: &[u8], offset: u64) -> io::Result<()> {
         let (mut content, start) = (self.content(), offset as usize);
+        let more = (start + new.len()).saturating_sub(content.now.len());
+        let left = |room: &Arc<AtomicU64>| room.load(Ordering::Relaxed) as usize;
+        let granted = content.room.as_ref().map_or(more, |room| more.min(left(room)));
+        if let Some(room) = &content.room {
+            room.fetch_sub(granted as u64, Ordering::Relaxed);
+        }
+        // What does not fit is not written; what does, is.
+        let new = &new[..new.len() - (more - granted)];
         let size = content.now.len().max(start + new.len());
         content.now.resize(size, 0);
         content.now[start..start + new.len()].copy_from_slice(new);
-        Ok(())
+        content.remember(start, start + new.len());
+        if granted < more { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -189,6 +338,7 @@ impl OpenFile for MemoryFile {
     fn sync_all(&self) -> io::Result<()> {
         let content = &mut *self.content();
         content.durable.clone_from(&content.now);
+        content.pending.clear();
         Ok(())
     }
 }
@@ -204,6 +354,7 @@ pub struct FaultyFiles {
 pub struct Faults {
     first: u64,
     count: u64,
+    kind: io::ErrorKind,
     operations: AtomicU64,
 }
 
@@ -215,7 +366,12 @@ struct FaultyFile {
 impl FaultyFiles {
     /// Fails `count` operations from this one on.
     pub fn new(files: impl Files + 'static, first: u64, count: u64) -> Self {
-        let faults = Arc::new(Faults { first, count, operations: AtomicU64::new(0) });
+        FaultyFiles::with(files, first, count, io::ErrorKind::Other)
+    }
+
+    /// Fails them with this kind of error.
+    pub fn with(files: impl Files + 'static, first: u64, count: u64, kind: io::ErrorKind) -> Self {
+        let faults = Arc::new(Faults { first, count, kind, operations: AtomicU64::new(0) });
         FaultyFiles { files: Arc::new(files), faults }
     }
 
@@ -233,7 +389,7 @@ impl Faults {
     fn pass(&self) -> io::Result<()> {
         let operation = self.operations.fetch_add(1, Ordering::Relaxed);
         match operation.checked_sub(self.first).is_some_and(|nth| nth < self.count) {
-            true => Err(io::Error::other("an injected error")),
+            true => Err(io::Error::new(self.kind, "an injected error")),
             false => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Storage as a whole: over crashes, damage, faults and concurrent readers.
 
+mod crash;
 mod damage;
 mod faults;
 mod files;
@@ -40,6 +41,11 @@ fn open(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageEr
     FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()))
 }
 
+/// Opens [`FOLDER`] with segments of four sectors, which fill up quickly.
+fn open_small(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
+    FileStorage::open_with(&OpenOptions { segment_bytes: 2 << 10, ..options(FOLDER) }, Arc::new(files.clone()))
+}
+
 fn segment(number: u64) -> PathBuf {
     PathBuf::from(format!("{FOLDER}/{number:010}.wal"))
 }
@@ -61,6 +67,16 @@ impl State {
         assert!(headers.iter().eq(entries.iter().map(|entry| &entry.header)), "the reader and the headers agree");
         assert_eq!(last.0, base.0.0 + entries.len() as u64);
         (State { hard_state, base, entries }, repaired)
+    }
+
+    /// Without the entries up to this one.
+    fn compacted_to(&self, base: Index) -> State {
+        let mut state = self.clone();
+        while let Some(first) = state.entries.first().filter(|first| first.header.index <= base) {
+            state.base = (first.header.index, first.header.term);
+            state.entries.remove(0);
+        }
+        state
     }
 
     fn after(&self, batch: &WriteBatch) -> State {

@@ -83,3 +83,56 @@ fn every_entry_of_many_segments_is_found() {
         }
     }
 }
+
+/// An entry of a log in which every entry is known from its index.
+fn known(index: u64) -> Entry {
+    conformance::command(index, 1 + index / 5000)
+}
+
+#[test]
+fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
+    let files = MemoryFiles::default();
+    let mut storage = open_small(&files).unwrap();
+    let (reader, done, last) = (storage.reader(), AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
+    let found = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2_u64 {
+            let (reader, done, last, found) = (&reader, &done, &last, &found);
+            scope.spawn(move || {
+                for round in thread.. {
+                    // Around the beginning of the log, which moves.
+                    let first = last.load(Ordering::Relaxed).saturating_sub(round * 7 % 150).max(1);
+                    let entries = reader.read(Index(first), Index(first + 40), u64::MAX).unwrap();
+                    for (entry, index) in entries.iter().zip(first..) {
+                        assert_eq!(entry, &known(index));
+                    }
+                    found.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let mut next = 1;
+        for round in 1.. {
+            let enough = round > ROUNDS && found.load(Ordering::Relaxed) > 20_000;
+            if enough || round > 100 * ROUNDS {
+                break;
+            }
+            let mut batch = WriteBatch { entries: (next..next + 20).map(known).collect(), ..WriteBatch::default() };
+            if round % 50 == 0 {
+                next += 100;
+                batch.entries = (next..next + 20).map(known).collect();
+                batch.install = conformance::install(next - 1, known(next - 1).header.term.0).install;
+            }
+            write_group(&mut storage, &[batch]).unwrap();
+            next += 20;
+            last.store(next - 1, Ordering::Relaxed);
+            storage.compact(Index(next.saturating_sub(60))).unwrap();
+            while storage.idle().unwrap().is_some_and(|wait| wait.is_zero()) {}
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let segments = files.all().into_keys().filter(|path| path.extension().is_some_and(|name| name == "wal")).count();
+    assert!(segments < 10, "{segments} segments are left");
+}
