@@ -52,4 +52,5 @@ pub mod shell;
 pub mod storage;
 pub mod transport;
 
-pub use runtime::threaded::node::{Node, NodeOptions};
+pub use runtime::parts::NodeOptions;
+pub use runtime::threaded::node::Node;

@@ -9,8 +9,9 @@ use raft::config::{Config, Limits, NodeConfig};
 use raft::consensus::{Membership, ServerConfig};
 use raft::gateway::maelstrom::{self, Closed, Init};
 use raft::machine::composite::Composite;
+use raft::runtime::parts::NodeOptions;
 use raft::runtime::threaded::daemon::Daemon;
-use raft::runtime::threaded::node::{Node, NodeOptions};
+use raft::runtime::threaded::node::Node;
 use raft::storage::InMemoryStorage;
 
 use super::args::{CommonArgs, NodeArgs, TransportKind};

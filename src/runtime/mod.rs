@@ -1,6 +1,7 @@
 //! Time, threads and effects: what turns the pure protocol into a running node.
 
 pub mod driver;
+pub mod parts;
 pub mod session;
 pub mod stage;
 pub mod threaded;

@@ -51,17 +51,20 @@ impl FileStorage {
     /// [`Refused`](StorageError::Refused): it is another node's or in use, or a peer said that it is an older copy; [`Damaged`](StorageError::Damaged): bytes that
     /// had been synced are not there any more; [`Io`](StorageError::Io): the disk failed.
     pub fn open(options: &OpenOptions) -> Result<Self, StorageError> {
-        FileStorage::open_with(options, Arc::new(DiskFiles))
+        let incarnation = getrandom::u64()
+            .map_err(|error| StorageError::Io(format!("cannot get a random number from the system: {error}")))?;
+        FileStorage::open_with(options, Arc::new(DiskFiles), incarnation)
     }
 
-    /// Like [`open`](FileStorage::open), on another file system.
-    pub fn open_with(options: &OpenOptions, files: Arc<dyn Files>) -> Result<Self, StorageError> {
+    /// Like [`open`](FileStorage::open), on another file system. Should another incarnation of the node begin, it is the one
+    /// given, a random number.
+    pub fn open_with(options: &OpenOptions, files: Arc<dyn Files>, incarnation: u64) -> Result<Self, StorageError> {
         let folder = &options.folder;
         make_folder(&*files, folder).map_err(|error| StorageError::io("make the folder", folder, &error))?;
         let lock = lock(&*files, folder)?;
         let mut identity = match Identity::load(&*files, folder)? {
             Some(identity) => identity,
-            None => new_identity(options, &*files)?,
+            None => new_identity(options, &*files, incarnation)?,
         };
         identity.check(folder, options.cluster_id, options.node, &options.membership.voters)?;
         let peers = PeerMemory::load(files.clone(), folder)?;
@@ -76,7 +79,7 @@ impl FileStorage {
         }
         let (wal, recovered) = Wal::open(files.clone(), folder, identity.log_incarnation, options.segment_bytes)?;
         let snapshots = Arc::new(FileSnapshots::open(files.clone(), folder, options.cluster_id)?);
-        identity.begin_life(options.rejoin)?;
+        identity.begin_life(options.rejoin.then_some(incarnation));
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
         let Identity { life, rejoined: abstains, .. } = identity;
@@ -171,14 +174,14 @@ fn refused_before(folder: &Path) -> StorageError {
 }
 
 /// Begins a new folder. Until the first start is counted the log may be missing.
-fn new_identity(options: &OpenOptions, files: &dyn Files) -> Result<Identity, StorageError> {
+fn new_identity(options: &OpenOptions, files: &dyn Files, incarnation: u64) -> Result<Identity, StorageError> {
     let folder = &options.folder;
     let names = files.list(folder).map_err(|error| StorageError::io("list", folder, &error))?;
     if let Some(segment) = names.iter().find(|name| is_segment(name)) {
         let expected = format!("the identity of the node that wrote {segment}");
         return Err(StorageError::damaged(&folder.join(identity::FILE), 0, expected, "no such file"));
     }
-    let identity = Identity::new(options.cluster_id, options.node, options.membership.voters.clone())?;
+    let identity = Identity::new(options.cluster_id, options.node, options.membership.voters.clone(), incarnation);
     identity.store(files, folder)?;
     Ok(identity)
 }

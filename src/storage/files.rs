@@ -1,6 +1,8 @@
 //! The operations on files that storage needs, behind one trait: whatever touches the disk goes through it, so that every
 //! single input and output can be made to fail.
 
+pub mod memory;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;

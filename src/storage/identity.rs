@@ -35,11 +35,9 @@ impl Life {
         Life { incarnation: 0, boot: since_1970.as_millis() as u64 }
     }
 
-    /// A new incarnation that has not been started yet.
-    pub(super) fn draw() -> Result<Self, StorageError> {
-        let incarnation = getrandom::u64()
-            .map_err(|error| StorageError::Io(format!("cannot get a random number from the system: {error}")))?;
-        Ok(Life { incarnation, boot: 0 })
+    /// An incarnation that has not been started yet.
+    pub(super) fn unborn(incarnation: u64) -> Self {
+        Life { incarnation, boot: 0 }
     }
 }
 
@@ -69,18 +67,17 @@ pub(super) struct Identity {
 
 impl Identity {
     /// The identity of a new folder that has not been started yet.
-    pub fn new(cluster_id: u64, node: NodeId, voters: BTreeSet<NodeId>) -> Result<Self, StorageError> {
-        let life = Life::draw()?;
-        Ok(Identity { cluster_id, node, life, log_incarnation: life.incarnation, rejoined: false, voters })
+    pub fn new(cluster_id: u64, node: NodeId, voters: BTreeSet<NodeId>, incarnation: u64) -> Self {
+        let life = Life::unborn(incarnation);
+        Identity { cluster_id, node, life, log_incarnation: incarnation, rejoined: false, voters }
     }
 
-    /// Counts a start. To `rejoin` is to begin another incarnation, which never votes nor counts.
-    pub fn begin_life(&mut self, rejoin: bool) -> Result<(), StorageError> {
-        if rejoin {
-            (self.life, self.rejoined) = (Life::draw()?, true);
+    /// Counts a start: of this incarnation, or of the one with which the node rejoins, which never votes nor counts.
+    pub fn begin_life(&mut self, rejoined_as: Option<u64>) {
+        if let Some(incarnation) = rejoined_as {
+            (self.life, self.rejoined) = (Life::unborn(incarnation), true);
         }
         self.life.boot += 1;
-        Ok(())
     }
 
     /// Reads the folder's identity; `None` if there is none.

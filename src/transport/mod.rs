@@ -1,5 +1,6 @@
 //! Between nodes: what travels, and the trait that carries it.
 
+pub(crate) mod lives;
 pub mod memory;
 pub mod stdio;
 pub mod tcp;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::{NodeId, SnapshotMeta, Term};
 use crate::runtime::{Input, NodeHandle};
-use crate::storage::snapshot::{SnapshotReceiver, SnapshotStore};
+use crate::storage::snapshot::{SnapshotReader, SnapshotReceiver, SnapshotStore};
 
 /// A receiver checks at least so many bytes in a second: that is how long it may take to say what it has, or to complete it.
 const CHECKED_BYTES_PER_SECOND: u64 = 16 << 20;
@@ -94,37 +94,113 @@ impl Sending {
     }
 
     fn send(&self, link: &mut impl Link) -> Result<(), String> {
-        // Stays readable, even if a newer one takes its place.
-        let reader = self.store.open(&self.snapshot).map_err(|error| error.to_string())?;
-        let bytes = reader.info().bytes;
-        let Pace { chunk_bytes, window, rate_bytes, patience } = self.pace;
-        let to_check = patience + Duration::from_secs(bytes / CHECKED_BYTES_PER_SECOND);
-        link.offer(&Offer { term: self.term, snapshot: self.snapshot.clone(), bytes })?;
-        let mut progress = link.progress(to_check)?;
-        let (mut offset, start, first) = (progress.received, Instant::now(), progress.received);
-        let mut buffer = vec![0; chunk_bytes];
-        while !progress.complete {
-            if self.abandoned.load(Ordering::Acquire) {
-                return Err("it is no longer wanted".into());
-            }
-            if progress.received > offset {
-                return Err(format!("{} bytes are acknowledged, {offset} were sent", progress.received));
-            }
-            let due = start + Duration::from_secs_f64((offset - first) as f64 / rate_bytes.max(1) as f64);
-            let early = due.saturating_duration_since(Instant::now());
-            if !early.is_zero() {
-                thread::sleep(early.min(LOOK_UP));
-            } else if offset < bytes && offset - progress.received < window * chunk_bytes as u64 {
-                let count = reader.read_at(offset, &mut buffer).map_err(|error| error.to_string())?;
-                let chunk = buffer.get(..count).filter(|chunk| !chunk.is_empty());
-                link.chunk(offset, chunk.ok_or("its file has become shorter")?)?;
-                offset += count as u64;
-            } else {
-                progress =
-                    link.progress(if progress.received + chunk_bytes as u64 >= bytes { to_check } else { patience })?;
+        let (mut outgoing, offer) = Outgoing::begin(self)?;
+        link.offer(&offer)?;
+        let start = Instant::now();
+        loop {
+            match outgoing.next(start.elapsed())? {
+                Next::Chunk(offset, bytes) => link.chunk(offset, bytes)?,
+                Next::Rest(wait) => thread::sleep(wait),
+                Next::Await(patience) => {
+                    let progress = link.progress(patience)?;
+                    outgoing.acknowledged(progress, start.elapsed())?;
+                }
+                Next::Complete => return Ok(()),
             }
         }
+    }
+}
+
+/// A snapshot that was offered, in steps: what to send, and what to wait for. It neither waits nor has a clock.
+pub struct Outgoing {
+    /// Stays readable, even if a newer one takes its place.
+    reader: Box<dyn SnapshotReader>,
+    bytes: u64,
+    pace: Pace,
+    abandoned: Arc<AtomicBool>,
+    /// What the receiver has said last; nothing yet to the offer.
+    progress: Option<Progress>,
+    /// What was sent, and will be sent next.
+    offset: u64,
+    /// When the receiver answered the offer, and from where on it gets the rest.
+    began: (Duration, u64),
+    buffer: Vec<u8>,
+}
+
+/// What a sender does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// Send the bytes at this offset.
+    Chunk(u64, &'a [u8]),
+    /// It would be too fast: ask again after this time.
+    Rest(Duration),
+    /// Wait for the receiver's word, for no longer than this.
+    Await(Duration),
+    /// The receiver has everything.
+    Complete,
+}
+
+impl Outgoing {
+    /// The steps, and the offer that is to be made first.
+    pub fn begin(sending: &Sending) -> Result<(Outgoing, Offer), String> {
+        let Sending { store, term, snapshot, pace, abandoned, .. } = sending;
+        let reader = store.open(snapshot).map_err(|error| error.to_string())?;
+        let bytes = reader.info().bytes;
+        let outgoing = Outgoing {
+            reader,
+            bytes,
+            pace: *pace,
+            abandoned: abandoned.clone(),
+            progress: None,
+            offset: 0,
+            began: (Duration::ZERO, 0),
+            buffer: vec![0; pace.chunk_bytes],
+        };
+        Ok((outgoing, Offer { term: *term, snapshot: snapshot.clone(), bytes }))
+    }
+
+    /// The receiver's word. `now` is the time on any clock that [`next`](Outgoing::next) is told, too.
+    pub fn acknowledged(&mut self, progress: Progress, now: Duration) -> Result<(), String> {
+        if self.progress.is_none() {
+            (self.offset, self.began) = (progress.received, (now, progress.received));
+        }
+        if progress.received > self.offset && !progress.complete {
+            return Err(format!("{} bytes are acknowledged, {} were sent", progress.received, self.offset));
+        }
+        self.progress = Some(progress);
         Ok(())
+    }
+
+    /// What to do at this time.
+    ///
+    /// # Errors
+    /// It is no longer wanted, or cannot be read. For people.
+    pub fn next(&mut self, now: Duration) -> Result<Next<'_>, String> {
+        let Pace { chunk_bytes, window, rate_bytes, patience } = self.pace;
+        // The receiver checks what it has, or all of it.
+        let to_check = patience + Duration::from_secs(self.bytes / CHECKED_BYTES_PER_SECOND);
+        let Some(progress) = self.progress else { return Ok(Next::Await(to_check)) };
+        if progress.complete {
+            return Ok(Next::Complete);
+        }
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err("it is no longer wanted".into());
+        }
+        let (began, first) = self.began;
+        let due = began + Duration::from_secs_f64((self.offset - first) as f64 / rate_bytes.max(1) as f64);
+        let early = due.saturating_sub(now);
+        if !early.is_zero() {
+            return Ok(Next::Rest(early.min(LOOK_UP)));
+        }
+        if self.offset >= self.bytes || self.offset - progress.received >= window * chunk_bytes as u64 {
+            let is_last = progress.received + chunk_bytes as u64 >= self.bytes;
+            return Ok(Next::Await(if is_last { to_check } else { patience }));
+        }
+        let offset = self.offset;
+        let count = self.reader.read_at(offset, &mut self.buffer).map_err(|error| error.to_string())?;
+        let chunk = self.buffer.get(..count).filter(|chunk| !chunk.is_empty());
+        self.offset += count as u64;
+        Ok(Next::Chunk(offset, chunk.ok_or("its file has become shorter")?))
     }
 }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::node::{Node, NodeOptions};
+use super::node::Node;
 use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, bind};
 use crate::config::{Config, NodeConfig, StorageClass};
 use crate::consensus::NodeId;
 use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
+use crate::runtime::parts::NodeOptions;
 use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, PeerMemory, Storage, StorageError, cluster_id};
 use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};

@@ -1,6 +1,5 @@
 //! A running node: its threads, and a few simple calls for programs that use it as a library.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,19 +12,14 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::clock::Clock;
 use super::guard::spawn_guarded;
 use super::handler::Handler;
-use crate::config::{Config, Limits};
-use crate::consensus::{Index, Membership, NodeId, Payload, Remembered, Server, ServerConfig, SnapshotMeta};
+use crate::consensus::Payload;
 use crate::machine::Machine;
-use crate::runtime::driver::{Driver, DriverConfig, Ended, Stages};
-use crate::runtime::stage::apply::ApplyStage;
-use crate::runtime::stage::loader::Loader;
-use crate::runtime::stage::snapshot::SnapshotStage;
-use crate::runtime::stage::storage::StorageStage;
+use crate::runtime::driver::Ended;
+use crate::runtime::parts::{NodeOptions, Parts};
 use crate::runtime::stage::{Stage, Step};
 use crate::runtime::{
     ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
 };
-use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
 use crate::storage::{Storage, StorageError};
 use crate::transport::{Failure, Transport};
 
@@ -37,49 +31,6 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long [`Node::kill`] waits for the node's threads.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What a node has to know about itself and its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeOptions {
-    /// The protocol's settings.
-    pub server: ServerConfig,
-    /// The members that a new cluster starts with.
-    pub membership: Membership,
-    /// The names of nodes, for people.
-    pub labels: BTreeMap<NodeId, String>,
-    /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
-    pub snapshot_bytes: u64,
-    /// It is also due after so many entries.
-    pub snapshot_entries: u64,
-}
-
-impl NodeOptions {
-    /// A node of a cluster of these voters, with the usual timing and limits.
-    pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
-        NodeOptions {
-            server: ServerConfig::new(id, Duration::from_millis(150), Duration::from_millis(30)),
-            membership: Membership::of_voters(voters),
-            labels: BTreeMap::new(),
-            snapshot_bytes: Limits::default().snapshot_bytes,
-            snapshot_entries: Limits::default().snapshot_entries,
-        }
-    }
-
-    /// The node with this id, as raft.ini has it.
-    pub fn from_config(config: &Config, id: NodeId) -> Self {
-        NodeOptions {
-            server: ServerConfig {
-                min_replication_interval: config.min_replication_interval,
-                max_pending_bytes: config.limits.max_inflight_bytes,
-                ..ServerConfig::new(id, config.election_timeout, config.heartbeat_interval)
-            },
-            membership: config.initial_membership(),
-            labels: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
-            snapshot_bytes: config.limits.snapshot_bytes,
-            snapshot_entries: config.limits.snapshot_entries,
-        }
-    }
-}
 
 /// A running node. Dropping it stops it, without waiting; [`stop`](Node::stop) waits.
 pub struct Node {
@@ -110,43 +61,15 @@ impl Node {
     /// Like [`start`](Node::start), around a handle that gateways and a transport have got already.
     pub fn assemble(
         options: NodeOptions,
-        mut storage: Box<dyn Storage>,
-        mut machine: Box<dyn Machine>,
-        mut transport: Box<dyn Transport>,
+        storage: Box<dyn Storage>,
+        machine: Box<dyn Machine>,
+        transport: Box<dyn Transport>,
         handle: NodeHandle,
         inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
-        let mut remembered = Remembered { membership: options.membership, ..Remembered::default() };
-        let mut recovered = storage.recover(&mut |header| remembered.append(&header))?;
-        remembered.hard_state = recovered.hard_state;
-        remembered.base = recovered.base;
-        let snapshots = storage.snapshots();
-        recovered.snapshot = restore(&*snapshots, &remembered, &mut *machine)?;
-        recovered.check()?;
-        remembered.snapshot = recovered.snapshot.clone();
-        transport.keep_snapshots_in(Arc::clone(&snapshots));
+        let Parts { driver, storage, apply, loader, snapshot } =
+            Parts::assemble(options, storage, machine, transport, &handle, seed())?;
         let start = Instant::now();
-        let driver_config = DriverConfig {
-            labels: options.labels,
-            election_timeout: options.server.election_timeout,
-            max_inflight_bytes: options.server.max_pending_bytes,
-            snapshot_bytes: options.snapshot_bytes,
-            snapshot_entries: options.snapshot_entries,
-        };
-        let server = Server::new(options.server, remembered, seed(), Duration::ZERO);
-        let (to_storage, storage_jobs) = unbounded();
-        let (to_apply, apply_jobs) = unbounded();
-        let (to_loader, loader_jobs) = unbounded();
-        let (to_snapshot, snapshot_jobs) = unbounded();
-        let reader = storage.reader();
-        let (restored, log, store) = (recovered.snapshot.as_ref(), Arc::clone(&reader), Arc::clone(&snapshots));
-        let apply = ApplyStage::new(machine, restored, log, store, apply_jobs, handle.clone());
-        let loader = Loader::new(reader, loader_jobs, handle.clone());
-        let storage = StorageStage::new(storage, storage_jobs, handle.clone());
-        let snapshot = SnapshotStage::new(Arc::clone(&snapshots), snapshot_jobs, handle.clone());
-        let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
-        let driver = Driver::new(driver_config, server, transport, stages, snapshots, Duration::ZERO);
-
         let (election_clock, heartbeat_clock) = (Arc::new(Clock::new(start)), Arc::new(Clock::new(start)));
         let ended = Arc::new(OnceLock::new());
         let (finish, finished) = unbounded();
@@ -267,41 +190,6 @@ fn answer(response: Response) -> Result<Bytes, Failure> {
 
 fn unexpected() -> Failure {
     Failure::Unknown("outcome unknown: the node gave an answer to another kind of request".into())
-}
-
-/// Restores the newest snapshot that is intact and that the log knows, if there is one.
-fn restore(
-    snapshots: &dyn SnapshotStore,
-    remembered: &Remembered,
-    machine: &mut dyn Machine,
-) -> Result<Option<SnapshotMeta>, StorageError> {
-    let mut damage = None;
-    for SnapshotInfo { meta, bytes } in snapshots.list().into_iter().rev() {
-        if !remembered.knows(&meta) {
-            continue;
-        }
-        match snapshots.verify(&meta) {
-            Ok(()) => {
-                let mut reader = snapshots.open(&meta)?;
-                let restored = machine.restore(&mut *reader);
-                restored.map_err(|error| {
-                    let index = meta.index;
-                    StorageError::Damaged(format!(
-                        "cannot restore the state from the snapshot of entry {index}: {error}"
-                    ))
-                })?;
-                log::info!("restored the state from the snapshot of entry {} ({bytes} bytes)", meta.index);
-                return Ok(Some(meta));
-            }
-            // The one before will do, if the log goes on from there.
-            Err(error @ StorageError::Damaged(_)) => damage = damage.or(Some(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    match damage {
-        Some(error) if remembered.base.0 > Index(0) => Err(error),
-        _ => Ok(None),
-    }
 }
 
 /// A seed for election timeouts, different on every node and at every start. Nothing but a tie depends on it, so the

@@ -38,12 +38,13 @@ fn options(folder: impl Into<PathBuf>) -> OpenOptions {
 
 /// Opens [`FOLDER`].
 fn open(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
-    FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()))
+    FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()), getrandom::u64().unwrap())
 }
 
 /// Opens [`FOLDER`] with segments of four sectors, which fill up quickly.
 fn open_small(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
-    FileStorage::open_with(&OpenOptions { segment_bytes: 2 << 10, ..options(FOLDER) }, Arc::new(files.clone()))
+    let options = OpenOptions { segment_bytes: 2 << 10, ..options(FOLDER) };
+    FileStorage::open_with(&options, Arc::new(files.clone()), getrandom::u64().unwrap())
 }
 
 fn segment(number: u64) -> PathBuf {

@@ -7,7 +7,6 @@
 mod connect;
 mod dialer;
 mod inbound;
-mod lives;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -22,8 +21,8 @@ use log::error;
 
 use self::dialer::{Dialer, Signal};
 use self::inbound::{Inbound, InboundSession, Lobby};
-use self::lives::{NotAdmitted, PeerLives};
 use self::snapshots::{Arrived, Inbox};
+use super::lives::{NotAdmitted, PeerLives};
 use super::{PeerMessage, Transport, Undelivered};
 use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;

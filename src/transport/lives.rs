@@ -5,13 +5,13 @@ use crate::consensus::NodeId;
 use crate::storage::{PeerMemory, Start, StorageError};
 
 /// Admits peers by what is remembered of them.
-pub(super) struct PeerLives {
+pub(crate) struct PeerLives {
     memory: PeerMemory,
 }
 
 /// Why a peer's life may not talk to this node. For people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotAdmitted {
+pub(crate) enum NotAdmitted {
     /// A later boot was seen.
     #[error(
         "the data folder of node {peer} is an older copy: this is boot {}, but boot {} was seen",
