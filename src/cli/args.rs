@@ -135,6 +135,14 @@ pub enum Command {
         after_help = "Examples:\n  raft check datasets/raft/A"
     )]
     Check(CheckArgs),
+    /// Run whole clusters on virtual time, and look for what must never happen
+    #[command(
+        long_about = "Run whole clusters on virtual time, and look for what must never happen.\n\n\
+            Each seed is a cluster with its clients and its faults, in one thread: the same code as in a real node, with \
+            another clock, network and disk. A seed always goes the same way.",
+        after_help = "Examples:\n  raft simulate --seeds 0..100\n  raft simulate --seed 7 --trace"
+    )]
+    Simulate(SimulateArgs),
     /// Explain a command, or a key of raft.ini
     #[command(after_help = "Examples:\n  raft help cluster\n  raft help ElectionTimeout")]
     Help {
@@ -174,6 +182,45 @@ pub struct DumpArgs {
     /// One JSON object a line; payloads are whole, in base64
     #[arg(long)]
     pub json: bool,
+}
+
+/// `raft simulate`.
+#[derive(Args, Debug)]
+pub struct SimulateArgs {
+    /// The one seed to run
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// The seeds to run: from the first to before the last
+    #[arg(long, value_name = "N..M")]
+    pub seeds: Option<String>,
+    /// How many nodes; otherwise each seed draws its own number
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub nodes: Option<u64>,
+    /// Simulated seconds with faults; otherwise each seed draws its own
+    #[arg(long, value_name = "SECONDS")]
+    pub time: Option<u64>,
+    /// Which faults
+    #[arg(long, value_name = "NAME", default_value = "swarm")]
+    pub profile: String,
+    /// Write what happens, line by line
+    #[arg(long)]
+    pub trace: bool,
+}
+
+impl SimulateArgs {
+    /// The first seed, and the one after the last.
+    pub fn range(&self) -> Result<(u64, u64), super::Error> {
+        match (self.seed, &self.seeds) {
+            (Some(seed), _) => Ok((seed, seed.saturating_add(1))),
+            (None, None) => Ok((0, 100)),
+            (None, Some(seeds)) => {
+                let range =
+                    seeds.split_once("..").and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+                let wrong = || super::Error::Usage(format!("--seeds {seeds}: expected two numbers, as in 0..100"));
+                range.filter(|(first, last)| first < last).ok_or_else(wrong)
+            }
+        }
+    }
 }
 
 /// `raft check`.

@@ -13,6 +13,7 @@ mod logging;
 mod node;
 mod printer;
 mod progress;
+mod simulate;
 mod stop;
 mod supervisor;
 
@@ -61,6 +62,7 @@ pub fn main() -> ExitCode {
         Some(Command::Init(args)) => init::run(&args),
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Help { topic }) => help::run(topic.as_deref()),
         None => node::run(&cli.node),
     };

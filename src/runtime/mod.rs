@@ -3,6 +3,7 @@
 pub mod driver;
 pub mod parts;
 pub mod session;
+pub mod simulated;
 pub mod stage;
 pub mod threaded;
 

@@ -40,7 +40,7 @@ impl PeerMemory {
     }
 
     /// What the folder remembers. No file: no peer was seen yet.
-    pub(super) fn load(files: Arc<dyn Files>, folder: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn load(files: Arc<dyn Files>, folder: &Path) -> Result<Self, StorageError> {
         let path = folder.join(FILE);
         let starts = match whole::load(&*files, &path, MAGIC, VERSION)? {
             Some((_, content)) => decode(&content).ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 use crate::codec::handshake::RefusalCode;
 use crate::consensus::NodeId;
-use crate::storage::{PeerMemory, Start, StorageError};
+use crate::storage::{Life, PeerMemory, Start, StorageError};
 
 /// Admits peers by what is remembered of them.
 pub(crate) struct PeerLives {
@@ -54,6 +54,11 @@ impl PeerLives {
             _ => {}
         }
         self.remember(peer, found)
+    }
+
+    /// The life of a peer that was admitted last.
+    pub fn life_of(&self, peer: NodeId) -> Option<Life> {
+        self.memory.latest(peer).map(|start| start.life)
     }
 
     /// Remembers that this very node was told to run on an older copy: it must not start on that folder again.

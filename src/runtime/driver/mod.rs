@@ -184,6 +184,16 @@ impl Driver {
         self.look_ahead();
     }
 
+    /// The protocol's server, to be looked at.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Bytes of entries that are kept in memory.
+    pub fn entries_bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
     /// When the election clock must fire.
     pub fn election_deadline(&self) -> Option<Duration> {
         self.server.election_deadline()

@@ -70,6 +70,22 @@ pub enum Fate {
 struct MemoryLock(Arc<AtomicBool>);
 
 impl MemoryFiles {
+    /// The same files for another process, once the one that had them was killed: what was written is there, synced or not,
+    /// and nothing is locked.
+    pub fn again(&self) -> Self {
+        let tree = self.tree();
+        let (now, durable, pending, room) =
+            (tree.now.clone(), tree.durable.clone(), tree.pending.clone(), tree.room.clone());
+        MemoryFiles(Arc::new(Mutex::new(Tree { now, durable, pending, room, locked: BTreeMap::new() })))
+    }
+
+    /// The disk has room for anything again.
+    pub fn unlimit(&self) {
+        let mut tree = self.tree();
+        tree.room = None;
+        tree.all_files().iter().for_each(|file| file.content().room = None);
+    }
+
     /// Other files with the same content.
     pub fn copy(&self) -> Self {
         MemoryFiles::of(&self.tree().now, |content| content.now.clone())
@@ -203,6 +219,10 @@ impl Content {
             };
             let start = sector * SECTOR;
             let end = (start + SECTOR).min(self.now.len());
+            if start >= end {
+                // The file was cut off there since.
+                continue;
+            }
             bytes.resize(bytes.len().max(end), 0);
             bytes[start..end].copy_from_slice(&version[..end - start]);
         }

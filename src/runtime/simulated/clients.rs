@@ -1,0 +1,215 @@
+//! Simulated clients: each asks, waits, gives up, and goes elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::dice::Dice;
+use super::oracle::{Check, Operation, OperationId, Outline};
+use super::scenario::Scenario;
+use super::simulation::{Happening, Simulation};
+use crate::consensus::{NodeId, Payload};
+use crate::machine::command::{Change, Command, Condition, Query};
+use crate::runtime::{ClientRequest, Operation as Asked, Outcome, Reply, ReplySink};
+
+/// What all clients are answered, until it is looked at. Clones share it.
+#[derive(Clone, Default)]
+pub struct Answers(Arc<Mutex<Vec<(u64, Outcome)>>>);
+
+impl Answers {
+    fn take(&self) -> Vec<(u64, Outcome)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ReplySink for Answers {
+    fn reply(&self, slot: u64, outcome: Outcome) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((slot, outcome));
+    }
+}
+
+/// A client.
+pub struct Client {
+    dice: Dice,
+    number: usize,
+    /// The node that it asks.
+    target: NodeId,
+    /// Its connection there: another one after every trouble.
+    connection: u64,
+    connections: u64,
+    /// Requests that were made.
+    asked: u64,
+    /// What it will ask, until it reaches the node.
+    planned: BTreeMap<u64, Outline>,
+    /// What was asked and not answered.
+    pub waiting: Vec<OperationId>,
+    /// It is about to do something.
+    is_planned: bool,
+    /// When the last request reaches its node: those of a connection arrive in order.
+    arrives: Duration,
+    /// The last value that it wrote to some key, to compare with.
+    last: Option<(Bytes, Bytes)>,
+}
+
+impl Client {
+    /// A client that begins somewhere.
+    pub fn new(number: usize, scenario: &Scenario) -> Self {
+        let mut dice = Dice::new(scenario.seed, &format!("client {number}"));
+        let target = NodeId(dice.between(1, scenario.nodes));
+        Client {
+            dice,
+            number,
+            target,
+            connection: (number as u64) << 32,
+            connections: 0,
+            asked: 0,
+            planned: BTreeMap::new(),
+            waiting: Vec::new(),
+            is_planned: true,
+            arrives: Duration::ZERO,
+            last: None,
+        }
+    }
+
+    /// Goes elsewhere, with a new connection.
+    fn leave(&mut self, nodes: u64) {
+        self.connections += 1;
+        self.connection = (self.number as u64) << 32 | self.connections;
+        self.target = NodeId(self.dice.between(1, nodes));
+        self.waiting.clear();
+        self.planned.clear();
+    }
+
+    /// The next thing that it wants. No two writes have the same bytes.
+    fn next(&mut self, scenario: &Scenario) -> Outline {
+        let load = &scenario.load;
+        let key: Bytes = format!("k{}", self.dice.below(load.keys)).into();
+        if self.dice.below(100) < load.reads {
+            return Outline::Read(key);
+        }
+        let mut value = format!("{}-{}-", self.number, self.asked).into_bytes();
+        let length = self.dice.of_any_size(1, load.value_bytes) as usize;
+        value.resize(value.len().max(length), b'.');
+        let (value, dice) = (Bytes::from(value), &mut self.dice);
+        let last = self.last.replace((key.clone(), value.clone()));
+        let (change, from) = (dice.below(10), last.filter(|_| dice.once_in(2)));
+        let change = match (change, from) {
+            (0, _) => {
+                // A key that never is there makes the command like no other.
+                Change::Delete { keys: vec![key, format!("none {}-{}", self.number, self.asked).into()] }
+            }
+            (1..3, Some((key, from))) => Change::CompareAndSet { key, from, to: value, create: false },
+            (3, _) => Change::Set { key, value, condition: Condition::Absent, want_old: true },
+            (4, Some((key, from))) => Change::Set { key, value, condition: Condition::Equals(from), want_old: false },
+            _ => Change::Set { key, value, condition: Condition::Always, want_old: dice.once_in(3) },
+        };
+        Outline::Write(Command::Change(change).encode())
+    }
+}
+
+impl Simulation {
+    fn plan_client(&mut self, number: usize, after: Duration) {
+        let Some(client) = self.clients.get_mut(number) else { return };
+        if !std::mem::replace(&mut client.is_planned, true) {
+            self.schedule.at(self.now + after, Happening::Client(number));
+        }
+    }
+
+    pub(super) fn client_acts(&mut self, number: usize) -> Check {
+        let now = self.now;
+        let timeout = self.scenario.election_timeout();
+        if self.liveness.as_ref().is_some_and(|liveness| liveness.is_quiet(now, timeout)) {
+            return Ok(());
+        }
+        let way = self.network.way();
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        client.is_planned = false;
+        if client.waiting.len() + client.planned.len() >= self.scenario.load.depth as usize {
+            return Ok(());
+        }
+        if client.dice.once_in(50) && client.waiting.is_empty() && client.planned.is_empty() {
+            client.leave(self.scenario.nodes);
+        }
+        let outline = client.next(&self.scenario);
+        let asked = client.asked;
+        client.planned.insert(asked, outline);
+        client.asked += 1;
+        let to = client.target;
+        client.arrives = (now + way).max(client.arrives + Duration::from_nanos(1));
+        self.schedule.at(client.arrives, Happening::Request { client: number, to, number: asked });
+        let pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
+        self.plan_client(number, pause);
+        Ok(())
+    }
+
+    pub(super) fn request_arrives(&mut self, number: usize, to: NodeId, asked: u64) -> Check {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        // Requests of a connection arrive in order: with this one come those before it.
+        let Some(outline) = client.planned.remove(&asked) else { return Ok(()) };
+        let is_there = self.hosts.get(&to).is_some_and(|host| host.process.is_some());
+        if !is_there {
+            // Nobody listens: it was not sent.
+            client.leave(self.scenario.nodes);
+            self.plan_client(number, Duration::from_millis(5));
+            return Ok(());
+        }
+        let operation = match &outline {
+            Outline::Write(command) => Asked::Write(Payload(command.clone())),
+            Outline::Read(key) => Asked::Read(Payload(Query::Get { key: key.clone() }.encode())),
+        };
+        let connection = client.connection;
+        let id = self.oracle.begins(Operation { connection, outline });
+        client.waiting.push(id);
+        let patience = Duration::from_millis(self.scenario.load.patience_ms);
+        self.schedule.at(now + patience, Happening::GiveUp { client: number, operation: id });
+        let reply = Reply::new(Arc::new(self.answers.clone()), id.0);
+        let request = ClientRequest { connection, operation, forward: true, reply };
+        let Some(host) = self.hosts.get_mut(&to) else { return Ok(()) };
+        if let Some(process) = &mut host.process {
+            process.requests.push(request);
+        }
+        self.give(to, []);
+        Ok(())
+    }
+
+    pub(super) fn give_up(&mut self, number: usize, operation: OperationId) -> Check {
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        if client.waiting.contains(&operation) {
+            self.report.given_up += 1;
+            client.leave(self.scenario.nodes);
+            self.plan_client(number, Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Lets clients and the oracle have what was answered.
+    pub(super) fn take_answers(&mut self) -> Check {
+        for (slot, outcome) in self.answers.take() {
+            let id = OperationId(slot);
+            self.oracle.answered(id, &outcome)?;
+            let nodes = self.scenario.nodes;
+            let asker = self.clients.iter_mut().position(|client| client.waiting.contains(&id));
+            let Some(number) = asker else { continue };
+            let client = &mut self.clients[number];
+            client.waiting.retain(|waiting| *waiting != id);
+            let mut pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
+            match outcome {
+                Ok(_) => self.report.answered += 1,
+                Err(failure) => {
+                    if failure.is_definite() {
+                        self.report.refusals += 1;
+                    } else {
+                        self.report.unknown += 1;
+                    }
+                    client.leave(nodes);
+                    pause += Duration::from_millis(5);
+                }
+            }
+            self.plan_client(number, pause);
+        }
+        Ok(())
+    }
+}

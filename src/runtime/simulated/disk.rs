@@ -1,0 +1,226 @@
+//! A simulated node's disk: files in memory whose operations fail when it is their turn.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::dice::Dice;
+use crate::storage::files::memory::{Fate, MemoryFiles};
+use crate::storage::files::{Files, Lock, OpenFile};
+
+/// What befalls an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It fails, as do all later ones (EIO).
+    Error,
+    /// The power fails: the node is gone before the operation returns.
+    PowerCut,
+}
+
+/// A disk. Clones share it.
+#[derive(Clone)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+struct State {
+    files: MemoryFiles,
+    /// Operations so far.
+    operations: u64,
+    /// What befalls the operation of this number, and all later ones.
+    trouble: Option<(u64, Trouble)>,
+}
+
+impl SimulatedDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        SimulatedDisk::of(MemoryFiles::default())
+    }
+
+    fn of(files: MemoryFiles) -> Self {
+        SimulatedDisk(Arc::new(Mutex::new(State { files, operations: 0, trouble: None })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The files, past all trouble.
+    pub fn files(&self) -> MemoryFiles {
+        self.state().files.clone()
+    }
+
+    /// Lets so many more operations pass, and then this happens, unless there is trouble already.
+    pub fn trouble_after(&self, operations: u64, trouble: Trouble) {
+        let mut state = self.state();
+        let has_begun = state.trouble.is_some_and(|(at, _)| at < state.operations);
+        if !has_begun {
+            state.trouble = Some((state.operations + operations, trouble));
+        }
+    }
+
+    /// The trouble that has begun.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let state = self.state();
+        state.trouble.filter(|(at, _)| *at < state.operations).map(|(_, trouble)| trouble)
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    fn has_just_begun(&self) -> bool {
+        let state = self.state();
+        state.trouble.is_some_and(|(at, _)| at + 1 == state.operations)
+    }
+
+    /// The disk after its node was killed: all that was written is still there, and whoever held it holds it no more.
+    pub fn after_kill(&self) -> Self {
+        SimulatedDisk::of(self.state().files.again())
+    }
+
+    /// A copy of the disk as it is, for later.
+    pub fn copied(&self) -> Self {
+        SimulatedDisk::of(self.state().files.copy())
+    }
+
+    /// From now on everything works, and there is room.
+    pub fn mend(&self) {
+        let mut state = self.state();
+        if state.trouble.is_some_and(|(at, _)| at >= state.operations) {
+            state.trouble = None;
+        }
+        state.files.unlimit();
+    }
+
+    /// The disk after the power has failed: of what was not synced, every sector and every name meets a fate of its own.
+    /// `garbles`: some of the sectors are neither old nor new.
+    pub fn after_power_loss(&self, dice: &mut Dice, garbles: bool) -> Self {
+        let files = self.state().files.clone();
+        let (names, _) = files.unsynced();
+        // Names are lost from some point on, as on a file system with a journal, or here and there.
+        let (kept, ordered) = (dice.below(names as u64 + 1) as usize, dice.once_in(2));
+        let here_and_there: Vec<bool> = (0..names).map(|_| dice.once_in(2)).collect();
+        let keep = |nth: usize| if ordered { nth < kept } else { here_and_there[nth] };
+        let bias = dice.below(4);
+        let fate = |versions: usize| match (bias, dice.below(8)) {
+            (0, _) | (2.., 0..3) => Fate::Lost,
+            (1, _) | (2.., 3..6) => Fate::Written(dice.below(versions as u64) as usize),
+            (_, 6) if garbles => Fate::Garbled,
+            _ if garbles => Fate::Zero,
+            _ => Fate::Lost,
+        };
+        SimulatedDisk::of(files.after_power_loss_of(keep, fate))
+    }
+
+    /// Passes an operation, unless it is its turn to fail.
+    fn pass(&self) -> Result<MemoryFiles, io::Error> {
+        let mut state = self.state();
+        let operation = state.operations;
+        state.operations += 1;
+        match state.trouble {
+            Some((at, trouble)) if at <= operation => Err(trouble.error()),
+            _ => Ok(state.files.clone()),
+        }
+    }
+}
+
+impl Trouble {
+    fn error(self) -> io::Error {
+        io::Error::other(match self {
+            Trouble::Error => "a simulated input/output error",
+            Trouble::PowerCut => "the power has failed",
+        })
+    }
+}
+
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    file: Arc<dyn OpenFile>,
+}
+
+impl SimulatedFile {
+    fn pass(&self) -> io::Result<&dyn OpenFile> {
+        self.disk.pass().map(|_| &*self.file)
+    }
+}
+
+impl SimulatedDisk {
+    fn opened(&self, file: io::Result<Arc<dyn OpenFile>>) -> io::Result<Arc<dyn OpenFile>> {
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), file: file? }))
+    }
+}
+
+impl Files for SimulatedDisk {
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.pass()?.exists(path)
+    }
+
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        self.pass()?.create_folder(folder)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.pass()?.list(folder)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        self.opened(self.pass()?.open(path))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        self.opened(self.pass()?.create(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass()?.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.pass()?.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.pass()?.sync_folder(folder)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Lock> {
+        self.pass()?.lock(path)
+    }
+}
+
+impl OpenFile for SimulatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.pass()?.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Err(error) = self.disk.pass() {
+            // The write that was under way when the trouble began has written its first half.
+            if self.disk.has_just_begun() {
+                let _ = self.file.write_at(&bytes[..bytes.len() / 2], offset);
+            }
+            return Err(error);
+        }
+        self.file.write_at(bytes, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.pass()?.size()
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.pass()?.set_size(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.pass()?.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.pass()?.sync_all()
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.pass()?.forget_cached()
+    }
+}

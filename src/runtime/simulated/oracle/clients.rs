@@ -1,0 +1,250 @@
+//! What clients are told: acknowledged writes stay, and every answer is what one machine would have given at one moment between
+//! request and answer. The order of the log is the witness, so that the check takes no search.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::machines::Chain;
+use super::{Check, Oracle, hold};
+use crate::consensus::{EntryKind, Index, Payload};
+use crate::machine::command::{Answer, Change, Command};
+use crate::runtime::{Outcome, Response};
+
+/// Numbers the operations of all clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OperationId(pub u64);
+
+/// What a client asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Operations of one connection take effect in the order in which they began.
+    pub connection: u64,
+    /// A write, whose bytes are like those of no other, or the read of one key.
+    pub outline: Outline,
+}
+
+/// What kind of operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outline {
+    /// A command.
+    Write(Bytes),
+    /// A key.
+    Read(Bytes),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    /// No answer yet, or one that says nothing.
+    Open,
+    /// It will never take effect.
+    Refused,
+    /// It took effect, and was answered when so much was committed.
+    Answered(Index),
+}
+
+struct Record {
+    operation: Operation,
+    /// What was committed when it reached a node.
+    began: Index,
+    fate: Fate,
+    /// Where it is in the log, if it is a write and committed.
+    index: Option<Index>,
+}
+
+/// What all clients asked and were told.
+#[derive(Default)]
+pub struct History {
+    records: Vec<Record>,
+    /// Writes by their bytes.
+    writes: BTreeMap<Bytes, OperationId>,
+    /// The last write of each connection that was answered, and its place in the log; the last that was committed.
+    connections: BTreeMap<u64, (OperationId, Index)>,
+    /// Answers that were checked.
+    checked: u64,
+}
+
+/// The keys that a command may change.
+pub fn keys(kind: &EntryKind, payload: &Payload) -> Vec<Bytes> {
+    if *kind != EntryKind::Command {
+        return Vec::new();
+    }
+    match Command::decode(&payload.0) {
+        Ok(Command::Change(change)) => changed(change),
+        Ok(Command::Transaction { steps, .. }) => steps
+            .into_iter()
+            .flat_map(|step| match step {
+                crate::machine::command::Step::Change(change) => changed(change),
+                crate::machine::command::Step::Query(_) => Vec::new(),
+            })
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn changed(change: Change) -> Vec<Bytes> {
+    match change {
+        Change::Set { key, .. } | Change::CompareAndSet { key, .. } => vec![key],
+        Change::Delete { keys } => keys,
+    }
+}
+
+impl History {
+    /// An entry is committed.
+    pub fn committed(&mut self, index: Index, kind: &EntryKind, payload: &Payload) -> Check {
+        if *kind != EntryKind::Command {
+            return Ok(());
+        }
+        let id = self.writes.get(&payload.0).copied();
+        let Some((id, record)) = id.and_then(|id| Some((id, self.records.get_mut(id.0 as usize)?))) else {
+            hold!("I17 linearizability", false, "entry {index} is a command that no client sent");
+            return Ok(());
+        };
+        hold!(
+            "I17 linearizability",
+            record.index.is_none(),
+            "operation {} takes effect twice, as entries {:?} and {index}",
+            id.0,
+            record.index
+        );
+        hold!(
+            "I17 linearizability",
+            record.fate != Fate::Refused,
+            "operation {} takes effect as entry {index}, but its client was told that it never would",
+            id.0
+        );
+        record.index = Some(index);
+        let connection = record.operation.connection;
+        let (last, place) = self.connections.get(&connection).copied().unwrap_or((id, Index(0)));
+        hold!(
+            "I17 order of a connection",
+            last <= id,
+            "operation {} is entry {index}, after operation {} of the same connection, entry {place}",
+            id.0,
+            last.0
+        );
+        self.connections.insert(connection, (id, index));
+        Ok(())
+    }
+}
+
+impl Oracle {
+    /// An operation reaches a node.
+    pub fn begins(&mut self, operation: Operation) -> OperationId {
+        let id = OperationId(self.history.records.len() as u64);
+        if let Outline::Write(bytes) = &operation.outline {
+            self.history.writes.insert(bytes.clone(), id);
+        }
+        let began = self.chain.last();
+        self.history.records.push(Record { operation, began, fate: Fate::Open, index: None });
+        id
+    }
+
+    /// How many answers were checked.
+    pub fn answers_checked(&self) -> u64 {
+        self.history.checked
+    }
+
+    /// Whether a client has an answer to this operation that tells it something.
+    pub fn is_answered(&self, id: OperationId) -> bool {
+        self.history.records.get(id.0 as usize).is_some_and(|record| record.fate != Fate::Open)
+    }
+
+    /// A node answers an operation.
+    pub fn answered(&mut self, id: OperationId, outcome: &Outcome) -> Check {
+        let (chain, now) = (&self.chain, self.chain.last());
+        let Some(record) = self.history.records.get_mut(id.0 as usize) else { return Ok(()) };
+        let number = id.0;
+        let answer = match outcome {
+            Err(failure) if failure.is_definite() => {
+                hold!(
+                    "I17 linearizability",
+                    record.index.is_none(),
+                    "operation {number} took effect as entry {:?}, but its client is told that it never will",
+                    record.index
+                );
+                record.fate = Fate::Refused;
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+            Ok(Response::Answer(answer)) => answer,
+            Ok(_) => return Ok(()),
+        };
+        record.fate = Fate::Answered(now);
+        self.history.checked += 1;
+        match &record.operation.outline {
+            Outline::Write(_) => {
+                let Some(index) = record.index else {
+                    hold!(
+                        "I16 acknowledged durability",
+                        false,
+                        "operation {number} is acknowledged, and not committed"
+                    );
+                    return Ok(());
+                };
+                hold!(
+                    "I17 linearizability",
+                    index > record.began,
+                    "operation {number} is entry {index}, which was committed before it began"
+                );
+                let expected = chain.answer(index);
+                hold!(
+                    "I17 linearizability",
+                    expected == Some(answer),
+                    "operation {number}, entry {index}, is answered otherwise than the order of the log says"
+                );
+                Ok(())
+            }
+            Outline::Read(key) => {
+                let key = key.clone();
+                let (began, connection) = (record.began, record.operation.connection);
+                let (earlier, later) = self.history.neighbours(id, connection);
+                let window = (began.max(earlier), later.map_or(now, |later| later.prev().min(now)));
+                check_read(chain, number, &key, answer, window)
+            }
+        }
+    }
+}
+
+impl History {
+    /// The place of the last acknowledged write of a connection before this operation, and of the first committed one after it.
+    fn neighbours(&self, id: OperationId, connection: u64) -> (Index, Option<Index>) {
+        let (mut earlier, mut later) = (Index(0), None);
+        let same = |record: &&Record| record.operation.connection == connection;
+        for record in self.records[..id.0 as usize].iter().rev().take(64).filter(same) {
+            if let (Fate::Answered(_), Some(index)) = (&record.fate, record.index) {
+                earlier = earlier.max(index);
+            }
+        }
+        for record in self.records[id.0 as usize + 1..].iter().take(64).filter(same) {
+            if let Some(index) = record.index {
+                later = Some(later.map_or(index, |known: Index| known.min(index)));
+            }
+        }
+        (earlier, later)
+    }
+}
+
+/// A read sees the state after some entry of this window: none that is older than what was committed when it began (Raft
+/// thesis §6.4), none that was not committed when it was answered.
+fn check_read(chain: &Chain, number: u64, key: &Bytes, answer: &Bytes, window: (Index, Index)) -> Check {
+    let Ok(Answer::Value(value)) = Answer::decode(answer) else {
+        hold!("I17 linearizability", false, "operation {number}, a read, has an answer that is no value");
+        return Ok(());
+    };
+    let value = value.map(|value| value.bytes);
+    let versions = chain.versions(key);
+    let (first, last) = window;
+    // The version that was there after the first entry, and those that came until the last; before all of them it is missing.
+    let after = versions.partition_point(|(since, _)| *since <= first);
+    let at_first = after.checked_sub(1).and_then(|place| versions[place].1.as_ref());
+    let later = versions[after..].iter().take_while(|(since, _)| *since <= last).map(|(_, value)| value.as_ref());
+    let fits = std::iter::once(at_first).chain(later).any(|was| was == value.as_ref());
+    let (first, last) = (first.0, last.0);
+    hold!(
+        "I18 read freshness",
+        fits,
+        "operation {number} reads {value:?} of {key:?}, which was not its value after any of the entries {first} to {last}"
+    );
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Every state machine goes through the same states, one entry at a time (Raft paper §5.3: state machine safety).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Check, Oracle, hold, term_at};
+use crate::consensus::{EntryHeader, EntryKind, Index, NodeId, Payload, Term};
+use crate::machine::command::{Answer, Query};
+use crate::machine::{Applied, Composite, Machine};
+
+/// Everything that was ever committed, and what one machine made of it.
+#[derive(Default)]
+pub struct Chain {
+    /// From entry 1 on.
+    terms: Vec<Term>,
+    /// The term of whoever committed it first.
+    committed_in: Vec<Term>,
+    /// The state's hash after each entry.
+    digests: Vec<u64>,
+    /// The command and its answer; nothing for other entries.
+    commands: Vec<Option<(Bytes, Bytes)>>,
+    machine: Composite,
+    /// Every value that a key has had: since which entry, and what.
+    versions: BTreeMap<Bytes, Vec<(Index, Option<Bytes>)>>,
+}
+
+impl Chain {
+    pub fn last(&self) -> Index {
+        Index(self.terms.len() as u64)
+    }
+
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        term_at(&self.terms, index)
+    }
+
+    pub fn committed_in(&self, index: Index) -> Option<Term> {
+        term_at(&self.committed_in, index)
+    }
+
+    /// The terms of the entries up to this one, as far as they are committed.
+    pub fn terms_up_to(&self, index: Index) -> Vec<Term> {
+        self.terms[..self.terms.len().min(index.0 as usize)].to_vec()
+    }
+
+    /// The answer to the command of this entry.
+    pub fn answer(&self, index: Index) -> Option<&Bytes> {
+        let (_, answer) = self.commands.get(index.0.checked_sub(1)? as usize)?.as_ref()?;
+        Some(answer)
+    }
+
+    /// What a key was, from the entry that made it so to the one before the next, for each of its values.
+    pub fn versions(&self, key: &Bytes) -> &[(Index, Option<Bytes>)] {
+        self.versions.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The next entry is committed. `keys`: those that it may change.
+    pub fn extend(&mut self, header: &EntryHeader, payload: &Payload, by: Term, keys: &[Bytes]) {
+        self.terms.push(header.term);
+        self.committed_in.push(by);
+        let command = (header.kind == EntryKind::Command).then(|| {
+            let applied =
+                Applied { index: header.index, time: header.time, session: header.session, command: &payload.0 };
+            (payload.0.clone(), self.machine.apply(applied))
+        });
+        self.commands.push(command);
+        self.digests.push(self.machine.digest());
+        for key in keys {
+            let answer = self.machine.query(&Query::Get { key: key.clone() }.encode());
+            let value = match Answer::decode(&answer) {
+                Ok(Answer::Value(value)) => value.map(|value| value.bytes),
+                _ => None,
+            };
+            let versions = self.versions.entry(key.clone()).or_default();
+            if versions.last().map_or(&None, |(_, value)| value) != &value {
+                versions.push((header.index, value));
+            }
+        }
+    }
+}
+
+impl Oracle {
+    /// A node's state machine has applied a command.
+    pub fn applied(&mut self, id: NodeId, index: Index, command: &Bytes, answer: &Bytes, digest: u64) -> Check {
+        let chain = &self.chain;
+        let place = (index.0 as usize).checked_sub(1);
+        let committed = place.and_then(|place| Some((chain.commands.get(place)?.as_ref()?, chain.digests.get(place)?)));
+        let Some(((expected, expected_answer), expected_digest)) = committed else {
+            hold!("I12 apply order", false, "{id} applies a command as entry {index}, which is not committed");
+            return Ok(());
+        };
+        hold!(
+            "I12 apply order",
+            command == expected,
+            "{id} applies another command than was committed as entry {index}"
+        );
+        let before = self.nodes.get(&id).map_or(Index(0), |seen| seen.machine);
+        hold!("I12 apply order", index > before, "{id} applies entry {index} after {before}");
+        let gap = (before.0..index.0 - 1).find(|skipped| chain.commands[*skipped as usize].is_some());
+        hold!(
+            "I12 apply order",
+            gap.is_none(),
+            "{id} applies entry {index} right after {before}, and leaves a command out"
+        );
+        hold!("I12 equal machines", answer == expected_answer, "{id} answers entry {index} otherwise than the others");
+        hold!(
+            "I12 equal machines",
+            digest == *expected_digest,
+            "the state of {id} after entry {index} is not that of the others"
+        );
+        self.seen(id).machine = index;
+        Ok(())
+    }
+
+    /// A node's state is that of a snapshot whose last command is this entry.
+    pub fn restored(&mut self, id: NodeId, index: Index, digest: u64) -> Check {
+        if index == Index(0) {
+            return Ok(());
+        }
+        let expected = self.chain.digests.get(index.0 as usize - 1);
+        hold!(
+            "I12 snapshots",
+            expected == Some(&digest),
+            "the state that {id} restored at entry {index} is not what the others had there"
+        );
+        self.seen(id).machine = index;
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! What a simulation did, in numbers and in words.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::consensus::{MessageBody, NodeId, Role, Term};
+use crate::transport::PeerMessage;
+
+/// Numbers of a simulation, or the sum of many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Virtual time.
+    pub simulated: Duration,
+    /// Inputs and requests that drivers handled.
+    pub events: u64,
+    /// Terms that had a leader.
+    pub elections: u64,
+    /// Nodes that started.
+    pub starts: u64,
+    /// Nodes that ended, however.
+    pub ends: u64,
+    /// Machines that lost power.
+    pub power_cuts: u64,
+    /// Nodes that stopped because their disk had failed.
+    pub disk_failures: u64,
+    /// Nodes that refused to start, or were refused, for what they had forgotten.
+    pub refused: u64,
+    /// Snapshots that were sent.
+    pub transfers: u64,
+    /// Snapshots that arrived.
+    pub received: u64,
+    /// Messages that were sent.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that were lost.
+    pub lost: u64,
+    /// Messages that arrived twice.
+    pub doubled: u64,
+    /// Entries that were committed.
+    pub committed: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Requests that were refused: nothing happened.
+    pub refusals: u64,
+    /// Requests whose outcome is unknown.
+    pub unknown: u64,
+    /// Requests whose client waited no longer.
+    pub given_up: u64,
+    /// Answers that were compared with the order of the log.
+    pub operations: u64,
+    /// Faults that were due but impossible then.
+    pub skipped: u64,
+    /// A hash of everything that happened, in order.
+    pub hash: u64,
+}
+
+impl Report {
+    /// Takes this into the hash of what happened.
+    pub(super) fn mix(&mut self, number: u64) {
+        self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+
+    /// Adds another simulation's numbers.
+    pub fn add(&mut self, other: &Report) {
+        self.simulated += other.simulated;
+        let pairs = [
+            (&mut self.events, other.events),
+            (&mut self.elections, other.elections),
+            (&mut self.starts, other.starts),
+            (&mut self.ends, other.ends),
+            (&mut self.power_cuts, other.power_cuts),
+            (&mut self.disk_failures, other.disk_failures),
+            (&mut self.refused, other.refused),
+            (&mut self.transfers, other.transfers),
+            (&mut self.received, other.received),
+            (&mut self.messages, other.messages),
+            (&mut self.bytes, other.bytes),
+            (&mut self.lost, other.lost),
+            (&mut self.doubled, other.doubled),
+            (&mut self.committed, other.committed),
+            (&mut self.answered, other.answered),
+            (&mut self.refusals, other.refusals),
+            (&mut self.unknown, other.unknown),
+            (&mut self.given_up, other.given_up),
+            (&mut self.operations, other.operations),
+            (&mut self.skipped, other.skipped),
+        ];
+        for (sum, more) in pairs {
+            *sum += more;
+        }
+        self.mix(other.hash);
+    }
+}
+
+/// What happened, in lines that people can read: the last so many.
+#[derive(Default)]
+pub struct Trace {
+    most: usize,
+    lines: VecDeque<String>,
+    /// Lines that nobody was told yet.
+    fresh: usize,
+    roles: BTreeMap<NodeId, (Role, Term)>,
+}
+
+impl Trace {
+    /// Keeps the last so many lines; none if 0.
+    pub fn new(most: usize) -> Self {
+        Trace { most, ..Trace::default() }
+    }
+
+    /// Adds a line, if lines are kept at all.
+    pub fn line(&mut self, now: Duration, words: impl FnOnce() -> String) {
+        if self.most == 0 {
+            return;
+        }
+        self.lines.push_back(format!("{:>14.6} {}", now.as_secs_f64(), words()));
+        self.fresh += 1;
+        if self.lines.len() > self.most {
+            self.lines.pop_front();
+            self.fresh = self.fresh.min(self.lines.len());
+        }
+    }
+
+    /// A node has this role: that is worth a line if it is another one.
+    pub fn role(&mut self, now: Duration, id: NodeId, role: Role, term: Term) {
+        if self.most > 0 && self.roles.insert(id, (role, term)) != Some((role, term)) {
+            self.line(now, || format!("node {id} is {role:?} of term {term}"));
+        }
+    }
+
+    /// A message has arrived.
+    pub fn message(&mut self, now: Duration, from: NodeId, to: NodeId, message: &PeerMessage) {
+        self.line(now, || format!("{from} > {to}: {}", words(message)));
+    }
+
+    /// The lines that were added since the last time.
+    pub fn fresh(&mut self) -> impl Iterator<Item = String> + '_ {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.lines.iter().skip(self.lines.len() - fresh).cloned()
+    }
+
+    /// What was kept.
+    pub fn kept(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
+    }
+}
+
+fn words(message: &PeerMessage) -> String {
+    match message {
+        PeerMessage::Raft { message, .. } => {
+            let term = message.term;
+            match &message.body {
+                MessageBody::AppendEntries(append) => {
+                    let (count, prev, commit) = (append.entries.len(), append.prev_index, append.commit);
+                    let (prev_term, round) = (append.prev_term, append.round);
+                    format!(
+                        "append, term {term}: {count} entries after {prev}@{prev_term}, commit {commit}, round {round}"
+                    )
+                }
+                body => format!("term {term}: {body:?}"),
+            }
+        }
+        PeerMessage::Forward(forward) => format!("forward {} in term {}", forward.sequence, forward.term),
+        PeerMessage::ForwardReply { sequence, outcome, .. } => {
+            format!("answer to forward {sequence}: {}", if outcome.is_ok() { "done" } else { "not done" })
+        }
+    }
+}
