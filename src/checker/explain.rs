@@ -9,7 +9,9 @@ use super::model::Model;
 use super::search::{Verdict, search};
 
 /// Most points that one search may come to that only makes an explanation shorter.
-const POINTS: usize = 5_000;
+const POINTS: usize = 1_000;
+/// Most steps of all these searches.
+const STEPS: usize = 20_000;
 
 /// The smallest part that was found of a history that no order explains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,28 +86,33 @@ fn forget<A: Clone, R: Clone>(operation: &Operation<A, R>) -> Operation<A, R> {
     Operation { outcome: Outcome::Unknown, ended: NEVER, ..operation.clone() }
 }
 
-/// Forgets as many answers as the history can do without and still be broken: first many at a time, in the end each alone.
+/// Forgets as many answers as the history can do without and still be broken: first those of reads, so that soon few values
+/// matter to anybody; many at a time, in the end each alone.
 fn shrink<M: Model>(
     model: &M,
     mut operations: Vec<Operation<M::Action, M::Answer>>,
     patience: &mut dyn FnMut(usize) -> bool,
 ) -> Vec<Operation<M::Action, M::Answer>> {
-    let mut patience = |points: usize| points < POINTS && patience(points);
-    let mut length = operations.len().div_ceil(2).max(1);
-    loop {
-        for from in (0..operations.len()).step_by(length) {
-            let some = from..operations.len().min(from + length);
-            let mut fewer = operations.clone();
-            fewer[some.clone()].iter_mut().for_each(|operation| *operation = forget(operation));
-            let told = operations[some].iter().any(|operation| operation.answer().is_some());
-            if told && search(model, &fewer, &mut patience) == Verdict::Broken {
-                operations = fewer;
+    let mut steps = 0;
+    let mut patience = |points: usize| {
+        steps += 1;
+        steps < STEPS && points < POINTS && patience(points)
+    };
+    for reads in [true, false] {
+        let mut length = operations.len();
+        while length > 0 {
+            for from in (0..operations.len()).step_by(length) {
+                let mut fewer = operations.clone();
+                let some = fewer.iter_mut().skip(from).take(length);
+                let told = some.filter(|of| of.answer().is_some() && model.is_read(&of.action) == reads);
+                let forgotten = told.map(|operation| *operation = forget(operation)).count();
+                if forgotten > 0 && search(model, &fewer, &mut patience) == Verdict::Broken {
+                    operations = fewer;
+                }
             }
+            length /= 2;
         }
-        if length == 1 {
-            operations.sort_by_key(|operation| operation.began);
-            return operations;
-        }
-        length = length.div_ceil(2);
     }
+    operations.sort_by_key(|operation| operation.began);
+    operations
 }

@@ -64,8 +64,11 @@ impl Model for Queue {
     }
 }
 
-fn verdict(operations: &[(&'static str, Action, Option<Option<u32>>, u64, u64)]) -> Result<(), Failure> {
-    let operation = |(topic, action, answer, began, ended): &(&'static str, Action, Option<Option<u32>>, u64, u64)| {
+/// Topic, action, what was taken if there was an answer, begin, end.
+type Row = (&'static str, Action, Option<Option<u32>>, u64, u64);
+
+fn verdict(operations: &[Row]) -> Result<(), Failure> {
+    let operation = |(topic, action, answer, began, ended): &Row| {
         let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Answered(Answer(answer)));
         Operation {
             client: *began,

@@ -113,8 +113,8 @@ fn a_failure_names_the_answers_that_contradict_each_other() {
     let expected = "the history of 'k' is not linearizable. All that was answered before 70 can be explained; but no order \
                     explains these 3 of its 8 operations (client, partition, begin..end, action -> answer), whichever of \
                     the others took effect:
-  2 k 5..15 get -> found 1
-  2 k 40..50 get -> found 2
+  1 k 0..10 set 1 -> done
+  1 k 20..30 set 2 -> done
   2 k 60..70 get -> found 1";
     assert_eq!(failure.to_string(), expected);
 }
