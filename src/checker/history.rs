@@ -80,7 +80,7 @@ pub fn write<A: Display, R: Display>(history: &[Operation<A, R>]) -> String {
     })
 }
 
-/// Reads what [`write`] has written. Empty lines and lines that begin with `#` mean nothing.
+/// Reads what [`write()`] has written. Empty lines and lines that begin with `#` mean nothing.
 ///
 /// # Errors
 /// The first line that is no operation.
