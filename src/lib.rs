@@ -40,6 +40,7 @@
 //!
 //! `examples/counter.rs` brings a state machine of its own, three nodes, and a dead leader.
 
+pub mod checker;
 pub mod client;
 pub mod codec;
 pub mod config;

@@ -1,0 +1,116 @@
+//! Histories that are hard to search: many unknown outcomes, many clients at once, great length.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use raft::checker::key_value::{KeyValue, Operation};
+use raft::checker::{Failure, check};
+
+use crate::dice::Dice;
+use crate::invent::{Plan, invent};
+use crate::{history, rounds, verdict};
+
+/// The verdict, and how many points it took.
+fn points(history: &[Operation]) -> (Result<(), Failure>, usize) {
+    let mut most = 0;
+    let verdict = check(&KeyValue, history, &mut |points| {
+        most = most.max(points);
+        points < 1_000_000
+    });
+    (verdict, most)
+}
+
+/// So many writes whose outcomes nobody knows, and then what `then` says, one operation after the other.
+fn after_unknown_writes(count: u64, then: &[String]) -> Vec<Operation> {
+    let mut lines = String::new();
+    for n in 0..count {
+        let _ = writeln!(lines, "{n} k {n}.. set {n} -> unknown");
+    }
+    for (at, what) in then.iter().enumerate() {
+        let began = count + 10 * at as u64;
+        let _ = writeln!(lines, "{} k {began}..{} {what}", 2 * count, began + 5);
+    }
+    history(&lines)
+}
+
+fn is_broken(verdict: &Result<(), Failure>) -> bool {
+    matches!(verdict, Err(Failure::Broken(_)))
+}
+
+#[test]
+fn unknown_writes_take_effect_when_they_are_seen_or_never() {
+    let seen: Vec<String> = (0..200).step_by(3).rev().map(|n| format!("get -> found {n}")).collect();
+    let (verdict, took) = points(&after_unknown_writes(200, &seen));
+    assert_eq!(verdict, Ok(()));
+    println!("200 unknown writes, {} of them seen: {took} points", seen.len());
+
+    let twice: Vec<String> = seen.iter().cloned().chain(["get -> found 0".into(), "get -> found 3".into()]).collect();
+    let (verdict, took) = points(&after_unknown_writes(200, &twice));
+    assert!(is_broken(&verdict), "3 was there, then 0, then 3 again: {verdict:?}");
+    println!("and one of them seen again: {took} points");
+}
+
+#[test]
+fn deletions_that_found_something_need_one_unknown_write_each() {
+    let then = |deletions: usize| -> Vec<String> { (0..deletions).map(|_| "delete -> done".to_owned()).collect() };
+    assert_eq!(verdict(&after_unknown_writes(40, &then(40))), Ok(()));
+    let (verdict, took) = points(&after_unknown_writes(40, &then(41)));
+    assert!(is_broken(&verdict), "{verdict:?}");
+    println!("40 unknown writes for 41 deletions: {took} points");
+}
+
+#[test]
+fn unknown_deletions_and_swaps_are_used_up() {
+    let mut lines = String::new();
+    for n in 0..30 {
+        let _ = writeln!(lines, "{n} k {n}.. cas {n} {} -> unknown\n{n} k {n}.. delete -> unknown", n + 1);
+    }
+    lines.push_str("99 k 100..110 set 0 -> done\n99 k 120..130 get -> found 30\n99 k 140..150 get -> missing\n");
+    let (verdict, took) = points(&history(&lines));
+    assert_eq!(verdict, Ok(()));
+    println!("a chain of 30 unknown swaps: {took} points");
+    lines.push_str("99 k 160..170 get -> found 30\n");
+    let (verdict, took) = points(&history(&lines));
+    assert!(is_broken(&verdict), "nobody can have written 30 again: {verdict:?}");
+    println!("and its result seen again: {took} points");
+}
+
+#[test]
+fn fifteen_clients_at_once_are_searched() {
+    let plan = Plan { operations: 1_000, keys: 1, values: 0, width: 40, vague: 0 };
+    for seed in 0..rounds(3, 30) {
+        let all = invent(&mut Dice::new(seed), plan).history;
+        let (verdict, took) = points(&all);
+        assert_eq!(verdict, Ok(()), "seed {seed}");
+        println!("seed {seed}: 1,000 operations, up to 15 at once: {took} points");
+    }
+}
+
+#[test]
+fn ten_thousand_operations_on_five_keys_take_less_than_a_second() {
+    for (vague, seed) in [(0, 1), (20, 2)] {
+        let plan = Plan { operations: 10_000, keys: 5, values: 0, width: 40, vague };
+        let all = invent(&mut Dice::new(seed), plan).history;
+        let began = Instant::now();
+        assert_eq!(verdict(&all), Ok(()), "seed {seed}");
+        let took = began.elapsed();
+        println!("seed {seed}, one unknown in {vague}: {took:?}");
+        // Without optimisation it takes longer, and tells nothing.
+        assert!(cfg!(debug_assertions) || took.as_secs() < 1, "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn a_search_that_is_ended_is_a_failure_and_says_so() {
+    let all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 }).history;
+    let failure = check(&KeyValue, &all, &mut |points| points < 10).unwrap_err();
+    assert!(matches!(&failure, Failure::Undecided { operations: 50, .. }), "{failure:?}");
+    assert!(failure.to_string().contains("on 'k0' was ended undecided at"), "{failure}");
+}
+
+#[test]
+fn what_is_broken_is_told_even_if_something_else_is_undecided() {
+    let mut all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 }).history;
+    all.extend(history("1 z 0..1 get -> found 1"));
+    assert!(is_broken(&check(&KeyValue, &all, &mut |points| points < 10)));
+}
