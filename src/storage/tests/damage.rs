@@ -96,6 +96,19 @@ fn the_end_of_a_segment_that_is_not_the_last() {
 }
 
 #[test]
+fn the_last_batch_of_a_segment_that_is_not_the_last() {
+    let (files, _) = written(&script());
+    let intact = files.get(segment(1));
+    let end = end_of_batches(&intact);
+    for bit in (end - SECTOR) * 8..end * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        files.set(segment(1), &bytes);
+        assert!(damage(&files, "0000000001.wal").contains("although segment 2 goes on from batch"));
+    }
+}
+
+#[test]
 fn missing_swapped_and_foreign_segments() {
     let (intact, _) = written(&script());
     let files = intact.copy();
