@@ -339,7 +339,9 @@ fn a_snapshot_replaces_the_log(open: &mut Open<'_>) {
     for (place, last) in [("nothing there", 0), ("shorter", 20), ("longer", 200)] {
         let mut storage = open(place);
         recover(&mut *storage);
-        write_synced(&mut *storage, &append(1, last, 1));
+        for first in (1..=last).step_by(20) {
+            write_synced(&mut *storage, &append(first, first + 19, 1));
+        }
         let reader = storage.reader();
         write(&mut *storage, &WriteBatch { hard_state: Some(hard_state(7, None)), ..install(100, 6) });
         assert_eq!(reader.read(Index(1), Index(300), u64::MAX).expect("the log is read"), [], "{place}: at once");

@@ -48,6 +48,7 @@ struct Content {
     durable: Vec<u8>,
     /// What sectors were since the last sync, one after the other.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
+    fails_sync: bool,
     room: Option<Arc<AtomicU64>>,
 }
 
@@ -114,6 +115,12 @@ impl MemoryFiles {
         let room = tree.room.get_or_insert_default().clone();
         room.store(bytes, Ordering::Relaxed);
         tree.all_files().iter().for_each(|file| file.content().room = Some(room.clone()));
+    }
+
+    /// Fails the next sync of a file as systems do: what was to be synced stays readable, no later sync tries it again, and
+    /// the disk never gets it.
+    pub fn fail_next_sync(&self, path: impl AsRef<Path>) {
+        self.tree().now.files[path.as_ref()].content().fails_sync = true;
     }
 
     fn of(names: &Names, bytes: impl Fn(&Content) -> Vec<u8>) -> Self {
@@ -294,7 +301,10 @@ impl Files for MemoryFiles {
 
 impl OpenFile for MemoryFile {
     fn forget_cached(&self) -> io::Result<()> {
-        self.sync_all()
+        self.sync_all()?;
+        let content = &mut *self.content();
+        content.now.clone_from(&content.durable);
+        Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -337,8 +347,15 @@ impl OpenFile for MemoryFile {
 
     fn sync_all(&self) -> io::Result<()> {
         let content = &mut *self.content();
-        content.durable.clone_from(&content.now);
-        content.pending.clear();
+        let pending = std::mem::take(&mut content.pending);
+        if std::mem::take(&mut content.fails_sync) {
+            return Err(io::Error::other("the disk did not take it"));
+        }
+        content.durable.resize(content.now.len(), 0);
+        for sector in pending.into_keys() {
+            let range = sector * SECTOR..content.now.len().min((sector + 1) * SECTOR);
+            content.durable[range.clone()].copy_from_slice(&content.now[range]);
+        }
         Ok(())
     }
 }
