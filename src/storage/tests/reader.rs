@@ -15,6 +15,15 @@ struct Observed {
     terms: Vec<u64>,
 }
 
+/// Lets readers end when the writer does, even if that panics.
+struct EndReaders<'a>(&'a AtomicBool);
+
+impl Drop for EndReaders<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_is_read_is_always_a_part_of_one_log() {
     let files = MemoryFiles::default();
@@ -25,6 +34,7 @@ fn what_is_read_is_always_a_part_of_one_log() {
     // The terms of every log there ever was. A term has one truncation, so that a mixture of two logs is none of them.
     let mut logs: Vec<Vec<u64>> = vec![Vec::new()];
     std::thread::scope(|scope| {
+        let _ends = EndReaders(&done);
         for thread in 0..2_u64 {
             let (reader, done, observed) = (&reader, &done, &observed);
             scope.spawn(move || {
@@ -55,7 +65,6 @@ fn what_is_read_is_always_a_part_of_one_log() {
                 storage.sync().unwrap();
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     let observed = observed.into_inner().unwrap();
     assert!(observed.len() > 100, "{} reads", observed.len());
@@ -98,6 +107,7 @@ fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
     let (reader, done, last) = (storage.reader(), AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
     let found = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
+        let _ends = EndReaders(&done);
         let readers = [0, 1_u64].map(|thread| {
             let (reader, done, last, found) = (&reader, &done, &last, &found);
             scope.spawn(move || {
@@ -134,7 +144,6 @@ fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
             storage.compact(Index(next.saturating_sub(60))).unwrap();
             while storage.idle().unwrap().is_some_and(|wait| wait.is_zero()) {}
         }
-        done.store(true, Ordering::Relaxed);
     });
     let segments = files.all().into_keys().filter(|path| path.extension().is_some_and(|name| name == "wal")).count();
     assert!(segments < 10, "{segments} segments are left");
