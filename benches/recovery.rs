@@ -20,7 +20,7 @@ const LOG_BYTES: u64 = 1 << 30;
 const LIMIT: Duration = Duration::from_secs(5);
 const ID: NodeId = NodeId(1);
 /// Keys that the snapshot has, and that the log then writes again and again.
-const KEYS: u64 = 10_000;
+const KEYS: u64 = 100_000;
 
 fn open(folder: &Path) -> FileStorage {
     FileStorage::open(&OpenOptions {
