@@ -35,6 +35,8 @@ use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta, Term}
 /// The contract: after [`sync`](Storage::sync) returned `Ok`, everything written before it survives any crash. After
 /// any error but [`Full`](StorageError::Full) the storage accepts nothing more: the node stops, and a restart reads what
 /// is really on the disk.
+///
+/// [`conformance`] holds any implementation to it.
 pub trait Storage: Send {
     /// What was found when the storage was opened. Called once, before anything is written. Hands out the log's entries
     /// without payloads, one by one and in order, so that a log of any size is read in bounded memory.
@@ -106,11 +108,12 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// The last index of a log that began after `base` and ended with `last`, once this is written.
+    /// The last index of a log that began after `base` and ended with `last`, once this is written: what every storage
+    /// checks before it writes.
     ///
     /// # Errors
     /// [`Refused`](StorageError::Refused): the entries do not follow each other, or are not of the size they say.
-    fn last_after(&self, base: Index, last: Index) -> Result<Index, StorageError> {
+    pub fn last_after(&self, base: Index, last: Index) -> Result<Index, StorageError> {
         let (base, last) = self.install.as_ref().map_or((base, last), |snapshot| (snapshot.index, snapshot.index));
         let mut last = self.truncate_from.map_or(last, |from| last.min(from.prev().max(base)));
         for Entry { header, payload } in &self.entries {

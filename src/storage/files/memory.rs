@@ -48,9 +48,8 @@ struct Content {
     durable: Vec<u8>,
     /// What sectors were since the last sync, one after the other.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
+    fails_sync: bool,
     room: Option<Arc<AtomicU64>>,
-    /// The size was set since the last sync.
-    resized: bool,
 }
 
 /// What a power loss makes of a sector that was written and not synced.
@@ -132,6 +131,15 @@ impl MemoryFiles {
         let room = tree.room.get_or_insert_default().clone();
         room.store(bytes, Ordering::Relaxed);
         tree.all_files().iter().for_each(|file| file.content().room = Some(room.clone()));
+    }
+
+    /// Fails the next sync of a file as systems do: what was to be synced stays readable, no later sync tries it again, and
+    /// the disk never gets it.
+    ///
+    /// # Panics
+    /// There is no such file.
+    pub fn fail_next_sync(&self, path: impl AsRef<Path>) {
+        self.tree().now.files[path.as_ref()].content().fails_sync = true;
     }
 
     fn of(names: &Names, bytes: impl Fn(&Content) -> Vec<u8>) -> Self {
@@ -321,7 +329,10 @@ impl Files for MemoryFiles {
 
 impl OpenFile for MemoryFile {
     fn forget_cached(&self) -> io::Result<()> {
-        self.sync_all()
+        self.sync_all()?;
+        let content = &mut *self.content();
+        content.now.clone_from(&content.durable);
+        Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -355,8 +366,13 @@ impl OpenFile for MemoryFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         let mut content = self.content();
-        content.now.resize(size as usize, 0);
-        content.resized = true;
+        let (before, size) = (content.now.len(), size as usize);
+        content.now.resize(size, 0);
+        // What was cut off and comes back as zeros.
+        let end = size.min(content.durable.len());
+        if before < end {
+            content.remember(before, end);
+        }
         Ok(())
     }
 
@@ -366,16 +382,18 @@ impl OpenFile for MemoryFile {
 
     fn sync_all(&self) -> io::Result<()> {
         let content = &mut *self.content();
-        if std::mem::take(&mut content.resized) {
-            content.durable.clone_from(&content.now);
-        } else {
-            content.durable.resize(content.now.len(), 0);
-            for sector in content.pending.keys() {
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(content.now.len());
+        let pending = std::mem::take(&mut content.pending);
+        if std::mem::take(&mut content.fails_sync) {
+            return Err(io::Error::other("the disk did not take it"));
+        }
+        content.durable.resize(content.now.len(), 0);
+        for sector in pending.into_keys() {
+            let range = sector * SECTOR..content.now.len().min((sector + 1) * SECTOR);
+            // The file may have been cut off there since.
+            if !range.is_empty() {
                 content.durable[range.clone()].copy_from_slice(&content.now[range]);
             }
         }
-        content.pending.clear();
         Ok(())
     }
 }

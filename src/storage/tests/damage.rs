@@ -96,6 +96,19 @@ fn the_end_of_a_segment_that_is_not_the_last() {
 }
 
 #[test]
+fn the_last_batch_of_a_segment_that_is_not_the_last() {
+    let (files, _) = written(&script());
+    let intact = files.get(segment(1));
+    let end = end_of_batches(&intact);
+    for bit in (end - SECTOR) * 8..end * 8 {
+        let mut bytes = intact.clone();
+        flip(&mut bytes, bit);
+        files.set(segment(1), &bytes);
+        assert!(damage(&files, "0000000001.wal").contains("although segment 2 goes on from batch"));
+    }
+}
+
+#[test]
 fn missing_swapped_and_foreign_segments() {
     let (intact, _) = written(&script());
     let files = intact.copy();
@@ -139,6 +152,29 @@ fn a_batch_that_is_lost_or_old() {
     old.copy_within(SECTOR..2 * SECTOR, 2 * SECTOR);
     files.set(segment(1), &old);
     damage(&files, "0000000001.wal");
+}
+
+/// The CRC is right and continues the one before, but the record belongs elsewhere.
+#[test]
+fn a_record_of_another_batch() {
+    let (files, before) = written(&groups());
+    let start = end_of_batches(&files.get(segment(1)));
+    let mut storage = open(&files).unwrap();
+    storage.close().unwrap();
+    drop(storage);
+    let mut bytes = files.get(segment(1));
+    let mark = &mut bytes[start..start + SECTOR];
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+    let (previous, old) = (number(&mark[20..24]), number(&mark[28..32]));
+    mark[28..32].copy_from_slice(&(old - 1).to_le_bytes());
+    let salt = number(&files.get(segment(1))[16..20]);
+    let mut crc = crc32fast::Hasher::new_with_initial(previous ^ salt);
+    crc.update(&mark[24..SECTOR - 4]);
+    mark[SECTOR - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
+    files.set(segment(1), &bytes);
+    let (state, repaired) = State::of(&mut open(&files).unwrap());
+    assert_eq!(state, before);
+    assert!(repaired.as_ref().is_some_and(|repaired| repaired.contains("found one of another batch")), "{repaired:?}");
 }
 
 #[test]

@@ -73,6 +73,22 @@ fn every_operation_fails() {
 }
 
 #[test]
+fn what_a_failed_sync_left_readable_is_not_believed() {
+    let (files, state) = written(&script()[..3]);
+    let mut storage = open(&files).unwrap();
+    storage.write(&vote(7, 3)).unwrap();
+    files.fail_next_sync(segment(1));
+    assert!(matches!(storage.sync(), Err(StorageError::Io(_))));
+    drop(storage);
+    let on_disk = files.after_power_loss();
+    assert_ne!(files.get(segment(1)), on_disk.get(segment(1)), "it is readable, and not on the disk");
+    for files in [on_disk, files] {
+        assert_eq!(restart(&files, None), state);
+        assert_eq!(restart(&files.after_power_loss(), None), state, "a start makes what it found last");
+    }
+}
+
+#[test]
 fn every_operation_of_a_restart_fails() {
     let (written, state) = written(&script());
     let last = (1..).take_while(|number| written.all().contains_key(&segment(*number))).last().unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::storage::files::memory::{Fate, MemoryFiles};
@@ -21,6 +21,7 @@ pub struct Faults {
     count: u64,
     kind: io::ErrorKind,
     operations: AtomicU64,
+    after_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct FaultyFile {
@@ -36,13 +37,19 @@ impl FaultyFiles {
 
     /// Fails them with this kind of error.
     pub fn with(files: impl Files + 'static, first: u64, count: u64, kind: io::ErrorKind) -> Self {
-        let faults = Arc::new(Faults { first, count, kind, operations: AtomicU64::new(0) });
+        let faults =
+            Arc::new(Faults { first, count, kind, operations: AtomicU64::new(0), after_read: Mutex::default() });
         FaultyFiles { files: Arc::new(files), faults }
     }
 
     /// How many operations there have been.
     pub fn operations(&self) -> u64 {
         self.faults.operations.load(Ordering::Relaxed)
+    }
+
+    /// Does this as soon as something was read next, and before the reader gets to see it.
+    pub fn after_next_read(&self, act: impl FnOnce() + Send + 'static) {
+        *self.faults.after_read.lock().unwrap() = Some(Box::new(act));
     }
 
     fn file(&self, file: Arc<dyn OpenFile>) -> Arc<dyn OpenFile> {
@@ -115,7 +122,10 @@ impl OpenFile for FaultyFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.faults.pass()?;
-        self.file.read_at(buffer, offset)
+        let read = self.file.read_at(buffer, offset);
+        let act = self.faults.after_read.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+        read
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod files;
 mod folder;
 mod golden;
 mod reader;
+mod recycled;
 mod snapshot;
 mod speed;
 mod torn;
@@ -134,6 +135,18 @@ fn file_storage_keeps_the_contract() {
                 OpenOptions { segment_bytes, ..options(folder.path().join(format!("{place} {segment_bytes}"))) };
             Box::new(FileStorage::open(&options).unwrap())
         });
+    }
+}
+
+#[test]
+fn file_storage_keeps_the_contract_on_a_full_disk() {
+    for segment_bytes in [4 << 10, 256 << 10] {
+        let files = MemoryFiles::default();
+        let open = |place: &str| -> Box<dyn Storage> {
+            let options = OpenOptions { segment_bytes, ..options(format!("/data/{place}")) };
+            Box::new(FileStorage::open_with(&options, Arc::new(files.clone())).unwrap())
+        };
+        conformance::check_full(open, |full| files.set_room(if full { 70_000 } else { u64::MAX }));
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::files::FaultyFiles;
 use super::*;
 
 const ROUNDS: u64 = 1500;
@@ -11,6 +13,15 @@ const ROUNDS: u64 = 1500;
 struct Observed {
     first: u64,
     terms: Vec<u64>,
+}
+
+/// Lets readers end when the writer does, even if that panics.
+struct EndReaders<'a>(&'a AtomicBool);
+
+impl Drop for EndReaders<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -23,6 +34,7 @@ fn what_is_read_is_always_a_part_of_one_log() {
     // The terms of every log there ever was. A term has one truncation, so that a mixture of two logs is none of them.
     let mut logs: Vec<Vec<u64>> = vec![Vec::new()];
     std::thread::scope(|scope| {
+        let _ends = EndReaders(&done);
         for thread in 0..2_u64 {
             let (reader, done, observed) = (&reader, &done, &observed);
             scope.spawn(move || {
@@ -53,7 +65,6 @@ fn what_is_read_is_always_a_part_of_one_log() {
                 storage.sync().unwrap();
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     let observed = observed.into_inner().unwrap();
     assert!(observed.len() > 100, "{} reads", observed.len());
@@ -96,7 +107,8 @@ fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
     let (reader, done, last) = (storage.reader(), AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
     let found = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for thread in 0..2_u64 {
+        let _ends = EndReaders(&done);
+        let readers = [0, 1_u64].map(|thread| {
             let (reader, done, last, found) = (&reader, &done, &last, &found);
             scope.spawn(move || {
                 for round in thread.. {
@@ -111,12 +123,13 @@ fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
                         break;
                     }
                 }
-            });
-        }
+            })
+        });
         let mut next = 1;
         for round in 1.. {
             let enough = round > ROUNDS && found.load(Ordering::Relaxed) > 20_000;
-            if enough || round > 100 * ROUNDS {
+            // A reader that has ended has failed: its panic ends the test.
+            if enough || round > 100 * ROUNDS || readers.iter().any(|reader| reader.is_finished()) {
                 break;
             }
             let mut batch = WriteBatch { entries: (next..next + 20).map(known).collect(), ..WriteBatch::default() };
@@ -131,8 +144,51 @@ fn segments_that_go_and_come_again_are_never_read_as_what_they_were() {
             storage.compact(Index(next.saturating_sub(60))).unwrap();
             while storage.idle().unwrap().is_some_and(|wait| wait.is_zero()) {}
         }
-        done.store(true, Ordering::Relaxed);
     });
     let segments = files.all().into_keys().filter(|path| path.extension().is_some_and(|name| name == "wal")).count();
     assert!(segments < 10, "{segments} segments are left");
+}
+
+/// Makes the next read say that it has read, and wait until it is told to go on.
+fn pause_next_read(files: &FaultyFiles) -> (Receiver<()>, Sender<()>) {
+    let ((has_read, reading), (goes_on, waiting)) = (channel(), channel());
+    files.after_next_read(move || {
+        has_read.send(()).unwrap();
+        waiting.recv().unwrap();
+    });
+    (reading, goes_on)
+}
+
+#[test]
+fn what_was_read_before_a_sync_is_not_taken_for_what_was_written_by_it() {
+    let files = FaultyFiles::new(MemoryFiles::default(), u64::MAX, 0);
+    let mut storage = open(&files).unwrap();
+    write_group(&mut storage, &[append(1, 3, 1)]).unwrap();
+    storage.write(&append(4, 6, 1)).unwrap();
+    let (reader, (reading, goes_on)) = (storage.reader(), pause_next_read(&files));
+    std::thread::scope(|scope| {
+        let read = scope.spawn(move || reader.read(Index(1), Index(9), u64::MAX));
+        reading.recv().unwrap();
+        storage.sync().unwrap();
+        goes_on.send(()).unwrap();
+        assert_eq!(read.join().unwrap().unwrap(), append(1, 6, 1).entries);
+    });
+}
+
+#[test]
+fn a_segment_that_becomes_another_while_it_is_read_is_not_believed() {
+    let files = FaultyFiles::new(MemoryFiles::default(), u64::MAX, 0);
+    let mut storage = open_small(&files).unwrap();
+    for group in 0..4 {
+        write_group(&mut storage, &[append(group * 20 + 1, group * 20 + 20, 1)]).unwrap();
+    }
+    let (reader, (reading, goes_on)) = (storage.reader(), pause_next_read(&files));
+    std::thread::scope(|scope| {
+        let read = scope.spawn(move || reader.read(Index(1), Index(5), u64::MAX));
+        reading.recv().unwrap();
+        storage.compact(Index(80)).unwrap();
+        while storage.idle().unwrap().is_some_and(|wait| wait.is_zero()) {}
+        goes_on.send(()).unwrap();
+        assert_eq!(read.join().unwrap().unwrap(), [], "entries that are not in the log any more");
+    });
 }

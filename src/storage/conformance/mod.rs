@@ -1,6 +1,23 @@
-//! What every [`Storage`] must do, as checks that run on any of them: `check` panics, with a message, on the first one
-//! that is not kept.
+//! What every [`Storage`] must do, as checks that run on any of them: [`check`] panics, with a message, on the first one
+//! that is not kept, and [`check_full`] does so for storages whose space can be made to end.
+//!
+//! A storage of one's own is held to it by saying how it is opened anew, and again; `tests/own_storage.rs` has a whole one.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use raft::storage::{InMemoryStorage, conformance};
+//!
+//! let mut places = BTreeMap::<String, InMemoryStorage>::new();
+//! conformance::check(|place| {
+//!     let storage = places.entry(place.into()).or_default();
+//!     Box::new(storage.reopen())
+//! });
+//! ```
 
+mod full;
+mod snapshots;
+
+pub use self::full::check_full;
 use super::{Recovered, Storage, StorageError, WriteBatch};
 use crate::consensus::{
     Entry, EntryHeader, EntryKind, HardState, Index, LogTime, Membership, NodeId, Payload, SessionSequence,
@@ -8,7 +25,7 @@ use crate::consensus::{
 };
 
 /// Opens the storage that is kept at a place: the same one again, as a restart finds it, if there was one of that name.
-/// The one opened before is gone by then.
+/// The one opened there before is gone by then.
 pub type Open<'a> = dyn FnMut(&str) -> Box<dyn Storage> + 'a;
 
 /// Runs every check.
@@ -29,6 +46,9 @@ pub fn check(mut open: impl FnMut(&str) -> Box<dyn Storage>) {
     many_units_stay_in_order(open);
     what_is_compacted_is_gone_and_the_rest_stays(open);
     a_snapshot_replaces_the_log(open);
+    snapshots::are_whole_or_not_there(open);
+    snapshots::travel_to_another_storage(open);
+    snapshots::make_room_for_newer_ones(open);
     chores_and_an_orderly_stop_change_nothing(open);
     a_gap_is_refused_for_good(open);
     a_wrong_size_is_refused(open);
@@ -319,7 +339,9 @@ fn a_snapshot_replaces_the_log(open: &mut Open<'_>) {
     for (place, last) in [("nothing there", 0), ("shorter", 20), ("longer", 200)] {
         let mut storage = open(place);
         recover(&mut *storage);
-        write_synced(&mut *storage, &append(1, last, 1));
+        for first in (1..=last).step_by(20) {
+            write_synced(&mut *storage, &append(first, first + 19, 1));
+        }
         let reader = storage.reader();
         write(&mut *storage, &WriteBatch { hard_state: Some(hard_state(7, None)), ..install(100, 6) });
         assert_eq!(reader.read(Index(1), Index(300), u64::MAX).expect("the log is read"), [], "{place}: at once");
