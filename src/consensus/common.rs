@@ -59,6 +59,8 @@ pub(super) struct Common {
     outstanding: VecDeque<Outstanding>,
     held: VecDeque<Held>,
     last_token: u64,
+    /// Nothing more becomes durable until there is space again.
+    pub disk_full: bool,
 }
 
 /// What this turn has changed and the next persist will carry.
@@ -114,6 +116,7 @@ impl Common {
             outstanding: VecDeque::new(),
             held: VecDeque::new(),
             last_token: 0,
+            disk_full: false,
         };
         common.draw_election_timeout(now);
         common
@@ -127,9 +130,19 @@ impl Common {
         self.hard_state.term
     }
 
-    /// Whether this server may campaign: it votes in its own membership.
+    /// Whether this server may vote for anybody: it remembers what it promised, and has where to keep another promise.
+    pub fn may_vote(&self) -> bool {
+        !self.config.abstains && !self.disk_full
+    }
+
+    /// Whether this server may campaign: it votes, and does so in its own membership.
     pub fn may_campaign(&self) -> bool {
-        !self.config.abstains && self.log.membership().is_voter(self.id())
+        self.may_vote() && self.log.membership().is_voter(self.id())
+    }
+
+    /// Whether leadership could be somebody else's.
+    pub fn has_rivals(&self) -> bool {
+        self.log.membership().voters.len() > 1
     }
 
     /// Every other member.

@@ -128,6 +128,8 @@ pub enum RejectReason {
     Transferring,
     /// Too many bytes are waiting to be committed and applied.
     Overloaded,
+    /// This server's disk is full, and there is nobody to hand leadership to.
+    DiskFull,
 }
 
 /// A server's role, for people and for status.

@@ -93,8 +93,7 @@ impl VoteRequest {
         };
         let term_allows =
             if self.pre { self.term > common.term() || (self.term == common.term() && free) } else { free };
-        let granted =
-            !common.config.abstains && term_allows && common.log.is_up_to_date(self.last_term, self.last_index);
+        let granted = common.may_vote() && term_allows && common.log.is_up_to_date(self.last_term, self.last_index);
         let body = MessageBody::RequestVoteResponse { pre: self.pre, granted };
         match (granted, self.pre) {
             (true, true) => turn.send(self.candidate, self.term, body),

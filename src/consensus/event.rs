@@ -46,6 +46,11 @@ pub enum Event {
         /// From [`Persist`](super::Persist).
         token: u64,
     },
+    /// The disk is full: no persist becomes durable until [`DiskFreed`](Event::DiskFreed). A leader hands over at once,
+    /// nobody else campaigns, and no votes are given.
+    DiskFull,
+    /// There is space on the disk again.
+    DiskFreed,
     /// The state machine has applied everything up to here.
     Applied {
         /// Last applied index.

@@ -199,6 +199,8 @@ impl Server {
                 }),
             },
             Event::Persisted { token } => self.persisted(token, turn),
+            Event::DiskFull => self.disk_full(turn),
+            Event::DiskFreed => self.common.disk_full = false,
             Event::Applied { index } => self.machine_applied(index, turn),
             Event::Transfer { to } => match &mut self.role {
                 RoleState::Leader(leader) => leader.transfer(&self.common, to, turn),
@@ -237,6 +239,17 @@ impl Server {
                 self.decide_election(turn);
             }
             _ => {}
+        }
+    }
+
+    fn disk_full(&mut self, turn: &mut Turn<'_>) {
+        self.common.disk_full = true;
+        match &mut self.role {
+            RoleState::Leader(leader) => leader.disk_full(&self.common, turn),
+            RoleState::Follower(_) => {}
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.follow(self.common.term(), None, "its own disk is full", turn);
+            }
         }
     }
 

@@ -45,10 +45,7 @@ pub enum Input {
         token: u64,
     },
     /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
-    DiskFull {
-        /// What failed, for people.
-        reason: String,
-    },
+    DiskFull,
     /// There is space on the disk again.
     DiskFreed,
     /// The storage stage, or the apply stage, cannot go on: the node stops.

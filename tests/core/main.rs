@@ -40,6 +40,8 @@ stories! {
     a_full_window_waits_and_opens_again
     a_later_term_ends_every_role
     a_leader_whose_disk_hangs_steps_down
+    a_leader_whose_disk_is_full_hands_over
+    a_leader_whose_disk_is_full_steps_down
     a_leader_without_a_quorum_steps_down
     a_learner_never_campaigns_but_votes
     a_longer_log_of_an_earlier_term_is_not_frozen_out

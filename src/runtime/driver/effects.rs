@@ -111,13 +111,13 @@ impl Driver {
 
     fn rejected(&mut self, ticket: Ticket, reason: RejectReason) {
         let Some(submitted) = self.requests.submitted.remove(&ticket) else { return };
-        match reason {
-            RejectReason::Overloaded => {
-                self.settled(submitted.request.connection);
-                self.answer(submitted.request.asker, Err(report::overloaded()));
-            }
-            RejectReason::NotLeader | RejectReason::Transferring => self.take_back(submitted.request),
-        }
+        let failure = match reason {
+            RejectReason::Overloaded => report::overloaded(),
+            RejectReason::DiskFull => self.disk_is_full(),
+            RejectReason::NotLeader | RejectReason::Transferring => return self.take_back(submitted.request),
+        };
+        self.settled(submitted.request.connection);
+        self.answer(submitted.request.asker, Err(failure));
     }
 
     fn role_changed(&mut self, role: Role, term: Term, leader: Option<NodeId>, reason: &'static str) {
