@@ -387,6 +387,18 @@ impl Cluster {
         true
     }
 
+    /// The disk has no room for anything more, and the node learns so.
+    pub fn disk_full(&mut self, id: NodeId) {
+        self.node_mut(id).disk.held = true;
+        self.event(id, Event::DiskFull);
+    }
+
+    /// There is space on the disk again, and the node learns so.
+    pub fn disk_freed(&mut self, id: NodeId) {
+        self.node_mut(id).disk.held = false;
+        self.event(id, Event::DiskFreed);
+    }
+
     /// The node's state machine has its state up to `upto` in a snapshot, and its log keeps what comes after `keep`.
     pub fn compact(&mut self, id: NodeId, upto: Index, keep: Index) {
         assert!(upto <= self.node(id).applied, "{} has not applied {upto}", words::node(id));

@@ -297,13 +297,9 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
             cluster.node_mut(NodeId(*node)).disk.held = false;
             while cluster.finish_write(NodeId(*node)) {}
         }
-        Command::Full(node) => {
-            cluster.node_mut(NodeId(*node)).disk.held = true;
-            cluster.event(NodeId(*node), Event::DiskFull);
-        }
+        Command::Full(node) => cluster.disk_full(NodeId(*node)),
         Command::Freed(node) => {
-            cluster.node_mut(NodeId(*node)).disk.held = false;
-            cluster.event(NodeId(*node), Event::DiskFreed);
+            cluster.disk_freed(NodeId(*node));
             while cluster.finish_write(NodeId(*node)) {}
         }
         Command::Crash(node) => cluster.crash(NodeId(*node)),

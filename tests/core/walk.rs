@@ -1,4 +1,4 @@
-//! Random walks: messages lost, doubled and overtaken, links cut, nodes crashed, disks held, while clients write and read.
+//! Random walks: messages lost, doubled and overtaken, links cut, nodes crashed, disks held or full, while clients write and read.
 //! The checker looks after every event. In the end all faults stop, and the cluster must recover (T2–T4, T17, T21, T28, I22).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -121,6 +121,7 @@ impl Walk {
                 self.cluster.cut(node, to);
             }
             18 => self.cluster.heal(),
+            19 if self.dice.once_in(2) => self.cluster.disk_full(node),
             19 => self.cluster.node_mut(node).disk.held = true,
             20 => self.release(node),
             21 => _ = self.cluster.finish_write(node),
@@ -183,7 +184,7 @@ impl Walk {
     }
 
     fn release(&mut self, node: NodeId) {
-        self.cluster.node_mut(node).disk.held = false;
+        self.cluster.disk_freed(node);
         while self.dice.below(4) > 0 && self.cluster.finish_write(node) {}
     }
 
@@ -202,8 +203,8 @@ impl Walk {
         let cluster = &mut self.cluster;
         cluster.heal();
         for id in cluster.ids() {
-            let disk = &mut cluster.node_mut(id).disk;
-            (disk.held, disk.latency) = (false, Duration::from_micros(100));
+            cluster.disk_freed(id);
+            cluster.node_mut(id).disk.latency = Duration::from_micros(100);
             if cluster.node(id).server.is_none() {
                 cluster.restart(id);
             }
