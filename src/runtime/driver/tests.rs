@@ -818,9 +818,27 @@ fn a_peer_that_needs_one_gets_the_newest_snapshot_once() {
     bench.turn([given_up(Index(1), Term(0)), given_up(Index(7), term)], []);
     bench.driver.send_snapshot(OTHER, Index(1));
     assert_eq!(bench.snapshots.lock().unwrap().len(), 1, "these were others");
-    bench.turn([given_up(Index(1), term)], []);
+
+    // Its disk may be full, and an attempt is work for both: each waits longer than the one before.
+    let mut pauses = Vec::new();
+    for attempt in 2..10 {
+        bench.turn([given_up(Index(1), term)], []);
+        let failed = bench.now;
+        while bench.snapshots.lock().unwrap().len() < attempt {
+            bench.now += Duration::from_millis(250);
+            bench.driver.turn(bench.now, [], []);
+            bench.driver.send_snapshot(OTHER, Index(1));
+        }
+        pauses.push((bench.now - failed).as_millis());
+    }
+    assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+    bench.turn([Input::SnapshotSent { to: OTHER, term, index: Index(1), outcome: Ok(()) }], []);
     bench.driver.send_snapshot(OTHER, Index(1));
-    assert_eq!(bench.snapshots.lock().unwrap().len(), 2);
+    bench.turn([given_up(Index(1), term)], []);
+    bench.now += Duration::from_millis(250);
+    bench.driver.turn(bench.now, [], []);
+    bench.driver.send_snapshot(OTHER, Index(1));
+    assert_eq!(bench.snapshots.lock().unwrap().len(), 11, "after one that got there it begins anew");
     bench.follow(PEER, term.0 + 1, (1, term.0), &[]);
     assert_eq!(bench.snapshots.lock().unwrap().len(), 0, "whoever does not lead sends none");
 }

@@ -28,7 +28,7 @@ pub(super) enum NotAdmitted {
          {:016x}, but {:016x} was seen", found.life.incarnation, known.life.incarnation
     )]
     OtherIncarnation { peer: NodeId, found: Start, known: Start },
-    /// The life cannot be remembered: this node must stop.
+    /// The life cannot be remembered: this node must stop, unless there is only no space.
     #[error("cannot remember the life of node {peer}: {error}")]
     NotRemembered { peer: NodeId, error: StorageError },
 }

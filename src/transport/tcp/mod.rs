@@ -270,7 +270,10 @@ impl Shared {
     /// Whether this life of a peer may talk to us; from now on, no older one may.
     fn admit(&self, peer: NodeId, start: Start, abstains: bool) -> Result<(), NotAdmitted> {
         let admitted = lock(&self.lives).admit(peer, start, abstains);
-        if let Err(error @ NotAdmitted::NotRemembered { .. }) = &admitted {
+        // On a disk that is full it can be remembered later: the peer tries again.
+        if let Err(NotAdmitted::NotRemembered { error, .. }) = &admitted
+            && !error.is_full()
+        {
             self.handle.deliver(Input::Failed { reason: error.to_string() });
         }
         admitted
