@@ -5,6 +5,7 @@ mod attack;
 mod clients;
 mod cluster;
 mod folder;
+mod full_disk;
 mod identity;
 mod linearizability;
 mod maelstrom;
