@@ -100,6 +100,8 @@ pub enum Effect {
         /// `Ok` when another leader took over.
         outcome: Result<(), &'static str>,
     },
+    /// This server had forgotten what it promised, and has caught up: it votes and counts again.
+    Recalled,
     /// An internal invariant is broken: stop the node at once.
     Fail(Violation),
 }

@@ -89,7 +89,7 @@ impl VoteRequest {
     pub fn answer(&self, common: &mut Common, has_leader: bool, turn: &mut Turn<'_>) -> bool {
         let free = match common.hard_state.vote {
             Some(vote) => vote == self.candidate,
-            None => !has_leader,
+            None => !has_leader && self.term > common.no_vote_until,
         };
         let term_allows =
             if self.pre { self.term > common.term() || (self.term == common.term() && free) } else { free };

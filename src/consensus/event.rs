@@ -51,6 +51,8 @@ pub enum Event {
     DiskFull,
     /// There is space on the disk again.
     DiskFreed,
+    /// A peer remembers an earlier life of this server, of which nothing is left: it abstains until it has caught up.
+    Forgot,
     /// The state machine has applied everything up to here.
     Applied {
         /// Last applied index.

@@ -44,6 +44,11 @@ pub enum Input {
         /// The persist's token.
         token: u64,
     },
+    /// A peer remembers an earlier life of this node, which kept nothing of it.
+    Forgot {
+        /// What the peer says, for people.
+        reason: String,
+    },
     /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
     DiskFull,
     /// There is space on the disk again.

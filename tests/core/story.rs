@@ -153,6 +153,8 @@ pub enum Command {
         #[arg(key)]
         keep: Option<u64>,
     },
+    /// `forget n`: it crashes, and comes back blank: its peers know that, so it abstains until it has caught up.
+    Forget(u64),
     /// `full n`: n's disk is full, and n knows it; `freed n`: there is space again, and what waited for it is written.
     Full(u64),
     Freed(u64),
@@ -297,6 +299,7 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
             cluster.node_mut(NodeId(*node)).disk.held = false;
             while cluster.finish_write(NodeId(*node)) {}
         }
+        Command::Forget(node) => cluster.forget(NodeId(*node)),
         Command::Full(node) => cluster.disk_full(NodeId(*node)),
         Command::Freed(node) => {
             cluster.disk_freed(NodeId(*node));

@@ -68,6 +68,7 @@ impl Driver {
             Effect::RoleChanged { role, term, leader, reason } => self.role_changed(role, term, leader, reason),
             Effect::Refused { from, reason } => self.refused(from, reason),
             Effect::TransferEnded { to, outcome } => self.transfer_ended(to, outcome),
+            Effect::Recalled => log::info!("{} has caught up: it votes and counts again", self.me()),
             Effect::Fail(violation) => self.fail(violation.to_string()),
         }
     }

@@ -236,6 +236,7 @@ impl Driver {
                 self.feed_caused();
             }
             Input::Replies(replies) => replies.into_iter().for_each(|reply| self.reply_to_peer(reply)),
+            Input::Forgot { reason } => self.forget(&reason),
             Input::DiskFull => self.disk_full(),
             Input::DiskFreed => self.feed(Event::DiskFreed, Payloads::None),
             Input::SnapshotView(view) => self.snapshot_view(view),
@@ -343,6 +344,15 @@ impl Driver {
             log::info!("{} waits for {waiting} requests under way before it stops", self.me());
         }
         self.requests.release = true;
+    }
+
+    /// Abstains from now on. The transport may say so only then: nothing that vouches for something must leave after that.
+    fn forget(&mut self, reason: &str) {
+        if !self.server.abstains() {
+            log::warn!("{reason}. {} neither votes nor counts until it has caught up with all others", self.me());
+        }
+        self.feed(Event::Forgot, Payloads::None);
+        self.transport.abstain();
     }
 
     /// Nothing more becomes durable here: leadership goes to whoever has space.
