@@ -31,6 +31,8 @@ stories! {
     a_node_that_forgot_receives_everything_again
     a_node_that_forgot_makes_nothing_possible
     a_node_that_forgot_never_leads
+    a_node_that_kept_nothing_counts_again_when_it_is_safe
+    a_node_that_kept_nothing_waits_for_everybody
     a_candidate_that_gives_way_keeps_its_vote
     a_conflict_where_the_log_begins
     a_delayed_request_removes_nothing

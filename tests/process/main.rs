@@ -7,6 +7,7 @@ mod cluster;
 mod folder;
 mod full_disk;
 mod identity;
+mod in_memory;
 mod linearizability;
 mod maelstrom;
 mod peers;

@@ -99,6 +99,8 @@ struct Shared {
     refusals: LogRepeats,
     log_limit: LogLimit,
     stopping: AtomicBool,
+    /// This node neither votes nor counts; or did not, when it forgot, until it had caught up.
+    abstains: AtomicBool,
 }
 
 /// What is known of one peer.
@@ -138,6 +140,7 @@ impl TcpTransport {
             signals.push((address.id, inbox));
         }
         let shared = Arc::new(Shared {
+            abstains: AtomicBool::new(options.abstains),
             options,
             nonce,
             handle,
@@ -210,6 +213,10 @@ impl Transport for TcpTransport {
         })
     }
 
+    fn abstain(&mut self) {
+        self.shared.abstains.store(true, Ordering::Release);
+    }
+
     fn abandon_snapshots(&mut self) {
         self.shared.abandon_snapshots();
     }
@@ -237,6 +244,10 @@ impl Shared {
         let shared = self.clone();
         controller
             .listen(listener, options, move |connection| Box::new(InboundSession::new(shared.clone(), connection)))
+    }
+
+    fn abstains(&self) -> bool {
+        self.abstains.load(Ordering::Acquire)
     }
 
     fn is_stopping(&self) -> bool {
