@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::common::{Common, Turn};
+use super::effect::Effect;
 use super::message::MessageBody;
 use super::types::NodeId;
 
@@ -72,7 +73,7 @@ impl Common {
             // What else was to be said, said not to count it.
             self.drop_held();
             self.no_vote_until = self.term();
-            turn.effect(super::effect::Effect::Recalled);
+            turn.effect(Effect::Recalled);
         }
     }
 }

@@ -330,7 +330,7 @@ pub struct NodeStatus {
     pub commit: u64,
     /// Last index its state machine applied.
     pub applied: u64,
-    /// It neither votes nor counts, because it came back with `--rejoin`.
+    /// It neither votes nor counts: it came back with `--rejoin`, or kept nothing and has not caught up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abstains: bool,
     /// A leader's view of its peers; empty elsewhere.
