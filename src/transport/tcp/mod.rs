@@ -282,10 +282,10 @@ impl Shared {
     fn admit(&self, peer: NodeId, start: Start, abstains: bool) -> Result<(), NotAdmitted> {
         let admitted = lock(&self.lives).admit(peer, start, abstains);
         // On a disk that is full it can be remembered later: the peer tries again.
-        if let Err(NotAdmitted::NotRemembered { error, .. }) = &admitted
+        if let Err(refusal @ NotAdmitted::NotRemembered { error, .. }) = &admitted
             && !error.is_full()
         {
-            self.handle.deliver(Input::Failed { reason: error.to_string() });
+            self.handle.deliver(Input::Failed { reason: refusal.to_string() });
         }
         admitted
     }
