@@ -328,6 +328,28 @@ fn a_peer_that_cannot_be_remembered_is_refused_and_the_node_stops() {
 }
 
 #[test]
+fn a_node_that_keeps_nothing_and_is_remembered_comes_again_when_it_abstains() {
+    let (mut listeners, peers) = ports(2);
+    let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
+    let life = Life { incarnation: 0, boot: 7 };
+    let mut node = Node::start(TcpOptions { life, ..options(1, 1, &peers) }, first);
+    let refuse = || {
+        let mut raw = Raw(second.accept().unwrap().0);
+        let Handshake::Hello(hello) = raw.read_handshake() else { panic!("it introduces itself") };
+        raw.write(&refused(RefusalCode::OtherIncarnation, CLUSTER, 2).encode());
+        (hello.life, hello.abstains)
+    };
+    for _ in 0..2 {
+        assert_eq!(refuse(), (life, false), "until the protocol abstains, it does not say so");
+        let Input::Forgot { reason } = node.next() else { panic!("it is told that it forgot") };
+        assert_eq!(reason, "node 2 says: not today");
+    }
+    node.transport.abstain();
+    let abstaining = (0..3).any(|_| refuse() == (life, true));
+    assert!(abstaining, "at most one attempt was under way");
+}
+
+#[test]
 fn a_node_whose_own_life_is_refused_stops_and_says_why() {
     for (code, life) in [
         (RefusalCode::OlderBoot, life(1)),

@@ -98,6 +98,8 @@ fn votes() {
         MessageBody::RequestVoteResponse { pre: false, granted: true },
     );
     raft("timeout_now", "Raft, term 7: TimeoutNow", MessageBody::TimeoutNow);
+    raft("ask_term", "Raft, term 7: AskTerm, nonce 9", MessageBody::AskTerm { nonce: 9 });
+    raft("tell_term", "Raft, term 7: TellTerm, nonce 9", MessageBody::TellTerm { nonce: 9 });
 }
 
 #[test]

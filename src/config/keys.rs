@@ -124,8 +124,9 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         },
         summary: "FileStorage; or InMemoryStorage, with which nothing survives the end of a node",
         details: "With FileStorage every acknowledged write is on the disks of a majority. InMemoryStorage is for tests and \
-                  scenarios: a node that restarts has forgotten its log and its votes, so that the cluster may lose \
-                  acknowledged writes.",
+                  scenarios: a node that restarts has forgotten its log and its votes. Where its peers remember it, it neither \
+                  votes nor counts until all other voters have answered it and it has caught up with a leader. Whatever was \
+                  acknowledged is lost when a majority restarts.",
     },
     Key {
         name: "DataDirectory",

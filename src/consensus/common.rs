@@ -7,6 +7,7 @@ use super::effect::{Effect, Persist, Violation};
 use super::log::Log;
 use super::message::{Message, MessageBody, SnapshotMeta};
 use super::random::Random;
+use super::recall::Recall;
 use super::server::ServerConfig;
 use super::types::{EntryHeader, HardState, Index, NodeId, Term};
 
@@ -59,6 +60,12 @@ pub(super) struct Common {
     outstanding: VecDeque<Outstanding>,
     held: VecDeque<Held>,
     last_token: u64,
+    /// Nothing more becomes durable until there is space again.
+    pub disk_full: bool,
+    /// Set while this server does not know what it promised in an earlier life.
+    pub recall: Option<Recall>,
+    /// In this term and before it may have given votes of which it does not know.
+    pub no_vote_until: Term,
 }
 
 /// What this turn has changed and the next persist will carry.
@@ -114,6 +121,9 @@ impl Common {
             outstanding: VecDeque::new(),
             held: VecDeque::new(),
             last_token: 0,
+            disk_full: false,
+            recall: None,
+            no_vote_until: Term(0),
         };
         common.draw_election_timeout(now);
         common
@@ -127,9 +137,24 @@ impl Common {
         self.hard_state.term
     }
 
-    /// Whether this server may campaign: it votes in its own membership.
+    /// Whether this server may have forgotten what it promised, so that it neither votes nor counts.
+    pub fn abstains(&self) -> bool {
+        self.config.abstains || self.recall.is_some()
+    }
+
+    /// Whether this server may vote for anybody: it remembers what it promised, and has where to keep another promise.
+    pub fn may_vote(&self) -> bool {
+        !self.abstains() && !self.disk_full
+    }
+
+    /// Whether this server may campaign: it votes, and does so in its own membership.
     pub fn may_campaign(&self) -> bool {
-        !self.config.abstains && self.log.membership().is_voter(self.id())
+        self.may_vote() && self.log.membership().is_voter(self.id())
+    }
+
+    /// Whether leadership could be somebody else's.
+    pub fn has_rivals(&self) -> bool {
+        self.log.membership().voters.len() > 1
     }
 
     /// Every other member.
@@ -250,6 +275,11 @@ impl Common {
         } else {
             self.held.push_back(Held { token, to, message });
         }
+    }
+
+    /// What was to be sent once it is durable never is.
+    pub fn drop_held(&mut self) {
+        self.held.clear();
     }
 
     fn is_dirty(&self) -> bool {

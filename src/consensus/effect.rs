@@ -100,6 +100,8 @@ pub enum Effect {
         /// `Ok` when another leader took over.
         outcome: Result<(), &'static str>,
     },
+    /// This server had forgotten what it promised, and has caught up: it votes and counts again.
+    Recalled,
     /// An internal invariant is broken: stop the node at once.
     Fail(Violation),
 }
@@ -128,6 +130,8 @@ pub enum RejectReason {
     Transferring,
     /// Too many bytes are waiting to be committed and applied.
     Overloaded,
+    /// This server's disk is full, and there is nobody to hand leadership to.
+    DiskFull,
 }
 
 /// A server's role, for people and for status.

@@ -89,12 +89,11 @@ impl VoteRequest {
     pub fn answer(&self, common: &mut Common, has_leader: bool, turn: &mut Turn<'_>) -> bool {
         let free = match common.hard_state.vote {
             Some(vote) => vote == self.candidate,
-            None => !has_leader,
+            None => !has_leader && self.term > common.no_vote_until,
         };
         let term_allows =
             if self.pre { self.term > common.term() || (self.term == common.term() && free) } else { free };
-        let granted =
-            !common.config.abstains && term_allows && common.log.is_up_to_date(self.last_term, self.last_index);
+        let granted = common.may_vote() && term_allows && common.log.is_up_to_date(self.last_term, self.last_index);
         let body = MessageBody::RequestVoteResponse { pre: self.pre, granted };
         match (granted, self.pre) {
             (true, true) => turn.send(self.candidate, self.term, body),

@@ -46,6 +46,13 @@ pub enum Event {
         /// From [`Persist`](super::Persist).
         token: u64,
     },
+    /// The disk is full: no persist becomes durable until [`DiskFreed`](Event::DiskFreed). A leader hands over at once,
+    /// nobody else campaigns, and no votes are given.
+    DiskFull,
+    /// There is space on the disk again.
+    DiskFreed,
+    /// A peer remembers an earlier life of this server, of which nothing is left: it abstains until it has caught up.
+    Forgot,
     /// The state machine has applied everything up to here.
     Applied {
         /// Last applied index.

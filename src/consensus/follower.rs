@@ -36,10 +36,10 @@ impl Follower {
             return;
         }
         let AppendEntries { prev_index, prev_term, commit, round, entries } = append;
-        let abstains = common.config.abstains;
         // Below the base everything is covered by a snapshot, hence committed, hence equal: no conflict (B10).
         if prev_index >= common.log.base_index() && common.log.term_at(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = common.log.last_not_after(prev_index, prev_term);
+            let abstains = common.abstains();
             let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
             return turn.send(from, common.term(), body);
         }
@@ -63,6 +63,10 @@ impl Follower {
 
         // Never beyond what this request has verified (B2).
         common.learn_commit(commit.min(verified), turn);
+        if commit <= verified && verified <= common.durable {
+            common.caught_up(turn);
+        }
+        let abstains = common.abstains();
         if is_heartbeat && common.hard_state_is_durable() {
             // Answered at once, for what is durable: a slow disk must not look like a lost connection.
             let body = MessageBody::AppendAccepted { matched: verified.min(common.durable), round, abstains };
@@ -89,7 +93,7 @@ impl Follower {
             common.install(snapshot, turn);
             index
         };
-        let abstains = common.config.abstains;
+        let abstains = common.abstains();
         common.send_when_durable(from, MessageBody::SnapshotInstalled { matched, abstains }, turn);
     }
 }

@@ -78,7 +78,10 @@ impl Leader {
     pub fn propose(&mut self, common: &mut Common, proposals: Vec<Proposal>, turn: &mut Turn<'_>) {
         let mut accepted = Vec::with_capacity(proposals.len());
         let mut pending_bytes = self.pending_bytes;
-        let mut reason = self.transfer.is_some().then_some(RejectReason::Transferring);
+        let mut reason = match &self.transfer {
+            Some(_) => Some(RejectReason::Transferring),
+            None => common.disk_full.then_some(RejectReason::DiskFull),
+        };
         for proposal in proposals {
             let bytes = u64::from(proposal.size) + ENTRY_OVERHEAD_BYTES;
             // One command always fits, or a command larger than the limit never could be accepted.
@@ -278,7 +281,7 @@ impl Leader {
     /// Time has passed. `Err`: this server must not go on leading.
     pub fn tick(&mut self, common: &mut Common, turn: &mut Turn<'_>) -> Result<(), StepDown> {
         let timeout = common.config.election_timeout;
-        if common.log.membership().voters.len() > 1 {
+        if common.has_rivals() {
             if common.config.check_quorum && self.quorum_heard(common, turn.now) + timeout < turn.now {
                 return Err("no quorum answers");
             }
@@ -289,6 +292,9 @@ impl Leader {
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.deadline <= turn.now) {
             let outcome = Err("the new leader did not take over in time");
             turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
+        }
+        if common.disk_full && common.has_rivals() && self.transfer.is_none() {
+            return Err("its own disk is full");
         }
         if self.heartbeat_due <= turn.now {
             // Only here: rounds for reads must not keep putting off the checks above.
@@ -352,6 +358,14 @@ impl Leader {
         }
         self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.config.election_timeout });
         self.hand_over_if_caught_up(common, turn);
+    }
+
+    /// The own disk is full: the best of the others takes over, unless one was chosen already. If that does not succeed,
+    /// [`tick`](Self::tick) steps down.
+    pub fn disk_full(&mut self, common: &Common, turn: &mut Turn<'_>) {
+        if common.has_rivals() && self.transfer.is_none() {
+            self.transfer(common, None, turn);
+        }
     }
 
     /// The voter whose log is most complete; among equals the one heard last.

@@ -97,6 +97,17 @@ pub enum MessageBody {
     },
     /// "Start an election now": leadership transfer (Raft thesis §3.10).
     TimeoutNow,
+    /// "In which term are you?", asked by a server that forgot what it promised. Whoever answers has seen the last of the
+    /// sender's earlier life.
+    AskTerm {
+        /// Names the life that asks.
+        nonce: u64,
+    },
+    /// The answer: the message's own term.
+    TellTerm {
+        /// From the question.
+        nonce: u64,
+    },
 }
 
 /// The leader's request to append entries.

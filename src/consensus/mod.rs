@@ -24,6 +24,7 @@ mod progress;
 pub mod quorum;
 mod random;
 mod read;
+mod recall;
 pub mod server;
 pub mod types;
 

@@ -199,6 +199,9 @@ impl Server {
                 }),
             },
             Event::Persisted { token } => self.persisted(token, turn),
+            Event::Forgot => self.forget(turn),
+            Event::DiskFull => self.disk_full(turn),
+            Event::DiskFreed => self.common.disk_full = false,
             Event::Applied { index } => self.machine_applied(index, turn),
             Event::Transfer { to } => match &mut self.role {
                 RoleState::Leader(leader) => leader.transfer(&self.common, to, turn),
@@ -209,6 +212,7 @@ impl Server {
                 self.common.log.compact(keep_from.prev().min(snapshot.index).min(self.common.applied));
             }
         }
+        self.common.ask_terms(turn);
         self.common.persist(turn);
         let leads = matches!(self.role, RoleState::Leader(_));
         self.watermarks.check(&self.common, leads, turn);
@@ -240,6 +244,26 @@ impl Server {
         }
     }
 
+    fn forget(&mut self, turn: &mut Turn<'_>) {
+        if !self.common.abstains() {
+            self.common.forget(turn.now);
+            if !matches!(self.role, RoleState::Follower(_)) {
+                self.follow(self.common.term(), None, "a peer remembers what this node has forgotten", turn);
+            }
+        }
+    }
+
+    fn disk_full(&mut self, turn: &mut Turn<'_>) {
+        self.common.disk_full = true;
+        match &mut self.role {
+            RoleState::Leader(leader) => leader.disk_full(&self.common, turn),
+            RoleState::Follower(_) => {}
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.follow(self.common.term(), None, "its own disk is full", turn);
+            }
+        }
+    }
+
     fn machine_applied(&mut self, index: Index, turn: &mut Turn<'_>) {
         if index < self.common.applied {
             // Applied before a snapshot replaced the state.
@@ -265,6 +289,14 @@ impl Server {
             return turn.refuse(from, reason);
         }
         let Message { term, body } = message;
+        match body {
+            // Whatever its own term: this server's is what the sender wants to know.
+            MessageBody::AskTerm { nonce } => {
+                return turn.send(from, self.common.term(), MessageBody::TellTerm { nonce });
+            }
+            MessageBody::TellTerm { nonce } => self.common.term_told(from, nonce),
+            _ => {}
+        }
         if term > self.common.term() {
             if !self.rise_to(term, from, &body, turn) {
                 return;
@@ -310,6 +342,7 @@ impl Server {
                     self.campaign(true, turn);
                 }
             }
+            MessageBody::AskTerm { .. } | MessageBody::TellTerm { .. } => {}
         }
     }
 
@@ -349,7 +382,7 @@ impl Server {
         let (known, hint_term) = self.common.log.last_not_after(prev_index, prev_term);
         // A hint never lies above what it is about; the base of this log may.
         let hint_index = known.min(prev_index);
-        let abstains = self.common.config.abstains;
+        let abstains = self.common.abstains();
         let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
         turn.send(from, self.common.term(), body);
     }
@@ -546,6 +579,11 @@ impl Server {
         self.common.log.membership()
     }
 
+    /// Whether it neither votes nor counts.
+    pub fn abstains(&self) -> bool {
+        self.common.abstains()
+    }
+
     /// When the election clock must fire; a leader has no use for it.
     pub fn election_deadline(&self) -> Option<Duration> {
         match &self.role {
@@ -589,7 +627,7 @@ impl Server {
             durable: self.common.durable,
             commit: self.commit(),
             applied: self.applied(),
-            abstains: self.common.config.abstains,
+            abstains: self.common.abstains(),
             peers: Vec::new(),
         }
     }

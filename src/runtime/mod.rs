@@ -46,11 +46,13 @@ pub enum Input {
         /// The persist's token.
         token: u64,
     },
-    /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
-    DiskFull {
-        /// What failed, for people.
+    /// A peer remembers an earlier life of this node, which kept nothing of it.
+    Forgot {
+        /// What the peer says, for people.
         reason: String,
     },
+    /// The disk is full: nothing becomes durable until [`DiskFreed`](Input::DiskFreed).
+    DiskFull,
     /// There is space on the disk again.
     DiskFreed,
     /// The storage stage, or the apply stage, cannot go on: the node stops.
@@ -330,7 +332,7 @@ pub struct NodeStatus {
     pub commit: u64,
     /// Last index its state machine applied.
     pub applied: u64,
-    /// It neither votes nor counts, because it came back with `--rejoin`.
+    /// It neither votes nor counts: it came back with `--rejoin`, or kept nothing and has not caught up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abstains: bool,
     /// A leader's view of its peers; empty elsewhere.

@@ -35,6 +35,11 @@ impl Life {
         Life { incarnation: 0, boot: since_1970.as_millis() as u64 }
     }
 
+    /// Whether the life is of a node that has no data folder.
+    pub fn keeps_nothing(&self) -> bool {
+        self.incarnation == 0
+    }
+
     /// An incarnation that has not been started yet.
     pub(super) fn unborn(incarnation: u64) -> Self {
         Life { incarnation, boot: 0 }

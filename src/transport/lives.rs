@@ -28,7 +28,10 @@ pub(crate) enum NotAdmitted {
          {:016x}, but {:016x} was seen", found.life.incarnation, known.life.incarnation
     )]
     OtherIncarnation { peer: NodeId, found: Start, known: Start },
-    /// The life cannot be remembered: this node must stop.
+    /// An earlier start was seen of a node that keeps nothing.
+    #[error("node {peer} keeps nothing on disk and was started again: what it promised before is forgotten")]
+    Forgetful { peer: NodeId },
+    /// The life cannot be remembered: this node must stop, unless there is only no space.
     #[error("cannot remember the life of node {peer}: {error}")]
     NotRemembered { peer: NodeId, error: StorageError },
 }
@@ -39,7 +42,8 @@ impl PeerLives {
     }
 
     /// Whether the peer may talk to us in this start. When this returns, that is remembered, and no older one may. A peer
-    /// that `abstains` does not vouch for anything: it may come as another incarnation.
+    /// that `abstains` does not vouch for anything: it may come as another incarnation, or as a later start of one that
+    /// keeps nothing.
     pub fn admit(&mut self, peer: NodeId, found: Start, abstains: bool) -> Result<(), NotAdmitted> {
         match self.memory.latest(peer) {
             Some(known) if known.life.incarnation != found.life.incarnation && !abstains => {
@@ -47,6 +51,9 @@ impl PeerLives {
             }
             Some(known) if known.life.incarnation == found.life.incarnation && known.life.boot > found.life.boot => {
                 return Err(NotAdmitted::OlderBoot { peer, found, known });
+            }
+            Some(known) if found.life.keeps_nothing() && known.life != found.life && !abstains => {
+                return Err(NotAdmitted::Forgetful { peer });
             }
             Some(known) if known.life == found.life && known.nonce != found.nonce => {
                 return Err(NotAdmitted::SameBoot { peer, boot: found.life.boot });
@@ -76,7 +83,7 @@ impl NotAdmitted {
     pub fn code(&self) -> RefusalCode {
         match self {
             NotAdmitted::OlderBoot { .. } | NotAdmitted::SameBoot { .. } => RefusalCode::OlderBoot,
-            NotAdmitted::OtherIncarnation { .. } => RefusalCode::OtherIncarnation,
+            NotAdmitted::OtherIncarnation { .. } | NotAdmitted::Forgetful { .. } => RefusalCode::OtherIncarnation,
             NotAdmitted::NotRemembered { .. } => RefusalCode::Other,
         }
     }
@@ -111,6 +118,22 @@ mod tests {
         assert_eq!([older.code(), other.code()], [RefusalCode::OlderBoot, RefusalCode::OtherIncarnation]);
         assert_eq!(lives.admit(PEER, start(7, 5), false), Ok(()), "a refusal changes nothing");
         assert_eq!(lives.admit(NodeId(3), start(8, 1), false), Ok(()), "peers are apart");
+    }
+
+    #[test]
+    fn a_peer_that_keeps_nothing_may_start_again_only_if_it_abstains() {
+        let mut lives = PeerLives::new(PeerMemory::default());
+        assert_eq!(lives.admit(PEER, start(0, 100), false), Ok(()));
+        assert_eq!(lives.admit(PEER, start(0, 100), false), Ok(()), "the same start");
+        let forgetful = lives.admit(PEER, start(0, 200), false).unwrap_err();
+        assert_eq!(
+            (forgetful.code(), &forgetful),
+            (RefusalCode::OtherIncarnation, &NotAdmitted::Forgetful { peer: PEER })
+        );
+        assert_eq!(lives.admit(PEER, start(0, 200), true), Ok(()));
+        assert_eq!(lives.admit(PEER, start(0, 200), false), Ok(()), "when it has caught up");
+        assert_eq!(lives.admit(PEER, start(0, 100), false).unwrap_err().code(), RefusalCode::OlderBoot);
+        assert_eq!(lives.admit(PEER, start(7, 1), false).unwrap_err().code(), RefusalCode::OtherIncarnation);
     }
 
     #[test]

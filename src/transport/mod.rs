@@ -39,6 +39,9 @@ pub trait Transport: Send {
     /// [`Input::SnapshotReceived`](crate::runtime::Input::SnapshotReceived). An error means that it was not begun.
     fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered>;
 
+    /// From now on this node tells its peers that it abstains. For transports that let nodes recognise each other's lives.
+    fn abstain(&mut self) {}
+
     /// Gives up all snapshots that are on their way from here.
     fn abandon_snapshots(&mut self);
 }

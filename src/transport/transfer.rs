@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::{NodeId, SnapshotMeta, Term};
 use crate::runtime::{Input, NodeHandle};
+use crate::storage::StorageError;
 use crate::storage::snapshot::{SnapshotReader, SnapshotReceiver, SnapshotStore};
 
 /// A receiver checks at least so many bytes in a second: that is how long it may take to say what it has, or to complete it.
@@ -225,7 +226,7 @@ impl Receiving {
             self.tell(from, offer.term, latest.meta);
             return Ok(Progress { received: offer.bytes, complete: true });
         }
-        let receiver = self.store.receive(&offer.snapshot, offer.bytes).map_err(|error| error.to_string())?;
+        let receiver = self.store.receive(&offer.snapshot, offer.bytes).map_err(|error| self.cannot(&error))?;
         self.current = Some((from, offer, receiver));
         self.progress()
     }
@@ -234,7 +235,8 @@ impl Receiving {
     pub fn chunk(&mut self, from: NodeId, offset: u64, bytes: &[u8]) -> Result<Progress, String> {
         let current = self.current.as_mut().filter(|(sender, ..)| *sender == from);
         let (_, _, receiver) = current.ok_or("a part of a snapshot that was not offered")?;
-        receiver.write(offset, bytes).map_err(|error| error.to_string())?;
+        let written = receiver.write(offset, bytes);
+        written.map_err(|error| self.cannot(&error))?;
         self.progress()
     }
 
@@ -248,7 +250,7 @@ impl Receiving {
             |current: &mut (NodeId, Offer, Box<dyn SnapshotReceiver>)| current.2.received() == current.1.bytes;
         match self.current.take_if(is_whole) {
             Some((from, offer, receiver)) => {
-                receiver.finish().map_err(|error| error.to_string())?;
+                receiver.finish().map_err(|error| self.cannot(&error))?;
                 self.tell(from, offer.term, offer.snapshot);
                 Ok(Progress { received: offer.bytes, complete: true })
             }
@@ -257,6 +259,15 @@ impl Receiving {
                 Ok(Progress { received, complete: false })
             }
         }
+    }
+
+    /// Why a snapshot is refused, for people. When the disk failed the node stops; when it is only full, what has arrived is
+    /// gone, and may come again.
+    fn cannot(&self, error: &StorageError) -> String {
+        if let StorageError::Io(reason) = error {
+            self.node.deliver(Input::Failed { reason: format!("snapshot: {reason}") });
+        }
+        error.to_string()
     }
 
     fn tell(&self, from: NodeId, term: Term, snapshot: SnapshotMeta) {

@@ -28,7 +28,7 @@ pub struct Checker {
     /// The highest index committed when each read began.
     reads: BTreeMap<Ticket, Index>,
     nodes: BTreeMap<NodeId, Seen>,
-    /// What nodes whose disks were wiped had vouched for last.
+    /// What nodes whose disks were wiped had vouched for last, while they do not count.
     wiped: BTreeMap<NodeId, (Term, Index)>,
     before: Before,
     /// How many messages were refused.
@@ -46,7 +46,7 @@ struct Seen {
     /// The last thing that it vouched for: this index, in this term.
     vouched: (Term, Index),
     /// A leader's match indexes, in its term.
-    matched: BTreeMap<NodeId, Index>,
+    matched: BTreeMap<NodeId, (Index, bool)>,
     leads: Option<Term>,
 }
 
@@ -114,6 +114,20 @@ impl Checker {
     pub fn wiped(&mut self, id: NodeId) {
         let seen = self.nodes.insert(id, Seen::default()).unwrap_or_default();
         self.wiped.entry(id).or_insert(seen.vouched);
+    }
+
+    /// A node that was wiped counts again: it must have what a leader may still count on from its earlier life.
+    pub fn recalled(&mut self, id: NodeId, nodes: &BTreeMap<NodeId, Node>) {
+        self.wiped.remove(&id);
+        let (term, last) = nodes.get(&id).map_or_else(Default::default, |node| {
+            (node.server.as_ref().map(Server::term).unwrap_or_default(), node.disk.log.last())
+        });
+        for server in nodes.values().filter_map(|node| node.server.as_ref()).filter(|server| server.id() != id) {
+            let counted = server.status().peers.into_iter().find(|peer| peer.id == id && !peer.abstains);
+            if let Some(counted) = counted.filter(|_| server.term() == term) {
+                hold!("I6", counted.matched <= last, "{id} has {last}, and its leader counts on {}", counted.matched);
+            }
+        }
     }
 
     fn seen(&mut self, id: NodeId) -> &mut Seen {
@@ -190,8 +204,11 @@ impl Checker {
         let seen = self.seen(id);
         seen.verified = last;
         for peer in &status.peers {
-            let before = seen.matched.insert(peer.id, peer.matched).unwrap_or_default();
-            hold!("I9", peer.matched >= before || peer.abstains, "{id} thinks {}'s match fell from {before}", peer.id);
+            let known = seen.matched.insert(peer.id, (peer.matched, peer.abstains));
+            // With one that abstains, or did so before, everything may begin anew.
+            let (before, abstained) = known.unwrap_or_default();
+            let may_fall = abstained || peer.abstains;
+            hold!("I9", peer.matched >= before || may_fall, "{id} thinks {}'s match fell from {before}", peer.id);
             hold!("I9", peer.next > peer.matched, "{id}: {} has next {}, match {}", peer.id, peer.next, peer.matched);
             if peer.matched > before {
                 let theirs = nodes.get(&peer.id).map(|node| &node.disk.log);

@@ -30,6 +30,8 @@ pub struct Node {
     /// What its state machine has applied: the names of the commands, in order.
     pub machine: Vec<String>,
     pub applied: Index,
+    /// It keeps nothing, and has not caught up.
+    pub forgetful: bool,
     boots: u64,
     pub waiting: BTreeMap<Index, Vec<Waiter>>,
 }
@@ -146,6 +148,7 @@ impl Cluster {
                 disk: Disk::default(),
                 machine: Vec::new(),
                 applied: Index(0),
+                forgetful: false,
                 boots: 0,
                 waiting: BTreeMap::new(),
             };
@@ -235,13 +238,24 @@ impl Cluster {
 
     /// A crash, and the disk is blank: the node comes back, but neither votes nor counts. Nothing of its earlier life arrives.
     pub fn rejoin(&mut self, id: NodeId) {
+        self.node_mut(id).config.abstains = true;
+        self.wipe(id);
+    }
+
+    /// A crash, and the node kept nothing, which its peers notice before they say anything to it.
+    pub fn forget(&mut self, id: NodeId) {
+        self.wipe(id);
+        self.node_mut(id).forgetful = true;
+        self.event(id, Event::Forgot);
+    }
+
+    fn wipe(&mut self, id: NodeId) {
         if self.node(id).server.is_some() {
             self.crash(id);
         }
         self.links.retain(|link, _| link.0 != id && link.1 != id);
         self.checker.wiped(id);
         let node = self.node_mut(id);
-        node.config.abstains = true;
         node.disk = Disk { latency: node.disk.latency, ..Disk::default() };
         self.restart(id);
     }
@@ -385,6 +399,18 @@ impl Cluster {
         self.checker.written(id, self.nodes.get_mut(&id).expect("it exists"), &write.persist, &write.entries);
         self.event(id, Event::Persisted { token });
         true
+    }
+
+    /// The disk has no room for anything more, and the node learns so.
+    pub fn disk_full(&mut self, id: NodeId) {
+        self.node_mut(id).disk.held = true;
+        self.event(id, Event::DiskFull);
+    }
+
+    /// There is space on the disk again, and the node learns so.
+    pub fn disk_freed(&mut self, id: NodeId) {
+        self.node_mut(id).disk.held = false;
+        self.event(id, Event::DiskFreed);
     }
 
     /// The node's state machine has its state up to `upto` in a snapshot, and its log keeps what comes after `keep`.

@@ -165,6 +165,11 @@ impl Cluster {
                 let outcome = outcome.map_or_else(|reason| format!("failed, {reason}"), |()| "done".to_owned());
                 format!("{}'s transfer to {to}: {outcome}", words::node(id))
             }),
+            Effect::Recalled => {
+                node.forgetful = false;
+                self.checker.recalled(id, &self.nodes);
+                self.tell(Detail::Deeds, || format!("{} counts again", words::node(id)));
+            }
             Effect::Fail(violation) => panic!("{}: {violation}", words::node(id)),
         }
     }

@@ -31,6 +31,8 @@ stories! {
     a_node_that_forgot_receives_everything_again
     a_node_that_forgot_makes_nothing_possible
     a_node_that_forgot_never_leads
+    a_node_that_kept_nothing_counts_again_when_it_is_safe
+    a_node_that_kept_nothing_waits_for_everybody
     a_candidate_that_gives_way_keeps_its_vote
     a_conflict_where_the_log_begins
     a_delayed_request_removes_nothing
@@ -40,6 +42,8 @@ stories! {
     a_full_window_waits_and_opens_again
     a_later_term_ends_every_role
     a_leader_whose_disk_hangs_steps_down
+    a_leader_whose_disk_is_full_hands_over
+    a_leader_whose_disk_is_full_steps_down
     a_leader_without_a_quorum_steps_down
     a_learner_never_campaigns_but_votes
     a_longer_log_of_an_earlier_term_is_not_frozen_out

@@ -120,7 +120,10 @@ pub enum Command {
         size: Option<u32>,
     },
     /// `read n x y`: clients of n read, and call the reads x and y.
-    Read { node: u64, names: Vec<String> },
+    Read {
+        node: u64,
+        names: Vec<String>,
+    },
     /// `transfer n to=2`: n is asked to hand leadership over.
     Transfer {
         node: u64,
@@ -131,7 +134,10 @@ pub enum Command {
     /// `hold n`: its disk finishes no write until told to.
     Hold(u64),
     /// `persist n`, `persist n 1`: its disk finishes all writes, or so many, and stays held.
-    Persist { node: u64, count: Option<usize> },
+    Persist {
+        node: u64,
+        count: Option<usize>,
+    },
     /// `release n`: its disk is no longer held.
     Release(u64),
     /// `crash n`: it loses everything that its disk has not written.
@@ -147,6 +153,11 @@ pub enum Command {
         #[arg(key)]
         keep: Option<u64>,
     },
+    /// `forget n`: it crashes, and comes back blank: its peers know that, so it abstains until it has caught up.
+    Forget(u64),
+    /// `full n`: n's disk is full, and n knows it; `freed n`: there is space again, and what waited for it is written.
+    Full(u64),
+    Freed(u64),
     /// `unreachable n peer=2`: n learns that messages to 2 were lost.
     Unreachable {
         node: u64,
@@ -288,6 +299,12 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
             cluster.node_mut(NodeId(*node)).disk.held = false;
             while cluster.finish_write(NodeId(*node)) {}
         }
+        Command::Forget(node) => cluster.forget(NodeId(*node)),
+        Command::Full(node) => cluster.disk_full(NodeId(*node)),
+        Command::Freed(node) => {
+            cluster.disk_freed(NodeId(*node));
+            while cluster.finish_write(NodeId(*node)) {}
+        }
         Command::Crash(node) => cluster.crash(NodeId(*node)),
         Command::Restart(node) => cluster.restart(NodeId(*node)),
         Command::Rejoin(node) => cluster.rejoin(NodeId(*node)),
@@ -384,6 +401,8 @@ fn forged(command: &Command) -> Told<MessageBody> {
         }
         "installed" => MessageBody::SnapshotInstalled { matched, abstains: false },
         "takeover" => MessageBody::TimeoutNow,
+        // The answer to another question: nobody draws this nonce.
+        "tell-term" => MessageBody::TellTerm { nonce: u64::MAX },
         other => return Err(format!("no message is called {other}").into()),
     })
 }

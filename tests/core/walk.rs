@@ -1,4 +1,4 @@
-//! Random walks: messages lost, doubled and overtaken, links cut, nodes crashed, disks held, while clients write and read.
+//! Random walks: messages lost, doubled and overtaken, links cut, nodes crashed, disks held or full, while clients write and read.
 //! The checker looks after every event. In the end all faults stop, and the cluster must recover (T2–T4, T17, T21, T28, I22).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -121,6 +121,7 @@ impl Walk {
                 self.cluster.cut(node, to);
             }
             18 => self.cluster.heal(),
+            19 if self.dice.once_in(2) => self.cluster.disk_full(node),
             19 => self.cluster.node_mut(node).disk.held = true,
             20 => self.release(node),
             21 => _ = self.cluster.finish_write(node),
@@ -137,7 +138,7 @@ impl Walk {
                 let peer = self.node();
                 self.cluster.event(node, Event::Unreachable { peer });
             }
-            25 => self.rejoin(node),
+            25 => self.wipe(node),
             _ => {
                 if let Some((from, to)) = link {
                     match self.dice.below(4) {
@@ -161,16 +162,29 @@ impl Walk {
         let down: Vec<_> =
             self.cluster.ids().into_iter().filter(|&id| self.cluster.node(id).server.is_none()).collect();
         if let Some(node) = self.dice.pick(&down) {
-            self.cluster.restart(node);
+            self.restart(node);
         }
     }
 
-    /// Wipes a disk now and then, but never those of half of the voters.
-    fn rejoin(&mut self, node: NodeId) {
+    /// A node that keeps nothing forgets again, what it has found out so far included.
+    fn restart(&mut self, node: NodeId) {
+        match self.cluster.node(node).forgetful {
+            true => self.cluster.forget(node),
+            false => self.cluster.restart(node),
+        }
+    }
+
+    /// Wipes a disk now and then, but never those of half of the voters at a time.
+    fn wipe(&mut self, node: NodeId) {
         let voters = &self.cluster.membership.voters;
-        let wiped = |id: &&NodeId| **id == node || self.cluster.node(**id).config.abstains;
-        if 2 * voters.iter().filter(wiped).count() < voters.len() && self.dice.once_in(3) {
-            self.cluster.rejoin(node);
+        let (nodes, rejoins) = (&self.cluster.nodes, self.dice.once_in(4));
+        let wiped = |id: &&NodeId| **id == node || nodes[*id].config.abstains || nodes[*id].forgetful;
+        if 2 * voters.iter().filter(wiped).count() >= voters.len() || self.dice.once_in(2) {
+            return;
+        }
+        match rejoins || nodes[&node].config.abstains {
+            true => self.cluster.rejoin(node),
+            false => self.cluster.forget(node),
         }
     }
 
@@ -183,7 +197,7 @@ impl Walk {
     }
 
     fn release(&mut self, node: NodeId) {
-        self.cluster.node_mut(node).disk.held = false;
+        self.cluster.disk_freed(node);
         while self.dice.below(4) > 0 && self.cluster.finish_write(node) {}
     }
 
@@ -199,15 +213,15 @@ impl Walk {
 
     /// All faults stop. Within 20 longest election timeouts there is a leader, it commits, and every node has it all.
     fn recover(&mut self) {
-        let cluster = &mut self.cluster;
-        cluster.heal();
-        for id in cluster.ids() {
-            let disk = &mut cluster.node_mut(id).disk;
-            (disk.held, disk.latency) = (false, Duration::from_micros(100));
-            if cluster.node(id).server.is_none() {
-                cluster.restart(id);
+        self.cluster.heal();
+        for id in self.cluster.ids() {
+            self.cluster.disk_freed(id);
+            self.cluster.node_mut(id).disk.latency = Duration::from_micros(100);
+            if self.cluster.node(id).server.is_none() {
+                self.restart(id);
             }
         }
+        let cluster = &mut self.cluster;
         let end = cluster.now + 20 * MAX_ELECTION_TIMEOUT;
         for attempt in 0.. {
             assert!(cluster.now < end, "no leader, or no commit, in time: {}", describe(cluster));

@@ -70,6 +70,8 @@ pub fn message(message: &Message) -> String {
         MessageBody::SnapshotInstalled { matched, abstains } => {
             format!("the snapshot is in, I have all up to {matched} (term {term}){}", abstaining(*abstains))
         }
+        MessageBody::AskTerm { .. } => format!("I have forgotten all; in which term are you? (term {term})"),
+        MessageBody::TellTerm { .. } => format!("I am in term {term}"),
         MessageBody::TimeoutNow => format!("take over, campaign now (term {term})"),
     }
 }

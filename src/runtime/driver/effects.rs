@@ -68,6 +68,7 @@ impl Driver {
             Effect::RoleChanged { role, term, leader, reason } => self.role_changed(role, term, leader, reason),
             Effect::Refused { from, reason } => self.refused(from, reason),
             Effect::TransferEnded { to, outcome } => self.transfer_ended(to, outcome),
+            Effect::Recalled => log::info!("{} has caught up: it votes and counts again", self.me()),
             Effect::Fail(violation) => self.fail(violation.to_string()),
         }
     }
@@ -111,13 +112,13 @@ impl Driver {
 
     fn rejected(&mut self, ticket: Ticket, reason: RejectReason) {
         let Some(submitted) = self.requests.submitted.remove(&ticket) else { return };
-        match reason {
-            RejectReason::Overloaded => {
-                self.settled(submitted.request.connection);
-                self.answer(submitted.request.asker, Err(report::overloaded()));
-            }
-            RejectReason::NotLeader | RejectReason::Transferring => self.take_back(submitted.request),
-        }
+        let failure = match reason {
+            RejectReason::Overloaded => report::overloaded(),
+            RejectReason::DiskFull => self.disk_is_full(),
+            RejectReason::NotLeader | RejectReason::Transferring => return self.take_back(submitted.request),
+        };
+        self.settled(submitted.request.connection);
+        self.answer(submitted.request.asker, Err(failure));
     }
 
     fn role_changed(&mut self, role: Role, term: Term, leader: Option<NodeId>, reason: &'static str) {

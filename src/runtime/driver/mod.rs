@@ -246,7 +246,9 @@ impl Driver {
                 self.feed_caused();
             }
             Input::Replies(replies) => replies.into_iter().for_each(|reply| self.reply_to_peer(reply)),
-            Input::DiskFull { .. } | Input::DiskFreed => {}
+            Input::Forgot { reason } => self.forget(&reason),
+            Input::DiskFull => self.disk_full(),
+            Input::DiskFreed => self.feed(Event::DiskFreed, Payloads::None),
             Input::SnapshotView(view) => self.snapshot_view(view),
             Input::SnapshotTaken { info } => self.snapshot_taken(info),
             Input::SnapshotPutOff { reason } => self.snapshot_put_off(&reason),
@@ -343,10 +345,9 @@ impl Driver {
             return;
         }
         self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
-        let has_successor = self.server.membership().voters.iter().any(|voter| *voter != self.server.id());
-        if self.server.role() == Role::Leader && has_successor && self.transfer.is_none() {
+        if self.could_hand_over() {
             log::info!("{} hands leadership over before it stops", self.me());
-            self.begin_transfer(None, Vec::new());
+            self.begin_transfer(Event::Transfer { to: None }, Vec::new());
         }
         let waiting = self.requests.waiters.len() + self.requests.forwarded.len();
         if waiting > 0 {
@@ -355,10 +356,35 @@ impl Driver {
         self.requests.release = true;
     }
 
-    fn begin_transfer(&mut self, to: Option<NodeId>, askers: Vec<Asker>) {
+    /// Abstains from now on. The transport may say so only then: nothing that vouches for something must leave after that.
+    fn forget(&mut self, reason: &str) {
+        if !self.server.abstains() {
+            log::warn!("{reason}. {} neither votes nor counts until it has caught up with all others", self.me());
+        }
+        self.feed(Event::Forgot, Payloads::None);
+        self.transport.abstain();
+    }
+
+    /// Nothing more becomes durable here: leadership goes to whoever has space.
+    fn disk_full(&mut self) {
+        if self.could_hand_over() {
+            log::info!("{} hands leadership over, for its disk is full", self.me());
+            self.begin_transfer(Event::DiskFull, Vec::new());
+        } else {
+            self.feed(Event::DiskFull, Payloads::None);
+        }
+    }
+
+    fn could_hand_over(&self) -> bool {
+        let has_successor = self.server.membership().voters.iter().any(|voter| *voter != self.server.id());
+        self.server.role() == Role::Leader && has_successor && self.transfer.is_none()
+    }
+
+    /// Begins to hand leadership over, which this event asks the server for. Requests wait meanwhile.
+    fn begin_transfer(&mut self, event: Event, askers: Vec<Asker>) {
         self.transfer = Some(askers);
         self.recall_batch();
-        self.feed(Event::Transfer { to }, Payloads::None);
+        self.feed(event, Payloads::None);
     }
 
     /// Ends this node at once.

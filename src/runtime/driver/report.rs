@@ -101,6 +101,13 @@ impl Driver {
         Failure::NotReady(format!("{} is shutting down", self.name(self.server.id())))
     }
 
+    pub(super) fn disk_is_full(&self) -> Failure {
+        let name = self.name(self.server.id());
+        Failure::Overloaded(format!(
+            "the disk of {name} is full, so it takes no writes; make room on it, and try again"
+        ))
+    }
+
     pub(super) fn no_leader(&self) -> Failure {
         let waited_ms = 2 * self.config.election_timeout.as_millis();
         Failure::NotReady(match self.server.leader() {

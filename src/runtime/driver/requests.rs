@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::connections::{ConnectionKey, Connections, Request, Route, Scope};
 use super::waiters::{Waiter, Waiters};
 use super::{Driver, report};
-use crate::consensus::{Index, NodeId, Payload, Role, Term, Ticket};
+use crate::consensus::{Event, Index, NodeId, Payload, Role, Term, Ticket};
 use crate::runtime::stage::apply::Look;
 use crate::runtime::stage::{Asker, Load};
 use crate::runtime::{ClientRequest, Life, Operation, Outcome, Response};
@@ -175,7 +175,7 @@ impl Driver {
         };
         match refusal {
             Some(failure) => self.answer(asker, Err(failure)),
-            None => self.begin_transfer(to, vec![asker]),
+            None => self.begin_transfer(Event::Transfer { to }, vec![asker]),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
 
 /// When a snapshot did not fit on the disk, the next is tried after so long.
 const RETRY: Duration = Duration::from_secs(10);
+/// When a snapshot did not get to a peer, the next attempt waits so long: twice as long each time, up to [`RETRY`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the driver knows of snapshots.
 pub(super) struct Snapshots {
@@ -34,6 +36,15 @@ pub(super) struct Snapshots {
     durable_with: VecDeque<(u64, SnapshotMeta)>,
     /// On their way to peers.
     sending: BTreeMap<NodeId, Sending>,
+    /// Peers that the last one did not get to.
+    failing: BTreeMap<NodeId, Pause>,
+}
+
+/// No snapshot is sent to a peer before a time: its disk may be full, and each attempt costs both sides the reading and
+/// writing of all that it gets.
+struct Pause {
+    until: Duration,
+    length: Duration,
 }
 
 /// At most one at a time is made.
@@ -68,7 +79,14 @@ impl Snapshots {
             making: Making::Nothing,
             durable_with: VecDeque::new(),
             sending: BTreeMap::new(),
+            failing: BTreeMap::new(),
         }
+    }
+
+    /// A snapshot did not get to this peer.
+    fn failed(&mut self, to: NodeId, now: Duration) {
+        let length = self.failing.get(&to).map_or(FIRST_PAUSE, |pause| RETRY.min(2 * pause.length));
+        self.failing.insert(to, Pause { until: now + length, length });
     }
 
     fn threshold_bytes(&self) -> u64 {
@@ -226,6 +244,9 @@ impl Driver {
         if self.snapshots.sending.get(&to).is_some_and(|sending| sending.term == term && sending.complete.is_none()) {
             return;
         }
+        if self.snapshots.failing.get(&to).is_some_and(|pause| pause.until > self.now) {
+            return self.unreachable(to);
+        }
         let latest = self.snapshots.store.latest().filter(|latest| latest.meta.index >= at_least);
         let Some(SnapshotInfo { meta, bytes }) = latest else {
             // The one that was there is damaged.
@@ -249,10 +270,14 @@ impl Driver {
             return;
         }
         match outcome {
-            Ok(()) => sending.complete = Some(self.now),
+            Ok(()) => {
+                sending.complete = Some(self.now);
+                self.snapshots.failing.remove(&to);
+            }
             Err(reason) => {
                 log::warn!("the snapshot of entry {index} did not get to {}: {reason}", self.name(to));
                 self.snapshots.sending.remove(&to);
+                self.snapshots.failed(to, self.now);
                 self.unreachable(to);
                 self.feed_caused();
             }

@@ -90,9 +90,13 @@ impl Bench {
     }
 
     fn with(max_pending_bytes: u64, max_inflight_bytes: u64) -> Self {
+        Bench::of([ME, PEER, OTHER], max_pending_bytes, max_inflight_bytes)
+    }
+
+    fn of(voters: impl IntoIterator<Item = NodeId>, max_pending_bytes: u64, max_inflight_bytes: u64) -> Self {
         let server_config =
             ServerConfig { max_pending_bytes, ..ServerConfig::new(ME, TIMEOUT, Duration::from_millis(20)) };
-        let remembered = Remembered { membership: Membership::of_voters([ME, PEER, OTHER]), ..Remembered::default() };
+        let remembered = Remembered { membership: Membership::of_voters(voters), ..Remembered::default() };
         let server = Server::new(server_config, remembered, 1, Duration::ZERO);
         let labels = BTreeMap::from([(PEER, "B".to_owned())]);
         let config = DriverConfig {
@@ -814,9 +818,93 @@ fn a_peer_that_needs_one_gets_the_newest_snapshot_once() {
     bench.turn([given_up(Index(1), Term(0)), given_up(Index(7), term)], []);
     bench.driver.send_snapshot(OTHER, Index(1));
     assert_eq!(bench.snapshots.lock().unwrap().len(), 1, "these were others");
-    bench.turn([given_up(Index(1), term)], []);
+
+    // Its disk may be full, and an attempt is work for both: each waits longer than the one before.
+    let mut pauses = Vec::new();
+    for attempt in 2..10 {
+        bench.turn([given_up(Index(1), term)], []);
+        let failed = bench.now;
+        while bench.snapshots.lock().unwrap().len() < attempt {
+            bench.now += Duration::from_millis(250);
+            bench.driver.turn(bench.now, [], []);
+            bench.driver.send_snapshot(OTHER, Index(1));
+        }
+        pauses.push((bench.now - failed).as_millis());
+    }
+    assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+    bench.turn([Input::SnapshotSent { to: OTHER, term, index: Index(1), outcome: Ok(()) }], []);
     bench.driver.send_snapshot(OTHER, Index(1));
-    assert_eq!(bench.snapshots.lock().unwrap().len(), 2);
+    bench.turn([given_up(Index(1), term)], []);
+    bench.now += Duration::from_millis(250);
+    bench.driver.turn(bench.now, [], []);
+    bench.driver.send_snapshot(OTHER, Index(1));
+    assert_eq!(bench.snapshots.lock().unwrap().len(), 11, "after one that got there it begins anew");
     bench.follow(PEER, term.0 + 1, (1, term.0), &[]);
     assert_eq!(bench.snapshots.lock().unwrap().len(), 0, "whoever does not lead sends none");
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_and_its_requests_follow() {
+    let mut bench = Bench::leader();
+    bench.ask(&[(1, "accepted")]);
+    bench.acknowledge();
+    bench.sent.lock().unwrap().clear();
+    bench.turn([Input::DiskFull], []);
+    let told = std::mem::take(&mut *bench.sent.lock().unwrap());
+    let takeover = |message: &PeerMessage| {
+        matches!(message, PeerMessage::Raft { message: Message { body: MessageBody::TimeoutNow, .. }, .. })
+    };
+    assert!(told.iter().any(|(to, message)| *to == PEER && takeover(message)), "the one that has everything: {told:?}");
+
+    bench.ask(&[(2, "held"), (3, "?read")]);
+    assert_eq!((bench.driver.server.last_index(), bench.answered()), (Index(2), vec![]), "nothing more is appended");
+    let next = bench.driver.server.term().0 + 1;
+    bench.turn([from_leader(PEER, next, (2, next - 1), &[])], []);
+    assert_eq!(bench.driver.server.leader(), Some(PEER));
+    let forwarded = bench.forwards();
+    let forwarded: Vec<_> = forwarded.iter().map(|(to, forward)| (*to, &forward.payload[..])).collect();
+    assert_eq!(forwarded, [(PEER, &b"held"[..]), (PEER, &b"?read"[..])]);
+}
+
+#[test]
+fn a_leader_with_a_full_disk_that_nobody_relieves_steps_down_and_answers_everything() {
+    let mut bench = Bench::leader();
+    bench.turn([Input::DiskFull], []);
+    bench.ask(&[(1, "w"), (2, "?r")]);
+    assert_eq!(bench.answered(), []);
+    for _ in 0..10 {
+        bench.now += TIMEOUT / 4;
+        bench.turn([Input::Tick], []);
+    }
+    assert_eq!(bench.driver.server.role(), Role::Follower);
+    let answers = bench.answered();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(answers.iter().all(|(_, outcome)| outcome.as_ref().is_err_and(Failure::is_definite)), "{answers:?}");
+    assert_eq!(bench.driver.server.last_index(), Index(1), "nothing was appended");
+
+    bench.turn([Input::DiskFreed], []);
+    bench.elect();
+    bench.ask(&[(1, "w")]);
+    bench.persist();
+    bench.acknowledge();
+    let committed = bench.apply.try_iter().find_map(|job| job.commit).map(|commit| commit.last);
+    assert_eq!(committed, Some(bench.driver.server.last_index()), "it leads as before");
+}
+
+#[test]
+fn the_only_node_refuses_writes_while_its_disk_is_full() {
+    let mut bench = Bench::of([ME], 1 << 20, 1 << 20);
+    bench.now = bench.driver.election_deadline().unwrap();
+    bench.turn([Input::Tick], []);
+    (0..2).for_each(|_| drop(bench.persist()));
+    assert_eq!(bench.driver.server.role(), Role::Leader);
+    bench.turn([Input::DiskFull], []);
+    bench.ask(&[(1, "w"), (1, "?r")]);
+    let answers = bench.answered();
+    let [(0, Err(Failure::Overloaded(reason)))] = &answers[..] else { panic!("{answers:?}") };
+    assert!(reason.contains("disk of node 1 is full"), "{reason}");
+    assert_eq!(bench.reads(), [(1, "?r".to_owned())], "what is there can be read");
+    bench.turn([Input::DiskFreed], []);
+    bench.ask(&[(1, "w")]);
+    assert_eq!(bench.driver.server.last_index(), Index(2));
 }

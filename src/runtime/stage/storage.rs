@@ -74,7 +74,7 @@ impl StorageStage {
         self.storage.sync()?;
         self.unsynced = None;
         if std::mem::take(&mut self.is_full) {
-            log::info!("there is space on the disk again: the node goes on");
+            log::info!("storage: there is space on the disk again, and the node goes on");
             self.node.deliver(Input::DiskFreed);
         }
         self.node.deliver(Input::Persisted { token });
@@ -95,7 +95,7 @@ impl StorageStage {
         if !self.is_full {
             self.is_full = true;
             log::error!("storage: {error}. Until then this node acknowledges nothing");
-            self.node.deliver(Input::DiskFull { reason: error.to_string() });
+            self.node.deliver(Input::DiskFull);
         }
         Step::Blocked(FULL_RETRY)
     }
@@ -230,7 +230,7 @@ mod tests {
             let words = |input| match input {
                 Input::Persisted { token } => format!("persisted {token}"),
                 Input::Failed { reason } => reason,
-                Input::DiskFull { reason } => format!("full: {reason}"),
+                Input::DiskFull => "full".into(),
                 Input::DiskFreed => "freed".into(),
                 _ => unreachable!("a storage stage does not say that"),
             };
@@ -295,7 +295,7 @@ mod tests {
         bench.will_return([None, full()]);
         assert_eq!(bench.stage.step(), Step::Blocked(FULL_RETRY));
         assert_eq!(bench.recorder.calls(), ["write 1", "write 2"]);
-        assert_eq!(bench.told(), ["full: no space"]);
+        assert_eq!(bench.told(), ["full"]);
 
         bench.will_return([None, None, full()]);
         assert_eq!(bench.stage.step(), Step::Blocked(FULL_RETRY));

@@ -137,6 +137,22 @@ fn a_life_that_cannot_be_written_is_not_remembered() {
 }
 
 #[test]
+fn a_life_is_remembered_when_there_is_space_for_it() {
+    let files = MemoryFiles::default();
+    let mut peers = open(&files).unwrap().take_peers();
+    let start = Start { life: Life { incarnation: 7, boot: 3 }, nonce: 5 };
+    files.set_room(0);
+    for _ in 0..2 {
+        let error = peers.remember(NodeId(1), start).unwrap_err();
+        assert!(error.is_full(), "{error}");
+        assert_eq!(peers.latest(NodeId(1)), None);
+    }
+    files.set_room(u64::MAX);
+    peers.remember(NodeId(1), start).unwrap();
+    assert_eq!(open(&files.after_power_loss()).unwrap().take_peers().latest(NodeId(1)), Some(start));
+}
+
+#[test]
 fn a_folder_that_rejoins_is_another_incarnation_and_abstains_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());

@@ -144,7 +144,7 @@ fn file_storage_keeps_the_contract_on_a_full_disk() {
         let files = MemoryFiles::default();
         let open = |place: &str| -> Box<dyn Storage> {
             let options = OpenOptions { segment_bytes, ..options(format!("/data/{place}")) };
-            Box::new(FileStorage::open_with(&options, Arc::new(files.clone())).unwrap())
+            Box::new(FileStorage::open_with(&options, Arc::new(files.clone()), 7).unwrap())
         };
         conformance::check_full(open, |full| files.set_room(if full { 70_000 } else { u64::MAX }));
     }

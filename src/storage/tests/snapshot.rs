@@ -9,8 +9,10 @@ use proptest::prelude::{any, prop, proptest};
 use super::files::FaultyFiles;
 use super::*;
 use crate::consensus::{LogTime, SnapshotMeta};
+use crate::runtime::{Input, NodeHandle};
 use crate::storage::files::DiskFiles;
 use crate::storage::snapshot::{FileSnapshots, SnapshotInfo, SnapshotStore, verify_file};
+use crate::transport::transfer::{Offer, Progress, Receiving};
 
 const CLUSTER: u64 = 0xc105_7e12;
 const BLOCK_BYTES: usize = 64 << 10;
@@ -232,6 +234,73 @@ fn a_failed_snapshot_leaves_nothing_and_says_why() {
         take(&store, 10, 100).unwrap();
         assert_eq!(read(&store, 10).unwrap(), state(10, 100));
     }
+}
+
+/// A node that receives this file in one piece: whether it took it, and what it was told.
+fn receive_at(store: &Arc<FileSnapshots>, bytes: &[u8]) -> (Result<Progress, String>, Vec<Input>) {
+    let (node, inboxes) = NodeHandle::new();
+    let mut receiving = Receiving::new(store.clone(), node);
+    let offer = Offer { term: Term(9), snapshot: meta(30), bytes: bytes.len() as u64 };
+    let outcome = receiving.offer(NodeId(1), offer).and_then(|_| receiving.chunk(NodeId(1), 0, bytes));
+    receiving.end();
+    (outcome, inboxes.internal.try_iter().collect())
+}
+
+#[test]
+fn a_node_that_cannot_write_what_it_receives_stops_at_once() {
+    let file = file(30, 100);
+    for first in 0.. {
+        let files = MemoryFiles::default();
+        let quiet = FaultyFiles::new(files.copy(), u64::MAX, 0);
+        drop(open_store(&quiet));
+        let faulty = FaultyFiles::new(files.clone(), quiet.operations() + first, 1);
+        let (outcome, told) = receive_at(&Arc::new(open_store(&faulty)), &file);
+        match &told[..] {
+            [Input::SnapshotReceived { .. }] => {
+                assert!(first > 5, "making, writing, checking, syncing and renaming it are operations");
+                assert!(faulty.operations() <= quiet.operations() + first, "{first} failed and nobody noticed");
+                break;
+            }
+            [Input::Failed { reason }] => {
+                assert!(reason.starts_with("snapshot: cannot ") && reason.contains("injected"), "{reason}");
+                assert!(outcome.is_err());
+            }
+            _ => panic!("operation {first} failed, and the node was told something else"),
+        }
+    }
+}
+
+#[test]
+fn a_node_without_space_for_what_it_receives_goes_on_and_takes_it_later() {
+    let file = file(30, 2 * BLOCK_BYTES);
+    let files = MemoryFiles::default();
+    let store = Arc::new(open_store(&files));
+    files.set_room(70_000);
+    for _ in 0..2 {
+        let (outcome, told) = receive_at(&store, &file);
+        let refused = outcome.unwrap_err();
+        assert!(refused.contains("cannot write") && refused.contains("Make room on the disk"), "{refused}");
+        assert!(told.is_empty(), "this is no reason to stop");
+        assert!(files.all().is_empty(), "nothing of it stays: {:?}", files.all().keys());
+    }
+    files.set_room(u64::MAX);
+    let (outcome, told) = receive_at(&store, &file);
+    assert!(outcome.unwrap().complete);
+    assert!(matches!(told[..], [Input::SnapshotReceived { .. }]));
+    assert_eq!(read(&*store, 30).unwrap(), state(30, 2 * BLOCK_BYTES));
+}
+
+#[test]
+fn a_snapshot_without_space_leaves_nothing_and_can_be_made_later() {
+    let files = MemoryFiles::default();
+    let store = open_store(&files);
+    files.set_room(70_000);
+    let error = take(&store, 10, 2 * BLOCK_BYTES).unwrap_err();
+    assert!(error.is_full(), "{error}");
+    assert!(files.all().is_empty(), "{:?}", files.all().keys());
+    files.set_room(u64::MAX);
+    take(&store, 10, 2 * BLOCK_BYTES).unwrap();
+    assert_eq!(read(&store, 10).unwrap(), state(10, 2 * BLOCK_BYTES));
 }
 
 #[test]

@@ -233,6 +233,8 @@ enum Body<'a> {
     InstallSnapshotChunk(WireChunk<'a>),
     InstallSnapshotChunkRes(InstallSnapshotChunkRes),
     TimeoutNow(TimeoutNow<'a>),
+    AskTerm(WireTerm),
+    TellTerm(WireTerm),
     Forward(WireForward),
     ForwardRes(ForwardRes),
 }
@@ -349,6 +351,12 @@ struct TimeoutNow<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct WireTerm {
+    term: Exact,
+    nonce: Exact,
+}
+
+#[derive(Serialize, Deserialize)]
 struct WireForward {
     term: Exact,
     sequence: Exact,
@@ -371,10 +379,10 @@ impl<'a> Body<'a> {
     /// Whether it answers a request.
     fn is_answer(&self) -> bool {
         match self {
-            Body::RequestVoteRes(_) | Body::AppendEntriesRes(_) | Body::ForwardRes(_) => true,
+            Body::RequestVoteRes(_) | Body::AppendEntriesRes(_) | Body::ForwardRes(_) | Body::TellTerm(_) => true,
             Body::InstallSnapshotRes(_) | Body::InstallSnapshotChunkRes(_) => true,
             Body::RequestVote(_) | Body::AppendEntries(_) | Body::TimeoutNow(_) | Body::Forward(_) => false,
-            Body::InstallSnapshot(_) | Body::InstallSnapshotChunk(_) => false,
+            Body::InstallSnapshot(_) | Body::InstallSnapshotChunk(_) | Body::AskTerm(_) => false,
         }
     }
 
@@ -389,6 +397,8 @@ impl<'a> Body<'a> {
             "install_snapshot_chunk" => parse(body).map(Body::InstallSnapshotChunk),
             "install_snapshot_chunk_res" => parse(body).map(Body::InstallSnapshotChunkRes),
             "timeout_now" => parse(body).map(Body::TimeoutNow),
+            "ask_term" => parse(body).map(Body::AskTerm),
+            "tell_term" => parse(body).map(Body::TellTerm),
             "forward" => parse(body).map(Body::Forward),
             "forward_res" => parse(body).map(Body::ForwardRes),
             _ => Err(format!("unknown type {kind:?}")),
@@ -475,6 +485,8 @@ impl<'a> Body<'a> {
                 Body::InstallSnapshotRes(InstallSnapshotRes { term, match_index, abstains })
             }
             MessageBody::TimeoutNow => Body::TimeoutNow(TimeoutNow { term, leader_id: me }),
+            MessageBody::AskTerm { nonce } => Body::AskTerm(WireTerm { term, nonce: Exact(*nonce) }),
+            MessageBody::TellTerm { nonce } => Body::TellTerm(WireTerm { term, nonce: Exact(*nonce) }),
         })
     }
 
@@ -519,6 +531,8 @@ impl<'a> Body<'a> {
                 true_name(&leader_id)?;
                 (term, MessageBody::TimeoutNow)
             }
+            Body::AskTerm(WireTerm { term, nonce }) => (term, MessageBody::AskTerm { nonce: nonce.0 }),
+            Body::TellTerm(WireTerm { term, nonce }) => (term, MessageBody::TellTerm { nonce: nonce.0 }),
             Body::Forward(forward) => return forward.into_message(),
             Body::ForwardRes(response) => {
                 return response.into_message(to_life.ok_or("the field `to_life` is missing")?);

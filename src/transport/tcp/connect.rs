@@ -63,7 +63,7 @@ impl Shared {
             to,
             life: options.life,
             nonce: self.nonce,
-            abstains: options.abstains,
+            abstains: self.abstains(),
             purpose,
         };
         let patience = self.patience();
@@ -85,14 +85,16 @@ impl Shared {
     }
 
     /// The peer refuses this node. If that is because of this node's own life, the node stops: it has forgotten what it
-    /// promised, which no other attempt mends, and one peer who knows that is enough. Only the node that was dialed, in this
-    /// cluster, can say so.
+    /// promised, which no other attempt mends, and one peer who knows that is enough. One that never keeps anything abstains
+    /// instead. Only the node that was dialed, in this cluster, can say so.
     fn refused(&self, dialed: NodeId, refused: Refused) -> String {
         let options = &self.options;
         let Refused { cluster_id, from, code, reason } = refused;
-        if (cluster_id, from) == (options.cluster_id, dialed)
-            && let Some(ways_out) = ways_out(code, options.life)
-        {
+        let is_from_dialed = (cluster_id, from) == (options.cluster_id, dialed);
+        if is_from_dialed && code == RefusalCode::OtherIncarnation && options.life.keeps_nothing() {
+            // No reason to stop: it has promised nothing yet in this life, and abstains before it is welcome.
+            self.handle.deliver(Input::Forgot { reason: format!("node {from} says: {reason}") });
+        } else if is_from_dialed && let Some(ways_out) = ways_out(code, options.life) {
             let mut reason = format!("node {from} refuses node {}: {reason}. {ways_out}", options.me);
             if code == RefusalCode::OlderBoot
                 && let Err(error) = self.disown()
@@ -109,9 +111,9 @@ impl Shared {
 fn ways_out(code: RefusalCode, life: Life) -> Option<&'static str> {
     match code {
         RefusalCode::Other => None,
-        _ if life.incarnation == 0 => Some(
+        _ if life.keeps_nothing() => Some(
             "This node keeps nothing on disk (InMemoryStorage), and the time of its start takes the place of a data folder: \
-             correct this machine's clock and start the node again, or give it the StorageClass that it had before",
+             correct this machine's clock and start the node again",
         ),
         RefusalCode::OlderBoot | RefusalCode::OtherIncarnation => Some(
             "What this node promised since is not in this folder: votes it cast, entries it acknowledged. If the folder it \

@@ -213,7 +213,8 @@ impl Shared {
     }
 
     fn myself(&self) -> Welcome {
-        let TcpOptions { me, life, cluster_id, abstains, .. } = self.options;
+        let TcpOptions { me, life, cluster_id, .. } = self.options;
+        let abstains = self.abstains();
         Welcome { protocol: PROTOCOL, cluster_id, from: me, life, nonce: self.nonce, abstains }
     }
 

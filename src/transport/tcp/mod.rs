@@ -98,6 +98,8 @@ struct Shared {
     refusals: LogRepeats,
     log_limit: LogLimit,
     stopping: AtomicBool,
+    /// This node neither votes nor counts; or did not, when it forgot, until it had caught up.
+    abstains: AtomicBool,
 }
 
 /// What is known of one peer.
@@ -137,6 +139,7 @@ impl TcpTransport {
             signals.push((address.id, inbox));
         }
         let shared = Arc::new(Shared {
+            abstains: AtomicBool::new(options.abstains),
             options,
             nonce,
             handle,
@@ -209,6 +212,10 @@ impl Transport for TcpTransport {
         })
     }
 
+    fn abstain(&mut self) {
+        self.shared.abstains.store(true, Ordering::Release);
+    }
+
     fn abandon_snapshots(&mut self) {
         self.shared.abandon_snapshots();
     }
@@ -236,6 +243,10 @@ impl Shared {
         let shared = self.clone();
         controller
             .listen(listener, options, move |connection| Box::new(InboundSession::new(shared.clone(), connection)))
+    }
+
+    fn abstains(&self) -> bool {
+        self.abstains.load(Ordering::Acquire)
     }
 
     fn is_stopping(&self) -> bool {
@@ -269,8 +280,11 @@ impl Shared {
     /// Whether this life of a peer may talk to us; from now on, no older one may.
     fn admit(&self, peer: NodeId, start: Start, abstains: bool) -> Result<(), NotAdmitted> {
         let admitted = lock(&self.lives).admit(peer, start, abstains);
-        if let Err(error @ NotAdmitted::NotRemembered { .. }) = &admitted {
-            self.handle.deliver(Input::Failed { reason: error.to_string() });
+        // On a disk that is full it can be remembered later: the peer tries again.
+        if let Err(refusal @ NotAdmitted::NotRemembered { error, .. }) = &admitted
+            && !error.is_full()
+        {
+            self.handle.deliver(Input::Failed { reason: refusal.to_string() });
         }
         admitted
     }

@@ -236,6 +236,8 @@ fn any_body() -> impl Strategy<Value = MessageBody> {
         }),
         (index(), any::<bool>()).prop_map(|(matched, abstains)| MessageBody::SnapshotInstalled { matched, abstains }),
         Just(MessageBody::TimeoutNow),
+        number().prop_map(|nonce| MessageBody::AskTerm { nonce }),
+        number().prop_map(|nonce| MessageBody::TellTerm { nonce }),
     ]
 }
 
