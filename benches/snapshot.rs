@@ -269,5 +269,5 @@ fn main() {
         show(round, "after", both, durable, Instant::now());
         println!("round {round}: {} MiB, durable after {:.1} s", latest().1 >> 20, (durable - began).as_secs_f64());
     }
-    node.stop(Duration::from_secs(10)).expect("the node stops");
+    node.stop(Duration::from_secs(60)).expect("the node stops");
 }

@@ -131,7 +131,7 @@ fn assert_unharmed(cluster: &Cluster, leader: u64) {
     for id in [1, 2] {
         let log = cluster.log(id);
         assert!(!log.contains("panicked") && !log.contains("goes on from the snapshot"), "{log}");
-        assert_eq!(kept(cluster, id), [PathBuf::new(); 0]);
+        assert!(kept(cluster, id).is_empty(), "{:?}", kept(cluster, id));
     }
 }
 
@@ -150,12 +150,12 @@ fn rubbish_and_lies_on_a_connection_for_a_snapshot_leave_no_trace() {
         let (open, resident) = (descriptors(cluster.pid(to)), resident_bytes(cluster.pid(to)));
         for _ in 0..rounds(200, 5_000) {
             // Nothing but noise; noise after an offer; an offer that breaks off.
-            let mut bytes = if random.next() % 2 == 0 { offered.clone() } else { Vec::new() };
+            let mut bytes = if random.next().is_multiple_of(2) { offered.clone() } else { Vec::new() };
             let noise = random.bytes(300);
             bytes.extend(noise);
             let cut = 1 + random.next() as usize % offered.len();
             let mut sender = Sender::connect(&cluster, to);
-            sender.say(if random.next() % 3 == 0 { &offered[..cut.min(offered.len() - 1)] } else { &bytes });
+            sender.say(if random.next().is_multiple_of(3) { &offered[..cut.min(offered.len() - 1)] } else { &bytes });
         }
         // An offer that still waits for its turn would take the place of a later one.
         let all_closed = || (descriptors(cluster.pid(to)) <= open + 4).then_some(());
