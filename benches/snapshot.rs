@@ -1,116 +1,273 @@
-//! What a node's clients notice of a snapshot of 1 GiB of state: the longest time between two answers, each of which
-//! takes an append, a sync and an apply. `cargo bench --bench snapshot` prints it for the time without and with one.
+//! What a snapshot of 1 GiB of state costs the work beside it, in one process: the longest time between two appends
+//! becoming durable, and between two commands being applied, while one is made and at other times under the same load.
+//! `cargo bench --bench snapshot` prints both for every round.
 
-use std::sync::Arc;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use raft::consensus::{Membership, NodeId, Payload};
-use raft::machine::Composite;
+use raft::config::Config;
+use raft::consensus::{EntryHeader, Index, Membership, NodeId, Payload};
 use raft::machine::command::{Change, Command, Condition};
+use raft::machine::{Applied, Composite, Machine, MachineSnapshot};
 use raft::runtime::{ClientRequest, NodeHandle, Operation, Outcome, Reply, ReplySink};
-use raft::storage::{FileStorage, OpenOptions, Storage};
+use raft::storage::snapshot::SnapshotStore;
+use raft::storage::{FileStorage, LogReader, OpenOptions, Recovered, Storage, StorageError, WriteBatch};
 use raft::transport::memory::MemoryNetwork;
 use raft::{Node, NodeOptions};
 
 const VALUE_BYTES: usize = 1000;
 const KEYS: u64 = 1 << 20;
-const PIPELINE: u64 = 64;
+/// Writes under way while the state is built up.
+const PIPELINE: u64 = 512;
+/// Writes in a second from then on, whether earlier ones are answered or not: so a gap on one side does not cause one on the
+/// other, and the load is the same at all times.
+const RATE: u32 = 10_000;
+/// Entries from one snapshot to the next.
+const EVERY: u64 = KEYS / 4;
+const ROUNDS: usize = 5;
+/// What a snapshot causes after it is durable (the older file and the log before it go) counts, too.
+const AFTERMATH: Duration = Duration::from_secs(4);
 
-struct Sink(Sender<Instant>);
+/// When things happened.
+#[derive(Clone)]
+struct Times(Arc<Mutex<Vec<Instant>>>);
+
+impl Default for Times {
+    /// With room for all of them, so that noting one never takes long.
+    fn default() -> Self {
+        Times(Arc::new(Mutex::new(Vec::with_capacity(8 << 20))))
+    }
+}
+
+impl Times {
+    fn note(&self) {
+        self.0.lock().expect("nobody panics").push(Instant::now());
+    }
+
+    fn last(&self) -> Option<Instant> {
+        self.0.lock().expect("nobody panics").last().copied()
+    }
+
+    /// The longest time between two of them that touches the time from `from` to `to`, how many there were, and when that was.
+    fn longest_gap(&self, from: Instant, to: Instant) -> Gaps {
+        let times = self.0.lock().expect("nobody panics");
+        let gaps = times.windows(2).filter(|pair| pair[0] < to && pair[1] > from);
+        let mut gaps: Vec<(Duration, Instant)> = gaps.map(|pair| (pair[1] - pair[0], pair[0])).collect();
+        gaps.sort_unstable();
+        let (longest, when) = *gaps.last().expect("the load went on all the time");
+        let high = gaps[(gaps.len() - 1) * 999 / 1000].0;
+        Gaps { count: gaps.len(), high, longest, after: when.saturating_duration_since(from) }
+    }
+}
+
+struct Gaps {
+    count: usize,
+    /// 99.9 % are shorter.
+    high: Duration,
+    longest: Duration,
+    /// From the beginning to the longest.
+    after: Duration,
+}
+
+/// A storage that notes when appends became durable.
+struct TimedStorage {
+    storage: FileStorage,
+    times: Times,
+}
+
+impl Storage for TimedStorage {
+    fn recover(&mut self, entry: &mut dyn FnMut(EntryHeader)) -> Result<Recovered, StorageError> {
+        self.storage.recover(entry)
+    }
+
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.storage.write(batch)
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.storage.sync()?;
+        self.times.note();
+        Ok(())
+    }
+
+    fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
+        self.storage.compact(keep_from)
+    }
+
+    fn idle(&mut self) -> Result<Option<Duration>, StorageError> {
+        self.storage.idle()
+    }
+
+    fn close(&mut self) -> Result<(), StorageError> {
+        self.storage.close()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.storage.reader()
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        self.storage.snapshots()
+    }
+}
+
+/// A machine that notes when it was given commands, and when a view of it was taken.
+#[derive(Default)]
+struct TimedMachine {
+    machine: Composite,
+    applied: Times,
+    views: Times,
+}
+
+impl Machine for TimedMachine {
+    fn apply(&mut self, applied: Applied<'_>) -> Bytes {
+        let answer = self.machine.apply(applied);
+        self.applied.note();
+        answer
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        self.machine.query(query)
+    }
+
+    fn digest(&self) -> u64 {
+        self.machine.digest()
+    }
+
+    fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
+        self.views.note();
+        self.machine.snapshot()
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), String> {
+        self.machine.restore(from)
+    }
+}
+
+struct Sink(Sender<()>);
 
 impl ReplySink for Sink {
     fn reply(&self, _: u64, outcome: Outcome) {
         outcome.expect("every write is done");
-        self.0.send(Instant::now()).expect("somebody measures");
+        self.0.send(()).expect("somebody writes on");
     }
 }
 
-fn write(node: &NodeHandle, sink: &Arc<Sink>, number: u64) {
-    let key = format!("key:{:016x}", number % KEYS).into();
-    let value = vec![number as u8; VALUE_BYTES].into();
-    let command = Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false });
-    let operation = Operation::Write(Payload(command.encode()));
-    let reply = Reply::new(sink.clone(), number);
-    let request = ClientRequest { connection: 1, operation, forward: true, reply };
-    assert!(node.request(request).is_ok(), "the inbox has room");
+/// Writes, key after key.
+struct Load {
+    node: NodeHandle,
+    sink: Arc<Sink>,
+    answers: Receiver<()>,
+    written: u64,
 }
 
-/// Keeps so many writes under way until `done`, and returns the times between answers, the longest last.
-fn run(
-    node: &NodeHandle,
-    answers: (&Arc<Sink>, &Receiver<Instant>),
-    next: &mut u64,
-    pipeline: u64,
-    mut done: impl FnMut(u64) -> bool,
-) -> Vec<Duration> {
-    let (sink, answers) = answers;
-    (0..pipeline).for_each(|_| {
-        write(node, sink, *next);
-        *next += 1;
-    });
-    let (mut gaps, mut last) = (Vec::new(), Instant::now());
-    while !done(*next) {
-        let answered = answers.recv().expect("the node runs");
-        gaps.push(answered.saturating_duration_since(last));
-        last = answered;
-        write(node, sink, *next);
-        *next += 1;
+impl Load {
+    fn new(node: NodeHandle) -> Self {
+        let (sender, answers) = unbounded();
+        Load { node, sink: Arc::new(Sink(sender)), answers, written: 0 }
     }
-    (0..pipeline).for_each(|_| _ = answers.recv());
-    gaps.sort_unstable();
-    gaps
+
+    fn write(&mut self) {
+        // In no order, as keys come.
+        let key = format!("key:{:016x}", (self.written % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into();
+        let value = vec![self.written as u8; VALUE_BYTES].into();
+        let command = Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false });
+        let operation = Operation::Write(Payload(command.encode()));
+        let reply = Reply::new(self.sink.clone(), self.written);
+        let request = ClientRequest { connection: 1, operation, forward: true, reply };
+        assert!(self.node.request(request).is_ok(), "the inbox has room");
+        self.written += 1;
+    }
+
+    /// Sets every key once, as fast as that goes.
+    fn fill(&mut self) {
+        while self.written < KEYS {
+            self.write();
+            if self.written > PIPELINE {
+                self.answers.recv().expect("the node runs");
+            }
+        }
+        (0..PIPELINE).for_each(|_| self.answers.recv().expect("the node runs"));
+    }
+
+    /// Writes at the [`RATE`] until there is something.
+    fn run_until<T>(&mut self, mut done: impl FnMut() -> Option<T>) -> T {
+        let (start, first) = (Instant::now(), self.written);
+        loop {
+            while start + (self.written - first) as u32 * Duration::from_secs(1) / RATE <= Instant::now() {
+                self.write();
+            }
+            self.answers.try_iter().for_each(drop);
+            if let Some(done) = done() {
+                return done;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
 }
 
-fn show(what: &str, gaps: &[Duration]) {
-    let at = |per_mille: usize| gaps[(gaps.len() - 1) * per_mille / 1000];
-    println!(
-        "{what}: {} writes; between answers p50 {:?}, p99.9 {:?}, longest {:?}",
-        gaps.len(),
-        at(500),
-        at(999),
-        at(1000)
-    );
+fn show(round: usize, what: &str, times: [(&str, &Times); 2], from: Instant, to: Instant) {
+    for (name, times) in times {
+        let Gaps { count, high, longest, after } = times.longest_gap(from, to);
+        println!(
+            "round {round}, {what:>7}: {count:6} {name} in {:4.1} s, 99.9 % within {:5.2} ms, longest gap {:6.2} ms (at {:.1} s)",
+            (to - from).as_secs_f64(),
+            high.as_secs_f64() * 1e3,
+            longest.as_secs_f64() * 1e3,
+            after.as_secs_f64()
+        );
+    }
 }
 
 fn main() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
     let id = NodeId(1);
+    let config = Config::default();
     let storage = FileStorage::open(&OpenOptions {
         folder: folder.path().join("A"),
         cluster_id: 1,
         node: id,
         membership: Membership::of_voters([id]),
-        segment_bytes: 16 << 20,
+        segment_bytes: config.limits.segment_bytes,
         rejoin: false,
     })
     .expect("a data folder");
     let snapshots = storage.snapshots();
+    let appends = Times::default();
+    let storage = TimedStorage { storage, times: appends.clone() };
+    let machine = TimedMachine::default();
+    let (applied, views) = (machine.applied.clone(), machine.views.clone());
     let network = MemoryNetwork::new();
     let mut options = NodeOptions::new(id, [id]);
-    // The first snapshot comes when the whole state is there, and twice as much was written.
-    (options.snapshot_bytes, options.snapshot_entries) = (u64::MAX, 2 * KEYS);
+    (options.snapshot_bytes, options.snapshot_entries) = (u64::MAX, EVERY);
     let connect = |handle: &NodeHandle| network.transport(id, handle);
-    let node = Node::start(options, Box::new(storage), Box::new(Composite::default()), connect).expect("a node");
-    let handle = node.handle();
+    let node = Node::start(options, Box::new(storage), Box::new(machine), connect).expect("a node");
     while node.status().expect("a status").leader.is_none() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let (sender, answers) = unbounded();
-    let (sink, mut next) = (Arc::new(Sink(sender)), 0);
-    run(&handle, (&sink, &answers), &mut next, 2000, |next| next >= 2 * KEYS - 100_000);
-    let start = Instant::now();
-    show(
-        "without",
-        &run(&handle, (&sink, &answers), &mut next, PIPELINE, |next| {
-            start.elapsed() > Duration::from_secs(3) || next >= 2 * KEYS - 3000
-        }),
-    );
-    run(&handle, (&sink, &answers), &mut next, PIPELINE, |next| next >= 2 * KEYS - 2000);
-    let start = Instant::now();
-    let gaps = run(&handle, (&sink, &answers), &mut next, PIPELINE, |_| snapshots.latest().is_some());
-    show("with a snapshot", &gaps);
-    let bytes = snapshots.latest().map_or(0, |info| info.bytes);
-    println!("{} MiB, durable after {:?}", bytes >> 20, start.elapsed());
-    node.stop(Duration::from_secs(10)).expect("the node stops");
+    let mut load = Load::new(node.handle());
+    let latest = || snapshots.latest().map_or((Index(0), 0), |latest| (latest.meta.index, latest.bytes));
+    let both = [("appends", &appends), ("applies", &applied)];
+    println!("the default heartbeat interval is {} ms", config.heartbeat_interval.as_millis());
+    load.fill();
+    // The first of the whole state is for warming up.
+    load.run_until(|| (latest().0.0 > KEYS).then_some(()));
+    for round in 1..=ROUNDS {
+        let (before, view) = (latest().0, views.last());
+        let calm = Instant::now() + AFTERMATH;
+        let began = load.run_until(|| views.last().filter(|last| Some(*last) != view));
+        if calm < began {
+            show(round, "without", both, calm, began);
+        }
+        load.run_until(|| (latest().0 > before).then_some(()));
+        let durable = Instant::now();
+        show(round, "making", both, began, durable);
+        load.run_until(|| (durable.elapsed() > AFTERMATH).then_some(()));
+        show(round, "after", both, durable, Instant::now());
+        println!("round {round}: {} MiB, durable after {:.1} s", latest().1 >> 20, (durable - began).as_secs_f64());
+    }
+    node.stop(Duration::from_secs(60)).expect("the node stops");
 }

@@ -177,7 +177,7 @@ proptest! {
     #[test]
     fn written_and_read_again_nothing_changes(
         nodes in 1usize..=9, count in 1usize..=9, times in (10u64..=600_000, 1u64..=600_000, 0u64..=600_000),
-        sizes in (1u64..=1_000_000_000_000, 4096u64..=1 << 40, 4096u64..=1 << 30, 1024u64..=64 << 20, 65536u64..=512 << 20),
+        age in 0u64..=366 * 24 * 3600, sizes in (1u64..=1_000_000_000_000, 4096u64..=1 << 40, 4096u64..=1 << 30, 1024u64..=64 << 20, 65536u64..=512 << 20),
         workers in 1usize..=256, debug: bool, memory: bool, name in "[A-Za-z][A-Za-z0-9._-]{0,63}", base in 1u16..=50_000,
     ) {
         let mut config = Config::local(nodes, "data");
@@ -186,6 +186,7 @@ proptest! {
         config.heartbeat_interval = Duration::from_millis(times.1.min(times.0 - 1));
         config.min_replication_interval = Duration::from_millis(times.2).min(config.heartbeat_interval);
         (config.limits.snapshot_entries, config.limits.snapshot_bytes, config.limits.segment_bytes, ..) = sizes;
+        config.limits.snapshot_age = (age > 0).then(|| Duration::from_secs(age));
         config.limits.max_inflight_bytes = sizes.4;
         config.limits.max_request_bytes = sizes.3.min(sizes.4);
         config.limits.workers = workers;

@@ -40,6 +40,7 @@ pub(super) enum Kind<T: 'static> {
 pub(super) enum Unit {
     None,
     Milliseconds,
+    Seconds,
     Bytes,
 }
 
@@ -48,6 +49,7 @@ const HOST: &str = "a host name or an address that peers can dial, without a por
 const FLAG: &str = "True or False";
 const MAX_TIME_MS: u64 = 600_000;
 const MAX_BYTES: u64 = 1 << 40;
+const YEAR_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 /// `[Cluster]`.
 pub(super) static CLUSTER: &[Key<Config>] = &[
@@ -177,7 +179,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         },
         summary: "a snapshot is due after this many log entries",
         details: "A snapshot lets a node drop the log before it, and start without replaying it. Whichever of \
-                  SnapshotEntries and SnapshotBytes is reached first counts.",
+                  SnapshotEntries, SnapshotBytes and SnapshotSeconds is reached first counts.",
     },
     Key {
         name: "SnapshotBytes",
@@ -189,10 +191,23 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             set: |c, v| c.limits.snapshot_bytes = v,
         },
         summary: "a snapshot is due after this much log",
-        details: "Whichever of SnapshotEntries and SnapshotBytes is reached first counts. When the last snapshot is larger \
+        details: "Whichever of SnapshotEntries, SnapshotBytes and SnapshotSeconds is reached first counts. When the last snapshot is larger \
                   than this, a new one is due after as much log as that one has bytes: so what is written for snapshots \
                   is never more than what is written for the log. A part of the log is kept for followers that are \
                   nearly there.",
+    },
+    Key {
+        name: "SnapshotSeconds",
+        absent: Absent::Default,
+        kind: Kind::Number {
+            unit: Unit::Seconds,
+            range: 0..=YEAR_SECONDS,
+            get: |c| c.limits.snapshot_age.map_or(0, |age| age.as_secs()),
+            set: |c, v| c.limits.snapshot_age = (v > 0).then(|| Duration::from_secs(v)),
+        },
+        summary: "a snapshot is due this long after the first entry since the last; 0: never for its age",
+        details: "So the log of a node that has little to do goes, too, and what a start has to replay is never older. A \
+                  node on which nothing was written since its last snapshot makes no other.",
     },
     Key {
         name: "SnapshotRateBytes",
@@ -373,6 +388,9 @@ impl<T> Key<T> {
             }
             Kind::Number { unit: Unit::Milliseconds, range, .. } => {
                 format!("a whole number of milliseconds from {} to {}, without a unit", range.start(), range.end())
+            }
+            Kind::Number { unit: Unit::Seconds, range, .. } => {
+                format!("a whole number of seconds from {} to {}, without a unit", range.start(), range.end())
             }
             Kind::Number { unit: Unit::Bytes, range, .. } => {
                 let [from, to] = [range.start(), range.end()].map(|value| shown(Unit::Bytes, *value));

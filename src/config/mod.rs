@@ -56,6 +56,8 @@ pub struct Limits {
     pub snapshot_entries: u64,
     /// `SnapshotBytes`: a snapshot is due after so many bytes of log.
     pub snapshot_bytes: u64,
+    /// `SnapshotSeconds`: a snapshot is due so long after the first entry that the last one does not cover; `None`: never.
+    pub snapshot_age: Option<Duration>,
     /// `SnapshotRateBytes`: most bytes a second of a snapshot on its way to another node.
     pub snapshot_rate_bytes: u64,
     /// `SegmentBytes`: size of a file of the log.
@@ -108,6 +110,7 @@ impl Default for Limits {
         Limits {
             snapshot_entries: 1_000_000,
             snapshot_bytes: 64 << 20,
+            snapshot_age: Some(Duration::from_secs(3600)),
             snapshot_rate_bytes: 64 << 20,
             segment_bytes: 16 << 20,
             max_request_bytes: 1 << 20,

@@ -84,8 +84,8 @@ fn header(nodes: usize) -> String {
 ;;   and a shell in one more:                   raft-shell -c raft.ini
 ;; Both programs are in target/release after `cargo build --release`.
 ;;
-;; Comments begin with ; and may stand behind a value. Times are in milliseconds, sizes in bytes, KiB or MiB.
-;; `raft help ElectionTimeout` says more about a key. What is left out has its default.
+;; Comments begin with ; and may stand behind a value. Times are in milliseconds where the name does not say otherwise, sizes in
+;; bytes, KiB or MiB. `raft help ElectionTimeout` says more about a key. What is left out has its default.
 "
     )
 }

@@ -32,6 +32,8 @@ pub struct NodeOptions {
     pub snapshot_bytes: u64,
     /// It is also due after so many entries.
     pub snapshot_entries: u64,
+    /// And so long after the first entry that the last one does not cover; `None`: never for its age.
+    pub snapshot_age: Option<Duration>,
 }
 
 impl NodeOptions {
@@ -43,6 +45,7 @@ impl NodeOptions {
             labels: BTreeMap::new(),
             snapshot_bytes: Limits::default().snapshot_bytes,
             snapshot_entries: Limits::default().snapshot_entries,
+            snapshot_age: Limits::default().snapshot_age,
         }
     }
 
@@ -58,6 +61,7 @@ impl NodeOptions {
             labels: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
             snapshot_bytes: config.limits.snapshot_bytes,
             snapshot_entries: config.limits.snapshot_entries,
+            snapshot_age: config.limits.snapshot_age,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Parts {
             max_inflight_bytes: options.server.max_pending_bytes,
             snapshot_bytes: options.snapshot_bytes,
             snapshot_entries: options.snapshot_entries,
+            snapshot_age: options.snapshot_age,
         };
         let server = Server::new(options.server, remembered, seed, Duration::ZERO);
         let (to_storage, storage_jobs) = unbounded();

@@ -125,6 +125,8 @@ pub struct Outgoing {
     offset: u64,
     /// When the receiver answered the offer, and from where on it gets the rest.
     began: (Duration, u64),
+    /// Since when the receiver's word is awaited; saying the same again is no news.
+    awaiting: Option<Duration>,
     buffer: Vec<u8>,
 }
 
@@ -155,6 +157,7 @@ impl Outgoing {
             progress: None,
             offset: 0,
             began: (Duration::ZERO, 0),
+            awaiting: None,
             buffer: vec![0; pace.chunk_bytes],
         };
         Ok((outgoing, Offer { term: *term, snapshot: snapshot.clone(), bytes }))
@@ -167,6 +170,9 @@ impl Outgoing {
         }
         if progress.received > self.offset && !progress.complete {
             return Err(format!("{} bytes are acknowledged, {} were sent", progress.received, self.offset));
+        }
+        if self.progress.is_none_or(|before| progress.received > before.received) {
+            self.awaiting = None;
         }
         self.progress = Some(progress);
         Ok(())
@@ -195,7 +201,12 @@ impl Outgoing {
         }
         if self.offset >= self.bytes || self.offset - progress.received >= window * chunk_bytes as u64 {
             let is_last = progress.received + chunk_bytes as u64 >= self.bytes;
-            return Ok(Next::Await(if is_last { to_check } else { patience }));
+            let limit = if is_last { to_check } else { patience };
+            let left = (*self.awaiting.get_or_insert(now) + limit).saturating_sub(now);
+            if left.is_zero() {
+                return Err(format!("no progress within {} ms", limit.as_millis()));
+            }
+            return Ok(Next::Await(left));
         }
         let offset = self.offset;
         let count = self.reader.read_at(offset, &mut self.buffer).map_err(|error| error.to_string())?;
@@ -438,6 +449,41 @@ mod tests {
         take(&bench.from, 5);
         let stalled = bench.send(5, Some((201, Trouble::Lost))).unwrap_err();
         assert!(stalled.starts_with("nothing within"), "{stalled}");
+    }
+
+    /// Takes everything, and says again and again that nothing has arrived.
+    struct Stuck;
+
+    impl Link for Stuck {
+        fn offer(&mut self, _: &Offer) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn chunk(&mut self, _: u64, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn progress(&mut self, patience: Duration) -> Result<Progress, String> {
+            assert!(patience <= PACE.patience);
+            thread::sleep(PACE.patience / 10);
+            Ok(Progress { received: 0, complete: false })
+        }
+    }
+
+    #[test]
+    fn whoever_repeats_himself_makes_no_progress() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let sending = Sending {
+            store: bench.from.clone(),
+            to: NodeId(2),
+            term: Term(9),
+            snapshot: meta(5),
+            pace: PACE,
+            abandoned: Arc::default(),
+        };
+        let stuck = sending.send(&mut Stuck).unwrap_err();
+        assert_eq!(stuck, format!("no progress within {} ms", PACE.patience.as_millis()));
     }
 
     #[test]

@@ -13,4 +13,5 @@ mod maelstrom;
 mod peers;
 mod shell;
 mod snapshot;
+mod snapshot_attack;
 mod support;

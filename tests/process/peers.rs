@@ -15,8 +15,8 @@ use crate::support::cluster::{Cluster, PATIENCE, wait_until};
 
 const LIFE: Life = Life { incarnation: 1, boot: 1 };
 
-/// Connects to a node as another one of its cluster. The number has to grow with every connection.
-fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
+/// Connects to a node as another one of its cluster. The number of a connection for messages has to grow with each.
+pub fn impersonate(cluster: &Cluster, from: u64, to: u64, purpose: Purpose) -> TcpStream {
     let membership = Membership::of_voters(cluster.ids().into_iter().map(NodeId));
     let hello = Hello {
         protocol: PROTOCOL,
@@ -26,7 +26,7 @@ fn impersonate(cluster: &Cluster, from: u64, to: u64, dial: u64) -> TcpStream {
         life: LIFE,
         nonce: 1,
         abstains: false,
-        purpose: Purpose::Messages { dial },
+        purpose,
     };
     let mut stream = TcpStream::connect(cluster.peer_address(to)).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -120,7 +120,7 @@ fn nonsense_of_a_peer_neither_ends_nor_deceives_a_node() {
             let term = client.leader().expect("there is a leader").term;
             let message = nonsense(term).swap_remove(number);
             dial += 1;
-            let mut stream = impersonate(&cluster, 3, to, dial);
+            let mut stream = impersonate(&cluster, 3, to, Purpose::Messages { dial });
             let mut bytes = Vec::new();
             peer::encode(&message, 1 << 20, &mut bytes).expect("it fits into a frame");
             stream.write_all(&bytes).expect("bytes are taken");

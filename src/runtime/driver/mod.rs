@@ -61,6 +61,8 @@ pub struct DriverConfig {
     pub snapshot_bytes: u64,
     /// It is also due after so many entries.
     pub snapshot_entries: u64,
+    /// And so long after the first entry that the last one does not cover; `None`: never for its age.
+    pub snapshot_age: Option<Duration>,
 }
 
 /// Where the stages take their jobs from.
@@ -130,13 +132,12 @@ impl Driver {
         snapshots: Arc<dyn SnapshotStore>,
         now: Duration,
     ) -> Self {
-        let DriverConfig { snapshot_bytes, snapshot_entries, .. } = config;
         let request_limit = MIN_REQUEST_LIMIT.max(20 * config.election_timeout);
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
             tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
             requests: Requests::new(load, request_limit),
-            snapshots: Snapshots::new(snapshots, server.applied(), snapshot_bytes, snapshot_entries),
+            snapshots: Snapshots::new(snapshots, server.applied(), &config),
             last_token: 0,
             commit: server.commit(),
             config,
@@ -178,6 +179,7 @@ impl Driver {
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.sweep();
         }
+        self.make_snapshot_if_due();
         self.release_held();
         self.submit();
         self.flush();
@@ -206,7 +208,7 @@ impl Driver {
 
     /// When the next turn is due even if nothing comes in.
     pub fn next_turn(&self) -> Option<Duration> {
-        self.next_sweep
+        self.next_sweep.into_iter().chain(self.snapshots.next_due()).min()
     }
 
     /// Whether the node has ended, and why. No further turn has any effect.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::effects::Payloads;
-use super::{Driver, report};
+use super::{Driver, DriverConfig, report};
 use crate::consensus::{Event, Index, Message, MessageBody, NodeId, SnapshotMeta, Term};
 use crate::runtime::SnapshotView;
 use crate::runtime::stage::apply::ApplyJob;
@@ -25,12 +25,18 @@ pub(super) struct Snapshots {
     max_bytes: u64,
     /// It is also due after so many entries.
     max_entries: u64,
+    /// And so long after `since`, if ever.
+    max_age: Option<Duration>,
     /// Index and size in bytes of the last one.
     last: (Index, u64),
     /// Everything up to here was counted.
     counted: Index,
     /// Bytes of log that were applied since the last one.
     bytes: u64,
+    /// When the first entry since the last one was applied, as far as this process knows; `None`: there is none.
+    since: Option<Duration>,
+    /// The last one is damaged, and a peer needs one.
+    lost: bool,
     making: Making,
     /// Those that are durable, and by which token the log is, too: then the older ones go.
     durable_with: VecDeque<(u64, SnapshotMeta)>,
@@ -67,15 +73,18 @@ struct Sending {
 
 impl Snapshots {
     /// The log is as long as it is; `last` is the snapshot that the state machine was restored from.
-    pub fn new(store: Arc<dyn SnapshotStore>, last: Index, max_bytes: u64, max_entries: u64) -> Self {
+    pub fn new(store: Arc<dyn SnapshotStore>, last: Index, config: &DriverConfig) -> Self {
         let bytes = store.list().iter().find(|known| known.meta.index == last).map_or(0, |known| known.bytes);
         Snapshots {
             store,
-            max_bytes,
-            max_entries,
+            max_bytes: config.snapshot_bytes,
+            max_entries: config.snapshot_entries,
+            max_age: config.snapshot_age,
             last: (last, bytes),
             counted: last,
             bytes: 0,
+            since: None,
+            lost: false,
             making: Making::Nothing,
             durable_with: VecDeque::new(),
             sending: BTreeMap::new(),
@@ -93,8 +102,23 @@ impl Snapshots {
         self.max_bytes.max(self.last.1)
     }
 
-    fn is_due(&self) -> bool {
-        self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.max_entries
+    /// Since when one is due, or from when on it will be if no more is applied; `None`: never.
+    fn due_at(&self) -> Option<Duration> {
+        if self.lost {
+            return Some(Duration::ZERO);
+        }
+        let since = self.since?;
+        let is_due = self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.max_entries;
+        if is_due { Some(since) } else { self.max_age.map(|age| since + age) }
+    }
+
+    /// When to begin the next one if no more is applied; `None`: never, or one is being made.
+    pub fn next_due(&self) -> Option<Duration> {
+        match self.making {
+            Making::Nothing => self.due_at(),
+            Making::NotBefore(at) => self.due_at().map(|due| due.max(at)),
+            Making::Snapshot(_) | Making::Never => None,
+        }
     }
 
     /// As soon as the log is durable up to this token, the snapshots before this one may go.
@@ -102,32 +126,30 @@ impl Snapshots {
         self.durable_with.push_back((token, snapshot));
     }
 
-    fn begin_after(&mut self, index: Index, bytes: u64) {
-        self.last = (index, bytes);
-        self.counted = self.counted.max(index);
+    /// The last one is of this index and has so many bytes now. Of the log after it so many were applied, since about then.
+    fn begin_after(&mut self, last: (Index, u64), applied_bytes: u64, since: Duration) {
+        self.last = last;
+        self.counted = self.counted.max(last.0);
+        self.bytes = applied_bytes;
+        self.since = (self.counted > last.0).then_some(since);
+        self.lost = false;
     }
 }
 
 impl Driver {
     /// Entries were applied: a snapshot may be due.
     pub(super) fn count_applied(&mut self, index: Index) {
-        let Snapshots { counted, bytes, .. } = &mut self.snapshots;
+        let Snapshots { counted, bytes, since, .. } = &mut self.snapshots;
         if index > *counted {
             *bytes += self.server.log_bytes(counted.next(), index);
             *counted = index;
-        }
-        if self.snapshots.is_due() {
-            self.make_snapshot();
+            since.get_or_insert(self.now);
         }
     }
 
-    fn make_snapshot(&mut self) {
-        let may = match self.snapshots.making {
-            Making::Nothing => true,
-            Making::NotBefore(at) => at <= self.now,
-            Making::Snapshot(_) | Making::Never => false,
-        };
-        if may {
+    /// At the end of a turn: begins a snapshot if one is due.
+    pub(super) fn make_snapshot_if_due(&mut self) {
+        if self.snapshots.next_due().is_some_and(|at| at <= self.now) {
             self.snapshots.making = Making::Snapshot(Arc::default());
             self.apply_job.snapshot = true;
         }
@@ -152,8 +174,6 @@ impl Driver {
         let job = SnapshotJob::Take { meta, state, wanted: Arc::downgrade(wanted) };
         // A stage that is gone has said why.
         let _ = self.stages.snapshot.send(job);
-        let counted = self.snapshots.counted;
-        self.snapshots.bytes = self.server.log_bytes(index.next(), counted);
     }
 
     /// A snapshot of the own state is durable: the log before it may go, but for a tail.
@@ -169,7 +189,8 @@ impl Driver {
             self.me(),
             meta.index
         );
-        self.snapshots.begin_after(meta.index, bytes);
+        let applied_bytes = self.server.log_bytes(meta.index.next(), self.snapshots.counted);
+        self.snapshots.begin_after((meta.index, bytes), applied_bytes, self.now);
         let token = self.last_token;
         let job = self.storage_job.get_or_insert_with(|| StorageJob { token, ..StorageJob::default() });
         job.keep_from = job.keep_from.max(Some(keep_from));
@@ -222,8 +243,7 @@ impl Driver {
         log::info!("{} goes on from the snapshot of entry {}", self.me(), snapshot.index);
         let index = snapshot.index;
         let known = self.snapshots.store.list().into_iter().find(|known| known.meta == snapshot);
-        self.snapshots.begin_after(index, known.map_or(0, |known| known.bytes));
-        self.snapshots.bytes = 0;
+        self.snapshots.begin_after((index, known.map_or(0, |known| known.bytes)), 0, self.now);
         if let Making::Snapshot(_) = self.snapshots.making {
             self.snapshots.making = Making::Nothing;
         }
@@ -251,8 +271,12 @@ impl Driver {
         let Some(SnapshotInfo { meta, bytes }) = latest else {
             // The one that was there is damaged.
             self.snapshots.last = (Index(0), 0);
-            log::error!("{} needs a snapshot from entry {at_least} on, and there is none", self.name(to));
-            self.make_snapshot();
+            self.snapshots.lost = true;
+            log::error!(
+                "{} needs a snapshot from entry {at_least} on, and there is none: {} makes a new one",
+                self.name(to),
+                self.me()
+            );
             return self.unreachable(to);
         };
         let index = meta.index;

@@ -22,6 +22,7 @@ const ME: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
 const TIMEOUT: Duration = Duration::from_millis(100);
+const SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 const LIFE: Life = Life { incarnation: 7, boot: 1 };
 
 type SentSnapshots = Arc<Mutex<Vec<(NodeId, Term, Index)>>>;
@@ -94,18 +95,32 @@ impl Bench {
     }
 
     fn of(voters: impl IntoIterator<Item = NodeId>, max_pending_bytes: u64, max_inflight_bytes: u64) -> Self {
+        Bench::assemble(voters, max_pending_bytes, |config| config.max_inflight_bytes = max_inflight_bytes)
+    }
+
+    fn with_config(change: impl FnOnce(&mut DriverConfig)) -> Self {
+        Bench::assemble([ME, PEER, OTHER], 1 << 20, change)
+    }
+
+    fn assemble(
+        voters: impl IntoIterator<Item = NodeId>,
+        max_pending_bytes: u64,
+        change: impl FnOnce(&mut DriverConfig),
+    ) -> Self {
         let server_config =
             ServerConfig { max_pending_bytes, ..ServerConfig::new(ME, TIMEOUT, Duration::from_millis(20)) };
         let remembered = Remembered { membership: Membership::of_voters(voters), ..Remembered::default() };
         let server = Server::new(server_config, remembered, 1, Duration::ZERO);
         let labels = BTreeMap::from([(PEER, "B".to_owned())]);
-        let config = DriverConfig {
+        let mut config = DriverConfig {
             labels,
             election_timeout: TIMEOUT,
-            max_inflight_bytes,
+            max_inflight_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
             snapshot_entries: 20,
+            snapshot_age: Some(SNAPSHOT_AGE),
         };
+        change(&mut config);
         let (sent, down, snapshots) = (Sent::default(), Arc::default(), SentSnapshots::default());
         let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down), snapshots: Arc::clone(&snapshots) };
         let (to_storage, storage) = unbounded();
@@ -711,6 +726,32 @@ fn snapshot_at(index: u64, term: u64) -> SnapshotMeta {
     SnapshotMeta { index: Index(index), term: Term(term), time: LogTime(index), membership }
 }
 
+/// So many writes, acknowledged; what the apply stage was told of them is taken away.
+fn write(bench: &mut Bench, count: u64) {
+    for number in 0..count {
+        bench.ask(&[(1, &format!("w{number}"))]);
+        bench.persist();
+        bench.acknowledge();
+    }
+    bench.apply.try_iter().for_each(drop);
+}
+
+fn view(index: u64, term: Term) -> Input {
+    let state: Option<Box<dyn MachineSnapshot>> = Some(Box::new(Nothing));
+    Input::SnapshotView(SnapshotView { index: Index(index), term, time: LogTime(index), state })
+}
+
+impl Bench {
+    fn views_wanted(&self) -> usize {
+        self.apply.try_iter().filter(|job| job.snapshot).count()
+    }
+
+    fn turn_at(&mut self, now: Duration, input: impl IntoIterator<Item = Input>) {
+        self.now = now;
+        self.turn(input, []);
+    }
+}
+
 struct Nothing;
 
 impl MachineSnapshot for Nothing {
@@ -722,13 +763,7 @@ impl MachineSnapshot for Nothing {
 #[test]
 fn a_snapshot_is_made_when_it_is_due_and_the_log_before_it_goes() {
     let mut bench = Bench::leader();
-    let texts: Vec<String> = (0..24).map(|number| format!("w{number}")).collect();
-    for text in &texts {
-        bench.ask(&[(1, text)]);
-        bench.persist();
-        bench.acknowledge();
-    }
-    bench.apply.try_iter().for_each(drop);
+    write(&mut bench, 24);
     bench.turn([Input::Applied { index: Index(19) }], []);
     assert!(bench.apply.try_recv().is_err(), "not due yet");
     bench.turn([Input::Applied { index: Index(22) }, Input::Applied { index: Index(23) }], []);
@@ -736,10 +771,6 @@ fn a_snapshot_is_made_when_it_is_due_and_the_log_before_it_goes() {
     assert!(jobs.len() == 1 && jobs[0].snapshot, "one at a time");
 
     let term = bench.driver.server.term();
-    let view = |index, term| {
-        let state: Option<Box<dyn MachineSnapshot>> = Some(Box::new(Nothing));
-        Input::SnapshotView(SnapshotView { index: Index(index), term, time: LogTime(index), state })
-    };
     bench.turn([view(21, term)], []);
     let Ok(SnapshotJob::Take { meta, wanted, .. }) = bench.snapshot.try_recv() else { panic!("nothing is written") };
     assert_eq!((meta.index, meta.term, &meta.membership), (Index(21), term, bench.driver.server.membership()));
@@ -756,6 +787,72 @@ fn a_snapshot_is_made_when_it_is_due_and_the_log_before_it_goes() {
     assert!(bench.snapshot.try_recv().is_err(), "the log is not known to be durable");
     bench.turn([Input::Persisted { token: job.token }], []);
     assert!(matches!(bench.snapshot.try_recv(), Ok(SnapshotJob::RemoveOlder { than }) if than == meta));
+}
+
+#[test]
+fn a_snapshot_is_due_by_its_age_once_there_is_anything_new() {
+    let mut bench = Bench::leader();
+    write(&mut bench, 3);
+    let term = bench.driver.server.term();
+    // The test's leader hears from nobody: only the driver's own limits of time matter here.
+    let far = bench.now + 1000 * SNAPSHOT_AGE;
+    bench.turn_at(far, []);
+    assert_eq!((bench.views_wanted(), bench.driver.snapshots.next_due()), (0, None), "nothing was applied");
+
+    bench.turn_at(far, [Input::Applied { index: Index(2) }]);
+    let (due, moment) = (far + SNAPSHOT_AGE, Duration::from_nanos(1));
+    assert_eq!(bench.driver.snapshots.next_due(), Some(due));
+    assert!(bench.driver.next_turn().is_some_and(|at| at <= due), "the runtime wakes the driver for it");
+    bench.turn_at(due - moment, [Input::Applied { index: Index(3) }]);
+    assert_eq!(bench.views_wanted(), 0, "what is applied later does not put it off, and it is not due yet");
+    bench.turn_at(due, []);
+    assert_eq!(bench.views_wanted(), 1, "without any input");
+    bench.turn_at(due + SNAPSHOT_AGE, [view(3, term)]);
+    assert_eq!(bench.views_wanted(), 0, "one at a time");
+
+    let info = SnapshotInfo { meta: snapshot_at(3, term.0), bytes: 100 };
+    bench.turn_at(due + SNAPSHOT_AGE, [Input::SnapshotTaken { info }]);
+    bench.turn_at(far + 100 * SNAPSHOT_AGE, []);
+    assert_eq!((bench.views_wanted(), bench.driver.snapshots.next_due()), (0, None), "nothing new since");
+    bench.turn([Input::Applied { index: Index(4) }], []);
+    assert_eq!(bench.driver.snapshots.next_due(), Some(bench.now + SNAPSHOT_AGE));
+}
+
+#[test]
+fn what_is_applied_while_a_snapshot_is_made_has_its_own_age() {
+    let mut bench = Bench::leader();
+    write(&mut bench, 4);
+    let term = bench.driver.server.term();
+    let due = bench.now + SNAPSHOT_AGE;
+    bench.turn([Input::Applied { index: Index(2) }], []);
+    bench.turn_at(due, []);
+    bench.turn([view(2, term), Input::Applied { index: Index(4) }], []);
+    let taken = due + Duration::from_secs(5);
+    bench.turn_at(taken, [Input::SnapshotTaken { info: SnapshotInfo { meta: snapshot_at(2, term.0), bytes: 100 } }]);
+    assert_eq!(bench.driver.snapshots.next_due(), Some(taken + SNAPSHOT_AGE));
+}
+
+#[test]
+fn without_an_age_a_snapshot_is_never_due_by_it() {
+    let mut bench = Bench::with_config(|config| config.snapshot_age = None);
+    bench.elect();
+    bench.turn([Input::Applied { index: Index(1) }], []);
+    assert_eq!(bench.driver.snapshots.next_due(), None);
+}
+
+#[test]
+fn a_snapshot_that_was_put_off_is_tried_again_even_if_nothing_more_is_applied() {
+    let mut bench = Bench::leader();
+    write(&mut bench, 24);
+    let term = bench.driver.server.term();
+    bench.turn([Input::Applied { index: Index(23) }], []);
+    assert_eq!(bench.views_wanted(), 1);
+    bench.turn([view(23, term), Input::SnapshotPutOff { reason: "no space".into() }], []);
+    let again = bench.driver.snapshots.next_due().expect("it is still due");
+    assert!(again > bench.now && again < bench.now + SNAPSHOT_AGE, "after a while");
+    assert!(bench.driver.next_turn().is_some_and(|at| at <= again));
+    bench.turn_at(again, []);
+    assert_eq!(bench.views_wanted(), 1);
 }
 
 #[test]

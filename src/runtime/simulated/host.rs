@@ -192,6 +192,7 @@ impl Host {
             labels: BTreeMap::new(),
             snapshot_bytes: settings.snapshot_bytes,
             snapshot_entries: settings.snapshot_entries,
+            snapshot_age: None,
         };
         let parts = Parts::assemble(
             options,

@@ -16,13 +16,15 @@ pub struct FileReader {
     /// How much of the latest block was handed out.
     taken: usize,
     complete: bool,
+    /// As long as this is there, the file is left as it is.
+    _reading: Arc<()>,
 }
 
 impl FileReader {
     /// Reads this file, whose header and footer are checked first.
-    pub fn new(file: Arc<dyn OpenFile>, path: PathBuf) -> Result<Self, StorageError> {
+    pub fn new(file: Arc<dyn OpenFile>, path: PathBuf, reading: Arc<()>) -> Result<Self, StorageError> {
         let (header, info) = inspect(&*file, &path)?;
-        Ok(FileReader { info, blocks: Blocks::new(file, path, &header), taken: 0, complete: false })
+        Ok(FileReader { info, blocks: Blocks::new(file, path, &header), taken: 0, complete: false, _reading: reading })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::blocks::{Blocks, Header, inspect};
 use super::format::{PART_SUFFIX, SUFFIX, encode_header, file_name};
-use super::store::{Claim, Shared};
+use super::store::{Claim, Shared, rest};
 use super::writer::SYNC_BYTES;
 use super::{SnapshotInfo, SnapshotReceiver};
 use crate::consensus::SnapshotMeta;
@@ -51,8 +52,10 @@ impl FileReceiver {
         self.received += bytes.len() as u64;
         self.unsynced_bytes += bytes.len() as u64;
         if self.unsynced_bytes >= SYNC_BYTES {
+            let start = Instant::now();
             self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
             self.unsynced_bytes = 0;
+            rest(start);
         }
         Ok(())
     }

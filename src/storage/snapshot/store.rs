@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::blocks::{Header, inspect, verify_file};
 use super::format::{PART_SUFFIX, SUFFIX, damaged, file_name, index_of};
@@ -15,6 +17,13 @@ use crate::consensus::{Index, SnapshotMeta};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 
+/// So much of a file that goes is given back at a time.
+const RELEASED_BYTES: u64 = 16 << 20;
+/// In no more pieces than these: whoever stops the node waits for it.
+const MAX_PIECES: u64 = 128;
+/// After a piece of work on the disk it is left to others, but never for longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
 /// Keeps snapshots as files of a folder, which nobody else may write to.
 pub struct FileSnapshots(Arc<Shared>);
 
@@ -26,6 +35,8 @@ pub struct Shared {
     known: Mutex<Known>,
     writing: Arc<AtomicBool>,
     receiving: Arc<AtomicBool>,
+    /// Whoever reads a snapshot has one of these from before looking for it until its end.
+    reading: Arc<()>,
 }
 
 #[derive(Default)]
@@ -61,6 +72,7 @@ impl FileSnapshots {
             known: Mutex::default(),
             writing: Arc::default(),
             receiving: Arc::default(),
+            reading: Arc::default(),
         };
         names.iter().filter(|name| index_of(name).is_some()).try_for_each(|name| shared.take_stock(name))?;
         for name in &names {
@@ -81,6 +93,7 @@ impl FileSnapshots {
             known: Mutex::default(),
             writing: Arc::default(),
             receiving: Arc::default(),
+            reading: Arc::default(),
         }))
     }
 
@@ -114,13 +127,15 @@ impl SnapshotStore for FileSnapshots {
     }
 
     fn open(&self, meta: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
+        let reading = self.0.reading.clone();
         let path = self.find(meta)?;
         let file = self.0.files.open(&path).map_err(|error| StorageError::io("open", &path, &error))?;
-        let reader = FileReader::new(file, path)?;
+        let reader = FileReader::new(file, path, reading)?;
         Ok(Box::new(reader))
     }
 
     fn verify(&self, meta: &SnapshotMeta) -> Result<(), StorageError> {
+        let _reading = self.0.reading.clone();
         let path = self.find(meta)?;
         let verified = verify_file(&*self.0.files, &path, &mut |_| ());
         if let Err(error @ StorageError::Damaged(_)) = &verified {
@@ -146,7 +161,7 @@ impl SnapshotStore for FileSnapshots {
         self.find(than)?;
         let is_older = |name: &&String| index_of(name).is_some_and(|index| index < than.index);
         self.0.known().snapshots.retain(|known| known.meta.index >= than.index);
-        self.0.list()?.iter().filter(is_older).try_for_each(|name| self.0.remove(name))
+        self.0.list()?.iter().filter(is_older).try_for_each(|name| self.0.release(name))
     }
 }
 
@@ -197,6 +212,32 @@ impl Shared {
         self.files.remove(&path).map_err(|error| StorageError::io("remove", &path, &error))
     }
 
+    /// Removes a snapshot that is not known any more. A file system may be busy for long when it gets much space back at
+    /// once, so a large file is made shorter bit by bit first, unless somebody still reads it.
+    fn release(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.folder.join(name);
+        let file = self.files.open(&path).map_err(|error| StorageError::io("open", &path, &error))?;
+        let bytes = file.size().map_err(|error| StorageError::io("read", &path, &error))?;
+        if bytes <= RELEASED_BYTES || Arc::strong_count(&self.reading) > 1 {
+            return self.remove(name);
+        }
+        // What is cut must not be found under the name of a snapshot, not even after a crash.
+        let unfinished = name.to_owned() + TEMPORARY_SUFFIX;
+        let path = self.folder.join(&unfinished);
+        let renamed = self.files.rename(&self.folder.join(name), &path);
+        renamed.map_err(|error| StorageError::io("rename", &path, &error))?;
+        let synced = self.files.sync_folder(&self.folder);
+        synced.map_err(|error| StorageError::io("sync the folder", &self.folder, &error))?;
+        let piece = RELEASED_BYTES.max(bytes / MAX_PIECES);
+        for kept in (1..bytes.div_ceil(piece)).rev().map(|pieces| pieces * piece) {
+            let start = Instant::now();
+            let cut = file.set_size(kept).and_then(|()| file.sync_all());
+            cut.map_err(|error| StorageError::io("cut", &path, &error))?;
+            rest(start);
+        }
+        self.remove(&unfinished)
+    }
+
     /// Takes a snapshot in, or notes what is wrong with it.
     fn take_stock(&self, name: &str) -> Result<(), StorageError> {
         let path = self.folder.join(name);
@@ -241,6 +282,11 @@ impl Known {
         log::error!("{error}");
         self.problems.push(error.to_string());
     }
+}
+
+/// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
+pub fn rest(start: Instant) {
+    thread::sleep(start.elapsed().min(LONGEST_REST));
 }
 
 /// Checks that a snapshot is of this cluster, and the one that its file's name says.

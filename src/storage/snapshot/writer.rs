@@ -3,16 +3,17 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::format::{BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, CRC_BYTES, checksum, encode_footer, encode_header, file_name};
-use super::store::{Claim, Shared};
+use super::store::{Claim, Shared, rest};
 use super::{SnapshotInfo, SnapshotWriter};
 use crate::consensus::SnapshotMeta;
 use crate::storage::StorageError;
 use crate::storage::files::{OpenFile, TEMPORARY_SUFFIX};
 
-/// After so many bytes the disk is waited for.
-pub const SYNC_BYTES: u64 = 4 << 20;
+/// After so many bytes the disk is waited for: what else is written meanwhile has to wait for no more than these.
+pub const SYNC_BYTES: u64 = 1 << 20;
 /// What a block has before the state's bytes: their number.
 const LENGTH_BYTES: usize = 4;
 
@@ -65,8 +66,10 @@ impl FileWriter {
         self.offset += bytes.len() as u64;
         self.unsynced_bytes += bytes.len() as u64;
         if self.unsynced_bytes >= SYNC_BYTES {
+            let start = Instant::now();
             self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
             self.unsynced_bytes = 0;
+            rest(start);
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 pub use crate::storage::files::memory::{Fate, MemoryFiles};
 use crate::storage::files::{Files, Lock, OpenFile};

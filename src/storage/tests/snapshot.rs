@@ -155,6 +155,45 @@ fn a_snapshot_stays_readable_while_newer_ones_replace_it() {
     assert_eq!(bytes, file);
 }
 
+#[test]
+fn a_large_one_goes_bit_by_bit_and_leaves_no_half_wherever_that_ends() {
+    let bytes = 17 << 20;
+    let before = MemoryFiles::default();
+    let store = open_store(&before);
+    take(&store, 10, bytes).unwrap();
+    take(&store, 20, 10).unwrap();
+    let quiet = FaultyFiles::new(before.copy(), u64::MAX, 0);
+    drop(open_store(&quiet));
+    for first in 0.. {
+        let files = before.copy();
+        let faulty = FaultyFiles::new(files.clone(), quiet.operations() + first, u64::MAX);
+        let removed = open_store(&faulty).remove_older(&meta(20));
+        for files in after_crash(&files) {
+            let store = open_store(&files);
+            assert_eq!(store.problems(), [""; 0], "after operation {first} failed");
+            assert_eq!(read(&store, 20).unwrap(), state(20, 10));
+            if store.list().len() > 1 {
+                store.verify(&meta(10)).unwrap();
+            }
+            assert_eq!(
+                files.all().len(),
+                store.list().len(),
+                "after operation {first} failed: {:?}",
+                files.all().keys()
+            );
+        }
+        if removed.is_ok() {
+            assert!(first > 6, "it goes in pieces: {first} operations");
+            break;
+        }
+    }
+    let mut reader = store.open(&meta(10)).unwrap();
+    store.remove_older(&meta(20)).unwrap();
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert!(read == state(10, bytes), "whoever reads it can do so to the end");
+}
+
 /// Takes snapshots and receives one; goes on after an error. Returns the states that must be there, by index.
 fn script(files: &FaultyFiles, file: &[u8]) -> Option<(FileSnapshots, BTreeMap<u64, usize>)> {
     let store = try_open_store(files).ok()?;

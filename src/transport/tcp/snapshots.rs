@@ -89,7 +89,12 @@ fn take_in(shared: &Shared, mut receiving: Receiving) {
                 current = None;
                 continue;
             }
-            Arrived::Chunk(..) | Arrived::End(_) => continue,
+            // Before any offer, or after a newer one.
+            Arrived::Chunk(.., connection) => {
+                connection.close();
+                continue;
+            }
+            Arrived::End(_) => continue,
             Arrived::Stop => return,
         };
         if let Err(reason) = &answer {

@@ -44,8 +44,9 @@ impl Oracle {
         let votes = |voter: &&NodeId| self.votes.get(&(term, **voter)) == Some(&id);
         let count = self.membership.voters.iter().filter(votes).count();
         hold!("I2 vote correctness", self.is_majority(count), "{id} leads term {term} with {count} durable votes");
-        // With log matching, having the last committed entry is having them all.
-        let (last, log) = (self.chain.last(), &self.nodes[&id].log);
+        // With log matching, having the last entry that was committed in an earlier term is having them all. Later ones a leader
+        // may lack who is elected when another has taken over already.
+        let (last, log) = (self.chain.last_committed_before(term), &self.nodes[&id].log);
         let has = self.chain.term_at(last) == term_at(log, last);
         hold!("I14 leader completeness", has, "{id} leads term {term} without entry {last}, which is committed");
         Ok(())

@@ -116,7 +116,11 @@ impl Oracle {
             let verified = seen.verified;
             // A leader has verified what it has made, even if it has stepped down since.
             let is_own = self.leaders.get(&term_at(&seen.log, commit).unwrap_or_default()) == Some(&id);
-            hold!("I7 commit clamp", commit <= verified || is_own, "{id} commits {commit}, but has verified only {verified}");
+            hold!(
+                "I7 commit clamp",
+                commit <= verified || is_own,
+                "{id} commits {commit}, but has verified only {verified}"
+            );
             let known = self.chain.last();
             if commit > known {
                 self.check_new_commit(id, server)?;

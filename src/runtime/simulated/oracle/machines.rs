@@ -38,6 +38,11 @@ impl Chain {
         term_at(&self.committed_in, index)
     }
 
+    /// The last entry that was committed in a term before this one.
+    pub fn last_committed_before(&self, term: Term) -> Index {
+        Index(self.committed_in.partition_point(|by| *by < term) as u64)
+    }
+
     /// The terms of the entries up to this one, as far as they are committed.
     pub fn terms_up_to(&self, index: Index) -> Vec<Term> {
         self.terms[..self.terms.len().min(index.0 as usize)].to_vec()
