@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use raft::consensus::{Event, Message, MessageBody, NodeId, Proposal, Role, Ticket};
 
-use crate::RaftModel;
 use crate::bounds::{Cuts, LATE, NOW};
+use crate::model::RaftModel;
+use crate::projection::mixed;
 use crate::state::{Letter, Mailbox, Node, State, place};
 use crate::step::{Outcome, Sent, Step};
 
@@ -63,7 +64,8 @@ impl RaftModel {
             if leads && Cuts::allow(&self.cuts.entries, state.proposals < bounds.entries) {
                 actions.push(Action::Propose(id));
             }
-            if (!leads || self.may_give_up(node)) && Cuts::allow(&self.cuts.terms, node.server.term().0 < bounds.terms) {
+            if (!leads || self.may_give_up(node)) && Cuts::allow(&self.cuts.terms, node.server.term().0 < bounds.terms)
+            {
                 actions.push(Action::ElectionTimeout(id));
             }
             if Cuts::allow(&self.cuts.crashes, state.crashes < bounds.crashes) {
@@ -117,7 +119,7 @@ impl RaftModel {
             Action::Propose(id) => {
                 after.proposals += 1;
                 let mut step = Step::begin(self, before, id);
-                step.run(NOW, Event::Propose(vec![proposal(after.proposals)]));
+                step.run(NOW, Event::Propose(vec![Proposal { ticket: Ticket(0), size: 1, session: None }]));
                 step.end()
             }
             Action::Persisted(id) => {
@@ -210,7 +212,7 @@ impl RaftModel {
 
     /// What a node does with a letter. Known from the first time on.
     fn reaction(&self, state: &State, node: &Node, letter: &Letter, late: bool) -> Reaction {
-        let key = (node.print(), letter.key(), late);
+        let key = mixed(mixed(node.print(), letter.key()), u64::from(late));
         if let Some(reaction) = self.reactions.get(&key) {
             return reaction.clone();
         }
@@ -220,9 +222,4 @@ impl RaftModel {
         self.reactions.insert(key, reaction.clone());
         reaction
     }
-}
-
-/// Sizes tell commands apart.
-fn proposal(number: u32) -> Proposal {
-    Proposal { ticket: Ticket(u64::from(number)), size: number, session: None }
 }

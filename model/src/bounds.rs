@@ -1,5 +1,6 @@
 //! How far the model is explored, and what was left out because of that.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -44,6 +45,20 @@ impl Bounds {
     }
 }
 
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bounds { nodes, terms, entries, crashes, heartbeats, slow_disks, pre_vote, check_quorum } = self;
+        let on = |on: &bool| if *on { "on" } else { "off" };
+        let disks = if *slow_disks { "slow" } else { "fast" };
+        write!(
+            f,
+            "{nodes} nodes, {terms} terms, {entries} entries, {crashes} crashes, {heartbeats} heartbeats, {disks} disks, "
+        )?;
+        write!(f, "pre-vote {}, check-quorum {}; ", on(pre_vote), on(check_quorum))?;
+        write!(f, "any loss, delay, reordering and duplication")
+    }
+}
+
 /// Which bounds kept something from happening.
 #[derive(Default)]
 pub struct Cuts {
@@ -54,6 +69,17 @@ pub struct Cuts {
 }
 
 impl Cuts {
+    /// The bounds that were met, by name.
+    pub fn met(&self) -> Vec<&'static str> {
+        let all = [
+            (&self.terms, "terms"),
+            (&self.entries, "entries"),
+            (&self.crashes, "crashes"),
+            (&self.heartbeats, "heartbeats"),
+        ];
+        all.into_iter().filter(|(cut, _)| cut.load(Ordering::Relaxed)).map(|(_, name)| name).collect()
+    }
+
     /// Notes that a bound was met, unless it was not.
     pub fn allow(cut: &AtomicBool, within: bool) -> bool {
         if !within && !cut.load(Ordering::Relaxed) {

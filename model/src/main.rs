@@ -2,83 +2,91 @@
 
 mod actions;
 mod bounds;
+mod model;
 mod projection;
 mod properties;
+mod report;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
+mod words;
 
-use stateright::{Checker, Model, Property};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use actions::{Action, Reaction};
-use dashmap::DashMap;
-use state::Node;
-use std::sync::Arc;
-use bounds::{Bounds, Cuts};
-use projection::Renamings;
-use state::State;
-use std::sync::atomic::{AtomicBool, Ordering};
+use clap::Parser;
 
-/// A cluster within bounds.
-pub struct RaftModel {
-    bounds: Bounds,
-    renamings: Renamings,
-    cuts: Cuts,
-    /// Every node that was met, by its print.
-    nodes: DashMap<u64, Arc<Node>>,
-    /// By node, letter and choice.
-    reactions: DashMap<(u64, u64, bool), Reaction>,
-    /// Enough: nothing more is explored.
-    stopped: AtomicBool,
+use bounds::Bounds;
+use report::{Limits, explore};
+
+/// Explores everything that a small cluster of raft's servers can do, and checks the invariants in every state.
+///
+/// Messages may be lost, late, out of order, and arrive any number of times. Clocks fire whenever they like. What is
+/// bounded is bounded by the options; what an option kept from happening is printed in the end. The exit code is 0 if
+/// everything within the bounds was explored and nothing is broken, 1 if an invariant is broken, and 3 if the search ended
+/// early.
+#[derive(Parser)]
+#[command(name = "raft-model")]
+struct Arguments {
+    /// How many nodes, all voters: up to 5.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=5))]
+    nodes: u64,
+    /// Nobody campaigns in a term above this.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=9))]
+    terms: u64,
+    /// How many commands clients propose. Every leader appends an entry of its own besides.
+    #[arg(long, default_value_t = 2)]
+    entries: u32,
+    /// How many crashes, each with a restart.
+    #[arg(long, default_value_t = 1)]
+    crashes: u32,
+    /// How many times a leader's heartbeat clock fires.
+    #[arg(long, default_value_t = 0)]
+    heartbeats: u32,
+    /// Writes to the disk take time: anything may happen before they are done, and a crash loses them.
+    #[arg(long)]
+    slow_disks: bool,
+    /// Ask before campaigning.
+    #[arg(long)]
+    pre_vote: bool,
+    /// Leaders that hear no quorum go on, and nobody protects a leader.
+    #[arg(long)]
+    no_check_quorum: bool,
+    /// Explore no further than so many steps from the beginning.
+    #[arg(long)]
+    depth: Option<usize>,
+    /// Threads that explore.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// End after so many seconds, whatever is left.
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+    /// End after so many states, whatever is left: a million take about 0.2 GB.
+    #[arg(long, default_value_t = 40_000_000)]
+    states: usize,
 }
 
-impl RaftModel {
-    fn settled(&self, mut node: Node) -> Arc<Node> {
-        node.normalize();
-        let print = node.print_under(self.renamings.none());
-        self.nodes.entry(print).or_insert_with(|| Arc::new(node.settled(&self.renamings))).clone()
-    }
-}
-
-impl Model for RaftModel {
-    type State = State;
-    type Action = Action;
-
-    fn init_states(&self) -> Vec<State> {
-        vec![State::blank(&self.bounds, &self.renamings)]
-    }
-
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if !self.stopped.load(Ordering::Relaxed) {
-            self.enumerate(state, actions);
-        }
-    }
-
-    fn next_state(&self, state: &State, action: Action) -> Option<State> {
-        self.follow(state, action)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        properties::all(self)
-    }
-}
-
-fn main() {
-    let arg = |n: usize, d: u64| std::env::args().nth(n).map_or(d, |a| a.parse().unwrap());
-    let bounds = Bounds { nodes: arg(1,3), terms: arg(2,2), entries: arg(3,0) as u32, crashes: arg(4,0) as u32, heartbeats: arg(9,0) as u32, slow_disks: arg(5,0)==1, pre_vote: arg(6,0)==1, check_quorum: arg(7,1)==1 };
-    let began = std::time::Instant::now();
-    let model = RaftModel { renamings: Renamings::of(bounds.nodes as usize), bounds, cuts: Cuts::default(), nodes: DashMap::new(), reactions: DashMap::new(), stopped: AtomicBool::new(false) };
-    let mut checker = model.checker().threads(2).finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs();
-    let handles = checker.handles();
-    while !handles.iter().all(|h| h.is_finished()) {
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        if began.elapsed().as_secs() % 5 == 0 { eprintln!("{} {} {}", checker.state_count(), checker.unique_state_count(), checker.max_depth()); std::thread::sleep(std::time::Duration::from_millis(500)); }
-        if began.elapsed().as_secs() > arg(8, 60) { checker.model().stopped.store(true, Ordering::Relaxed); }
-    }
-    println!("nodes {} reactions {}", checker.model().nodes.len(), checker.model().reactions.len());
-    println!("{:?} total {} unique {} depth {}", began.elapsed(), checker.state_count(), checker.unique_state_count(), checker.max_depth());
-    checker.model().stopped.store(false, Ordering::Relaxed);
-    for (name, path) in checker.discoveries() {
-        println!("{name}: {}", path.clone().into_vec().len());
-        if let Some(b) = &path.last_state().broken { println!("{b:?}"); for (_,a) in path.into_vec() { if let Some(a) = a { match a { Action::Deliver{to,letter,late} => println!("{} from {} {late} {:?}", to, letter.from, letter.message), Action::ElectionTimeout(i)=>println!("timeout {i}"), Action::Restart(i)=>println!("restart {i}"),Action::Propose(i)=>println!("propose {i}"),Action::Persisted(i)=>println!("persist {i}"),Action::Heartbeat(i)=>println!("hb {i}")} } } }
-    }
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let bounds = Bounds {
+        nodes: arguments.nodes,
+        terms: arguments.terms,
+        entries: arguments.entries,
+        crashes: arguments.crashes,
+        heartbeats: arguments.heartbeats,
+        slow_disks: arguments.slow_disks,
+        pre_vote: arguments.pre_vote,
+        check_quorum: !arguments.no_check_quorum,
+    };
+    let limits = Limits {
+        depth: arguments.depth,
+        threads: arguments.threads,
+        time: Duration::from_secs(arguments.seconds),
+        states: arguments.states,
+    };
+    println!("{bounds}");
+    let report = explore(&bounds, &limits, |progress| eprintln!("{progress}"));
+    println!("{report}");
+    report.exit_code()
 }

@@ -7,8 +7,9 @@
 //!
 //! Numbers have 64 bits: among n states, the chance that two share one by accident is about n² / 2^65.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
+use dashmap::DashMap;
 use raft::consensus::{HardState, NodeId};
 
 /// The number of one part under every renaming of the nodes.
@@ -67,4 +68,33 @@ pub fn print(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+/// A number for two numbers: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+pub fn mixed(a: u64, b: u64) -> u64 {
+    let mut mixed = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What is known by a number that is a hash already.
+pub type ByPrint<V> = DashMap<u64, V, BuildHasherDefault<Identity>>;
+
+/// The hash of a number is the number.
+#[derive(Default)]
+pub struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

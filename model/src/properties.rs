@@ -12,7 +12,8 @@ use raft::consensus::{
 };
 use stateright::Property;
 
-use crate::RaftModel;
+use crate::bounds::Bounds;
+use crate::model::RaftModel;
 use crate::state::{Disk, History, Node, State, Write, place};
 
 /// A broken invariant.
@@ -69,7 +70,7 @@ invariants! {
 }
 
 /// Every property of the model within its bounds.
-pub fn all(model: &RaftModel) -> Vec<Property<RaftModel>> {
+pub fn all(bounds: &Bounds) -> Vec<Property<RaftModel>> {
     let mut all = invariants();
     all.push(Property::sometimes("a leader leads the last term", |model: &RaftModel, state: &State| {
         state.history.leaders[model.bounds.terms as usize - 1].is_some()
@@ -78,7 +79,7 @@ pub fn all(model: &RaftModel) -> Vec<Property<RaftModel>> {
         let commands = state.history.committed.iter().filter(|(entry, _)| entry.kind == EntryKind::Command);
         commands.count() == model.bounds.entries as usize
     }));
-    if model.bounds.terms > 1 {
+    if bounds.terms > 1 {
         all.push(Property::sometimes("two nodes lead at once", |_, state: &State| {
             state.nodes.iter().filter(|node| node.server.role() == Role::Leader).count() > 1
         }));
@@ -218,9 +219,16 @@ impl<'a> Checks<'a> {
         let others = self.state.nodes.iter().filter(|voter| mailbox.has(voter.id(), granted)).count();
         hold!(self, I2, self.is_majority(1 + others), "n{id} leads term {term} with {} votes", 1 + others);
         // What a later leader has committed meanwhile, one whose votes arrived so late need not have.
-        let has = |(entry, by): &(EntryHeader, Term)| *by > term || node.log.get(place_in_log(entry.index)) == Some(entry);
+        let has =
+            |(entry, by): &(EntryHeader, Term)| *by > term || node.log.get(place_in_log(entry.index)) == Some(entry);
         let lacks = self.history().committed.iter().position(|committed| !has(committed));
-        hold!(self, I14, lacks.is_none(), "n{id} leads term {term} without the committed entry {}", lacks.unwrap_or(0) + 1);
+        hold!(
+            self,
+            I14,
+            lacks.is_none(),
+            "n{id} leads term {term} without the committed entry {}",
+            lacks.unwrap_or(0) + 1
+        );
         if first.is_none() {
             self.history_mut().leaders[place_of_term] = Some(id);
         }
@@ -336,7 +344,8 @@ impl<'a> Checks<'a> {
             MessageBody::AppendAccepted { matched, .. } => {
                 hold!(self, I10, durable.term == term, "it accepts in term {term} with {durable:?} on disk");
                 let upto = matched.0 as usize;
-                let has = node.disk.log.len() >= upto && node.log.get(..upto).is_some_and(|log| node.disk.log.starts_with(log));
+                let has = node.disk.log.len() >= upto
+                    && node.log.get(..upto).is_some_and(|log| node.disk.log.starts_with(log));
                 hold!(self, I10, has, "it vouches for {matched}, which is not durable");
             }
             _ => {}

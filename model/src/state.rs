@@ -7,11 +7,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use raft::consensus::{
-    EntryHeader, HardState, Index, Membership, Message, MessageBody, NodeId, Remembered, Role, Server, ServerConfig, Term,
+    EntryHeader, HardState, Index, Membership, Message, MessageBody, NodeId, Remembered, Role, Server, ServerConfig,
+    Term,
 };
 
 use crate::bounds::{Bounds, ELECTION_TIMEOUT, HEARTBEAT_INTERVAL, NOW};
-use crate::projection::{Prints, Renaming, Renamings, print};
+use crate::projection::{Prints, Renaming, Renamings, mixed, print};
 use crate::properties::Broken;
 
 /// A node that runs.
@@ -201,7 +202,7 @@ impl Mailbox {
     pub fn of(to: NodeId, letters: Vec<Arc<Letter>>, renamings: &Renamings) -> Self {
         let prints = renamings.prints(|renaming| {
             let prints = letters.iter().map(|letter| letter.print_from(renaming.name(letter.from)));
-            print((renaming.name(to), prints.fold(0, u64::wrapping_add)))
+            mixed(prints.fold(0, u64::wrapping_add), renaming.name(to).0)
         });
         Mailbox { letters, prints }
     }
@@ -256,13 +257,14 @@ impl State {
     /// After something changed.
     pub fn settled(mut self, renamings: &Renamings) -> Self {
         let broken = self.broken.as_ref().map(|broken| broken.invariant);
-        let rest = print((self.proposals, self.crashes, self.heartbeats, broken));
+        let spent = [self.proposals, self.crashes, self.heartbeats].map(u64::from).into_iter();
+        let rest = spent.fold(broken.map_or(0, |broken| broken as u64 + 1), mixed);
         let smallest = renamings.smallest(|at| {
             let nodes = self.nodes.iter().map(|node| node.prints[at]);
             let mailboxes = self.mailboxes.iter().map(|mailbox| mailbox.prints[at]);
             nodes.chain(mailboxes).fold(self.history.prints[at], u64::wrapping_add)
         });
-        self.print = print((smallest, rest));
+        self.print = mixed(smallest, rest);
         self
     }
 }

@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::consensus::{
-    AppendEntries, Effect, EntryHeader, Event, Index, Message, MessageBody, NodeId, Persist, Role,
-};
+use raft::consensus::{AppendEntries, Effect, EntryHeader, Event, Index, Message, MessageBody, NodeId, Persist, Role};
 
-use crate::RaftModel;
 use crate::bounds::{NOW, TOO_LATE};
+use crate::model::RaftModel;
 use crate::properties::Checks;
 use crate::state::{Letter, Node, State, Write, place};
 
