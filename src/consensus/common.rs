@@ -318,6 +318,14 @@ impl Common {
         for held in &mut self.held {
             (held.token, held.to) = (held.token - passed, name(held.to));
         }
+        // What is said twice at the same time is said.
+        let mut once: VecDeque<Held> = VecDeque::new();
+        for held in std::mem::take(&mut self.held) {
+            if !once.contains(&held) {
+                once.push_back(held);
+            }
+        }
+        self.held = once;
     }
 
     /// Whether the own disk has not finished a write for longer than an election timeout (reliability T42).
