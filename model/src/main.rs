@@ -62,7 +62,7 @@ struct Arguments {
     /// End after so many seconds, whatever is left.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
-    /// End after so many states, whatever is left: a million take about 0.2 GB.
+    /// End after so many states, whatever is left: a million take about 30 MB.
     #[arg(long, default_value_t = 40_000_000)]
     states: usize,
 }
