@@ -331,6 +331,33 @@ impl Common {
         }
     }
 
+    /// The part of [`Server::normal_form`](super::Server::normal_form) that every role has.
+    pub fn normalize(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        self.config.id = name(self.config.id);
+        self.hard_state.vote = self.hard_state.vote.map(name);
+        self.log.rename(name);
+        self.random = Random::new(0);
+        self.election_timeout = self.config.election_timeout;
+        self.election_deadline = self.election_timeout;
+        // Every outstanding persist has its token, without gaps.
+        let passed = self.last_token - self.outstanding.len() as u64;
+        self.last_token -= passed;
+        for outstanding in &mut self.outstanding {
+            (outstanding.token, outstanding.since) = (outstanding.token - passed, Duration::ZERO);
+        }
+        for held in &mut self.held {
+            (held.token, held.to) = (held.token - passed, name(held.to));
+        }
+        // What is said twice at the same time is said.
+        let mut once: VecDeque<Held> = VecDeque::new();
+        for held in std::mem::take(&mut self.held) {
+            if !once.contains(&held) {
+                once.push_back(held);
+            }
+        }
+        self.held = once;
+    }
+
     /// Whether the own disk has not finished a write for longer than an election timeout (reliability T42).
     pub fn disk_hangs(&self, now: Duration) -> bool {
         self.outstanding.front().is_some_and(|oldest| now.saturating_sub(oldest.since) > self.config.election_timeout)

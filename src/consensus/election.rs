@@ -19,6 +19,11 @@ pub(super) struct Candidate {
     votes: BTreeMap<NodeId, bool>,
 }
 
+/// Votes under the voters' other names.
+fn renamed(votes: &BTreeMap<NodeId, bool>, name: &impl Fn(NodeId) -> NodeId) -> BTreeMap<NodeId, bool> {
+    votes.iter().map(|(&voter, &granted)| (name(voter), granted)).collect()
+}
+
 impl PreCandidate {
     /// Asks every other voter whether it would vote for this server in the next term.
     pub fn begin(common: &Common, turn: &mut Turn<'_>) -> Self {
@@ -36,6 +41,10 @@ impl PreCandidate {
 
     pub fn result(&self, common: &Common) -> VoteResult {
         vote_result(common.log.membership(), &self.votes)
+    }
+
+    pub fn normalize(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        self.votes = renamed(&self.votes, name);
     }
 }
 
@@ -67,6 +76,10 @@ impl Candidate {
 
     pub fn result(&self, common: &Common) -> VoteResult {
         vote_result(common.log.membership(), &self.votes)
+    }
+
+    pub fn normalize(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        self.votes = renamed(&self.votes, name);
     }
 }
 

@@ -76,6 +76,10 @@ impl Follower {
         }
     }
 
+    pub fn normalize(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        self.leader = self.leader.map(|(leader, _)| (name(leader), Duration::ZERO));
+    }
+
     /// A complete snapshot from the leader.
     pub fn install(&mut self, common: &mut Common, from: NodeId, snapshot: SnapshotMeta, turn: &mut Turn<'_>) {
         if !self.hear(common, from, turn) {

@@ -2,7 +2,7 @@
 //! those of the project's catalogue (`docs/ARCHITECTURE.md`).
 
 use super::common::{Common, Turn};
-use super::types::{HardState, Index};
+use super::types::{HardState, Index, NodeId};
 
 /// What was true after the event before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,10 @@ impl Watermarks {
             applied: common.applied,
             leads: false,
         }
+    }
+
+    pub fn normalize(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        self.hard_state.vote = self.hard_state.vote.map(name);
     }
 
     /// Compares with the state now, then takes it over.

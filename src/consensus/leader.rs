@@ -388,6 +388,21 @@ impl Leader {
         }
     }
 
+    pub fn normalize(&mut self, common: &Common, name: &impl Fn(NodeId) -> NodeId) {
+        let interval = common.config.min_replication_interval;
+        let peers = std::mem::take(&mut self.peers).into_iter().map(|(id, mut peer)| {
+            peer.heard = Duration::ZERO;
+            peer.sent = peer.sent.filter(|_| !interval.is_zero()).map(|_| Duration::ZERO);
+            (name(id), peer)
+        });
+        self.peers = peers.collect();
+        if let Some(transfer) = &mut self.transfer {
+            (transfer.to, transfer.deadline) = (name(transfer.to), Duration::ZERO);
+        }
+        self.heartbeat_due = Duration::ZERO;
+        self.began.1 = Duration::ZERO;
+    }
+
     /// Leadership ends. What was accepted stays in the log, and may still commit.
     pub fn end(self, turn: &mut Turn<'_>, taken_over: bool) {
         self.reads.reject(turn);

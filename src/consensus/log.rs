@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::membership::Membership;
 use super::message::SnapshotMeta;
-use super::types::{EntryHeader, EntryKind, Index, LogTime, Term};
+use super::types::{EntryHeader, EntryKind, Index, LogTime, NodeId, Term};
 
 /// The shape of the log: enough to decide everything, and small enough for logs of any size. Terms are kept as runs, so that the memory they take grows with the number of elections, not of
 /// entries; an entry costs the four bytes of its size.
@@ -169,6 +169,13 @@ impl Log {
         let in_force = self.memberships.partition_point(|(index, _)| *index <= upto) - 1;
         self.memberships.drain(..in_force);
         self.base = (upto, term);
+    }
+
+    /// The same log, with other names in its memberships.
+    pub fn rename(&mut self, name: &impl Fn(NodeId) -> NodeId) {
+        for (_, membership) in &mut self.memberships {
+            *membership = membership.renamed(name);
+        }
     }
 
     /// The membership in force at `index`, which must be in the log, or its base.

@@ -34,6 +34,16 @@ impl Membership {
         self.is_voter(id) || self.learners.contains(&id)
     }
 
+    /// The same membership under other names.
+    pub fn renamed(&self, name: &impl Fn(NodeId) -> NodeId) -> Self {
+        let renamed = |ids: &BTreeSet<NodeId>| ids.iter().map(|&id| name(id)).collect();
+        Membership {
+            voters: renamed(&self.voters),
+            outgoing: renamed(&self.outgoing),
+            learners: renamed(&self.learners),
+        }
+    }
+
     /// Every member once, in order of id.
     pub fn members(&self) -> BTreeSet<NodeId> {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()

@@ -502,6 +502,26 @@ impl Server {
         }
     }
 
+    // For model checking.
+
+    /// This server under other names, as if everything that it remembers a time of had just happened, at time zero: what
+    /// was heard, asked of the disk, and began. The generator is new, and tokens of persists count from 1. Servers with
+    /// the same normal form differ at most in when they do something and in how they name their persists; so do the
+    /// servers that one event makes of them, if it comes where each makes the same decisions about time. `name` must give
+    /// every node a name of its own.
+    pub fn normal_form(&self, name: &impl Fn(NodeId) -> NodeId) -> Server {
+        let mut server = self.clone();
+        server.common.normalize(name);
+        server.watermarks.normalize(name);
+        match &mut server.role {
+            RoleState::Follower(follower) => follower.normalize(name),
+            RoleState::PreCandidate(candidate) => candidate.normalize(name),
+            RoleState::Candidate(candidate) => candidate.normalize(name),
+            RoleState::Leader(leader) => leader.normalize(&server.common, name),
+        }
+        server
+    }
+
     // What the driver and people look at.
 
     /// This server's id.

@@ -1,38 +1,81 @@
-//! Development tasks that are more than one cargo command: `cargo xtask nightly`.
+//! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`.
 
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
 cargo xtask TASK
 
-  nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour)
+  nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour),
+            then everything that small clusters can do
+  model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
+            without options, the bounds of docs/TESTING.md one after another
   help      this text";
 
+/// What `model` explores: each is exhausted within five minutes on two cores (docs/TESTING.md).
+const MODELS: [&[&str]; 5] = [
+    &["--entries", "1"],
+    &["--entries", "0", "--heartbeats", "1"],
+    &["--entries", "0", "--crashes", "0", "--heartbeats", "2"],
+    &["--terms", "3", "--entries", "0", "--crashes", "0"],
+    &["--entries", "0", "--slow-disks"],
+];
+
+/// What `nightly` explores besides, for up to an hour each; the exit code tells if that was not enough.
+const NIGHTLY_MODELS: [&[&str]; 4] = [
+    &["--entries", "2", "--crashes", "1", "--seconds", "3600", "--states", "100000000"],
+    &["--entries", "1", "--heartbeats", "1", "--seconds", "3600", "--states", "100000000"],
+    &["--terms", "3", "--entries", "0", "--crashes", "0", "--pre-vote", "--seconds", "3600", "--states", "100000000"],
+    &["--entries", "1", "--slow-disks", "--seconds", "3600", "--states", "100000000"],
+];
+
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("nightly") => nightly(),
-        Some("help" | "--help" | "-h") => {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, options) = arguments.split_first().map_or(("", &[] as &[String]), |(task, rest)| (task.as_str(), rest));
+    match (task, options) {
+        ("nightly", []) => {
+            [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS)].into_iter().fold(ExitCode::SUCCESS, worse)
+        }
+        ("model", []) => models(&MODELS),
+        ("model", options) => model(options),
+        ("help" | "--help" | "-h", []) => {
             println!("{HELP}");
             ExitCode::SUCCESS
         }
-        other => {
-            eprintln!("error: unknown task {:?}\n\n{HELP}", other.unwrap_or_default());
+        _ => {
+            eprintln!("error: unknown task {:?}\n\n{HELP}", arguments.join(" "));
             ExitCode::from(2)
         }
     }
 }
 
 /// Tests read `RAFT_TEST_PROFILE` to decide how many rounds and seeds they run.
-fn nightly() -> ExitCode {
-    let status = Command::new(env!("CARGO"))
-        .args(["test", "--release", "--all-targets", "--no-fail-fast"])
-        .env("RAFT_TEST_PROFILE", "nightly")
-        .status();
-    match status {
+fn nightly_tests() -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--release", "--all-targets", "--no-fail-fast"]).env("RAFT_TEST_PROFILE", "nightly");
+    run("the nightly tests", &mut cargo)
+}
+
+/// Explores one after another, whatever fails.
+fn models(all: &[&[&str]]) -> ExitCode {
+    all.iter().map(|options| model(options)).fold(ExitCode::SUCCESS, worse)
+}
+
+fn worse(so_far: ExitCode, now: ExitCode) -> ExitCode {
+    if now == ExitCode::SUCCESS { so_far } else { now }
+}
+
+fn model(options: &[impl AsRef<std::ffi::OsStr>]) -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--release", "--package", "raft-model", "--"]).args(options);
+    run("the exploration", &mut cargo)
+}
+
+fn run(what: &str, command: &mut Command) -> ExitCode {
+    match command.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("error: the nightly tests failed ({status})");
-            ExitCode::FAILURE
+            eprintln!("error: {what} failed ({status})");
+            status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
         Err(error) => {
             eprintln!("error: cannot run cargo: {error}");

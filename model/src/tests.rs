@@ -1,0 +1,91 @@
+//! Explorations that take seconds, and what must be true of the means. What is exhausted at length: `docs/TESTING.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stateright::Model;
+
+use crate::bounds::Bounds;
+use crate::model::RaftModel;
+use crate::report::{End, Limits, Report, explore};
+use crate::state::State;
+
+const LIMITS: Limits = Limits { depth: None, threads: 2, time: Duration::from_secs(300), states: 4_000_000 };
+
+fn bounds() -> Bounds {
+    Bounds {
+        nodes: 3,
+        terms: 2,
+        entries: 0,
+        crashes: 0,
+        heartbeats: 0,
+        slow_disks: false,
+        pre_vote: false,
+        check_quorum: true,
+    }
+}
+
+/// Explores all of it; every invariant holds, and what should be possible is.
+fn exhaust(bounds: &Bounds) -> Report {
+    let report = explore(bounds, &LIMITS, |_| ());
+    assert_eq!((report.end, report.missing.as_slice()), (End::Exhausted, [].as_slice()), "{bounds}\n{report}");
+    report
+}
+
+#[test]
+fn elections_of_two_terms_keep_every_invariant() {
+    let report = exhaust(&bounds());
+    assert_eq!(report.cuts, ["terms", "entries", "crashes", "heartbeats"]);
+}
+
+#[test]
+fn commands_of_one_leader_keep_every_invariant() {
+    exhaust(&Bounds { terms: 1, entries: 2, ..bounds() });
+}
+
+#[test]
+fn crashes_under_slow_disks_keep_every_invariant() {
+    exhaust(&Bounds { terms: 1, crashes: 1, slow_disks: true, ..bounds() });
+}
+
+#[test]
+fn a_search_that_ends_early_says_so() {
+    let at_depth = explore(&bounds(), &Limits { depth: Some(5), ..LIMITS }, |_| ());
+    assert_eq!(at_depth.end, End::Depth);
+    let of_states = explore(&bounds(), &Limits { states: 10, ..LIMITS }, |_| ());
+    assert_eq!(of_states.end, End::States);
+    assert!(of_states.to_string().starts_with("NOT EXHAUSTED"), "{of_states}");
+}
+
+/// Every way of so many steps, with its last state.
+fn ways(model: &RaftModel, steps: usize) -> Vec<State> {
+    let mut states = model.init_states();
+    for _ in 0..steps {
+        states = states.iter().flat_map(|state| model.next_states(state)).collect();
+    }
+    states
+}
+
+#[test]
+fn nodes_are_interchangeable() {
+    let model = RaftModel::new(bounds());
+    let after_one = ways(&model, 1);
+    assert_eq!(after_one.len(), 3, "each of three clocks may fire first");
+    assert!(after_one.iter().all(|state| *state == after_one[0]), "which of them does not matter");
+    let after_two = ways(&model, 2);
+    assert!(after_two.iter().any(|state| *state != after_two[0]), "what happens does");
+}
+
+#[test]
+fn what_was_said_stays_said_and_nothing_is_waited_for() {
+    let model = RaftModel::new(bounds());
+    for before in ways(&model, 3) {
+        let mut actions = Vec::new();
+        model.actions(&before, &mut actions);
+        for action in actions {
+            let after = model.next_state(&before, action.clone()).expect("an action that is offered changes something");
+            assert!(after != before, "and leads to another state");
+            assert!(after.nodes.iter().zip(&before.nodes).filter(|(new, old)| !Arc::ptr_eq(new, old)).count() <= 1);
+        }
+    }
+}
