@@ -105,7 +105,8 @@ impl<'a> Step<'a> {
             Effect::SendSnapshot { .. }
             | Effect::InstallSnapshot { .. }
             | Effect::ReadReady { .. }
-            | Effect::TransferEnded { .. } => self.checks.unasked(&effect),
+            | Effect::TransferEnded { .. }
+            | Effect::Recalled => self.checks.unasked(&effect),
         }
     }
 

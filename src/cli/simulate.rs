@@ -13,6 +13,9 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Error> {
     let profile = Profile::ALL.iter().find(|(name, _)| *name == args.profile).map(|(_, profile)| *profile);
     let profile = profile.ok_or_else(|| Error::Usage(format!("no profile is called {}", args.profile)))?;
     let wish = Wish { profile, nodes: args.nodes, time_ms: args.time.map(|seconds| seconds * 1000) };
+    if args.trace {
+        let _ = env_logger::try_init();
+    }
     let began = Instant::now();
     let mut sum = Report::default();
     let (first, last) = args.range()?;

@@ -261,6 +261,8 @@ impl Driver {
     /// A peer needs a snapshot.
     pub(super) fn send_snapshot(&mut self, to: NodeId, at_least: Index) {
         let term = self.server.term();
+        // Whatever was lost before in this turn, the server knew it when it decided this: should it fail, that is news.
+        self.lost.remove(&to);
         if self.snapshots.sending.get(&to).is_some_and(|sending| sending.term == term && sending.complete.is_none()) {
             return;
         }

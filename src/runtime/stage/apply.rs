@@ -222,7 +222,12 @@ impl ApplyStage {
         if snapshot.index <= self.applied {
             return Ok(());
         }
-        let mut reader = self.snapshots.open(snapshot).map_err(|error| format!("apply: {error}"))?;
+        let mut reader = match self.snapshots.open(snapshot) {
+            Ok(reader) => reader,
+            // A newer one has taken its place already, and it is gone.
+            Err(_) if self.will_restore(snapshot.index.next()) => return Ok(()),
+            Err(error) => return Err(format!("apply: {error}")),
+        };
         self.machine.restore(&mut *reader).map_err(|error| format!("apply: cannot restore a snapshot: {error}"))?;
         log::info!("the state is that of the snapshot of entry {} now", snapshot.index);
         self.applied = snapshot.index;
@@ -582,6 +587,17 @@ mod tests {
         let commit = Commit { last: Index(5), entries: Vec::new(), askers: Vec::new() };
         bench.jobs.send(ApplyJob { commit: Some(commit), ..ApplyJob::default() }).unwrap();
         bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() });
+        assert_eq!(bench.reported(), (vec![], Some(Index(9))));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_gone_is_not_missed_when_a_newer_one_follows() {
+        let mut bench = Bench::new(Vec::new());
+        let (gone, newer) = (snapshot_of(&bench, 5, "old"), snapshot_of(&bench, 9, "new"));
+        bench.store.remove_older(&newer).unwrap();
+        let commit = Commit { last: Index(7), entries: commands(6..=7), askers: Vec::new() };
+        bench.jobs.send(ApplyJob { restore: Some(gone), commit: Some(commit), ..ApplyJob::default() }).unwrap();
+        assert_eq!(bench.step(ApplyJob { restore: Some(newer), ..ApplyJob::default() }), Step::Worked);
         assert_eq!(bench.reported(), (vec![], Some(Index(9))));
     }
 
