@@ -422,6 +422,9 @@ impl Kinds {
     }
 }
 
+/// Makes a fault of one kind.
+type Make<'a> = fn(&mut Faults<'a>) -> FaultKind;
+
 struct Faults<'a> {
     dice: &'a mut Dice,
     kinds: &'a Kinds,
@@ -430,11 +433,11 @@ struct Faults<'a> {
     timeout_ms: u64,
 }
 
-impl Faults<'_> {
+impl<'a> Faults<'a> {
     fn draw(mut self) -> Vec<Fault> {
-        let mut makers: Vec<fn(&mut Self) -> FaultKind> = Vec::new();
+        let mut makers: Vec<Make<'a>> = Vec::new();
         let kinds = self.kinds;
-        let all: [(bool, fn(&mut Self) -> FaultKind); 12] = [
+        let all: [(bool, Make<'a>); 12] = [
             (kinds.cut, Self::cut),
             (kinds.clog, Self::clog),
             (kinds.kill, Self::kill),

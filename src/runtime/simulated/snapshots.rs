@@ -95,7 +95,7 @@ impl Simulation {
                 self.report.transfers += 1;
                 let mut bytes = Vec::new();
                 if snapshot::encode_offer(&offer, &mut bytes).is_ok() {
-                    self.to_receiver(number, bytes.into());
+                    self.send_on(number, bytes.into());
                 }
                 self.go_on(number);
             }
@@ -125,7 +125,7 @@ impl Simulation {
         }
     }
 
-    fn to_receiver(&mut self, number: u64, bytes: Bytes) {
+    fn send_on(&mut self, number: u64, bytes: Bytes) {
         let Some(transfer) = self.transfers.sending.get(&number) else { return };
         let link = (transfer.from.0, transfer.to.0);
         for at in self.network.arrivals(link, self.now) {
@@ -143,7 +143,7 @@ impl Simulation {
             match transfer.outgoing.next(now - transfer.began) {
                 Ok(Next::Chunk(offset, bytes)) => {
                     if snapshot::encode_chunk(offset, bytes, &mut frame).is_ok() {
-                        self.to_receiver(number, frame.into());
+                        self.send_on(number, frame.into());
                     }
                 }
                 Ok(Next::Rest(wait)) => {
