@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod crash;
 mod folder;
 mod identity;
 mod linearizability;
