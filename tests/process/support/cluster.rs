@@ -218,7 +218,7 @@ impl Cluster {
 
     /// Fails the test if a node that should run has ended by itself.
     #[track_caller]
-    fn assert_all_run(&self) {
+    pub fn assert_all_run(&self) {
         for id in self.running() {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(id))).unwrap_or_default();
             // A process that has ended and was not waited for is a zombie.

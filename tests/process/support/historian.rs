@@ -12,6 +12,7 @@ use raft::consensus::NodeId;
 use raft::machine::command::{Answer, Query};
 use raft::machine::{Applied, Composite, Machine, MachineSnapshot};
 use raft::runtime::threaded::daemon::Daemon;
+use twox_hash::XxHash3_64;
 
 /// raft.ini, and which of its nodes to run.
 const INI: &str = "RAFT_TEST_HISTORIAN_INI";
@@ -48,28 +49,27 @@ pub struct Historian {
 struct History {
     /// Log index of the last command.
     applied: u64,
-    /// A hash of all commands and their indexes.
+    /// A hash of all commands and their indexes, in order.
     hash: u64,
 }
 
 impl History {
-    const BYTES: usize = 16;
-
     fn append(&mut self, index: u64, command: &[u8]) {
         self.applied = index;
-        self.hash = [&index.to_le_bytes(), command].concat().iter().fold(self.hash, |hash, byte| {
-            // FNV-1a.
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        self.hash = XxHash3_64::oneshot_with_seed(self.hash ^ index, command);
     }
 
-    fn encode(self) -> [u8; Self::BYTES] {
-        (u128::from(self.applied) << 64 | u128::from(self.hash)).to_le_bytes()
+    fn write(self, to: &mut dyn Write) -> std::io::Result<()> {
+        to.write_all(&self.applied.to_le_bytes())?;
+        to.write_all(&self.hash.to_le_bytes())
     }
 
-    fn decode(bytes: [u8; Self::BYTES]) -> Self {
-        let number = u128::from_le_bytes(bytes);
-        History { applied: (number >> 64) as u64, hash: number as u64 }
+    fn read(from: &mut dyn Read) -> std::io::Result<Self> {
+        let mut number = || {
+            let mut bytes = [0; 8];
+            from.read_exact(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+        };
+        Ok(History { applied: number()?, hash: number()? })
     }
 }
 
@@ -99,9 +99,7 @@ impl Machine for Historian {
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> Result<(), String> {
-        let mut history = [0; History::BYTES];
-        from.read_exact(&mut history).map_err(|error| error.to_string())?;
-        self.history = History::decode(history);
+        self.history = History::read(from).map_err(|error| error.to_string())?;
         self.store.restore(from)
     }
 }
@@ -113,7 +111,7 @@ struct View {
 
 impl MachineSnapshot for View {
     fn write(self: Box<Self>, to: &mut dyn Write) -> std::io::Result<()> {
-        to.write_all(&self.history.encode())?;
+        self.history.write(to)?;
         self.store.write(to)
     }
 }
