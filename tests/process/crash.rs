@@ -20,7 +20,7 @@ use crate::support::random::Random;
 const NODES: u64 = 5;
 const WRITERS: usize = 4;
 const SETTINGS: &str = "ElectionTimeout = 250\nHeartbeatInterval = 50\nSegmentBytes = 64 KiB\n";
-const SNAPSHOTS: &str = "SnapshotBytes = 64 KiB\n";
+const SNAPSHOTS: &str = "SnapshotBytes = 128 KiB\n";
 /// This node makes no snapshots: its log is there from the first entry on, to be replayed. It does not crash
 /// alone, lest it should be sent a snapshot.
 const WITNESS: u64 = NODES;

@@ -63,7 +63,7 @@ impl Drop for Load {
 
 /// The one value of a key: long enough for snapshots to be due now and then.
 pub fn value_of(key: &str) -> String {
-    format!("{key:->100}")
+    format!("{key:->150}")
 }
 
 impl Shared {
