@@ -1,5 +1,6 @@
 //! A cluster of real processes for tests: started, killed, paused, restarted, and asked.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -242,6 +243,20 @@ impl Cluster {
                 _ => None,
             }
         })
+    }
+
+    /// All keys and their values, as the leader lists them.
+    pub fn stored(&self) -> BTreeMap<String, String> {
+        let mut client = self.client();
+        let mut all = BTreeMap::new();
+        let mut after: Option<bytes::Bytes> = None;
+        loop {
+            let page = client.list(b"", after.as_deref()).expect("the leader lists what is stored");
+            let Some((last, _)) = page.last() else { return all };
+            after = Some(last.clone());
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            all.extend(page.iter().map(|(key, value)| (text(key), text(&value.bytes))));
+        }
     }
 
     /// Waits until every running node has applied everything that is committed.

@@ -48,17 +48,18 @@ impl Log {
         }
     }
 
-    /// Applies the log to a new machine, and returns the state's digest after each command.
+    /// Applies the log to a new machine, and returns the state's digest at first and after each command.
     #[track_caller]
     pub fn replay(&self) -> BTreeMap<Index, u64> {
         assert_eq!(self.entries.keys().next(), Some(&Index(1)), "this log has never lost its beginning");
         let mut machine = Historian::default();
+        let mut digests = BTreeMap::from([(Index(0), machine.digest())]);
         let commands = self.entries.values().filter(|entry| entry.header.kind == EntryKind::Command);
-        let digests = commands.map(|Entry { header, payload }| {
+        for Entry { header, payload } in commands {
             let (index, time, session) = (header.index, header.time, header.session);
             machine.apply(Applied { index, time, session, command: &payload.0 });
-            (index, machine.digest())
-        });
-        digests.collect()
+            digests.insert(index, machine.digest());
+        }
+        digests
     }
 }
