@@ -23,15 +23,7 @@ fn state_of_all(cluster: &Cluster) -> BTreeMap<String, String> {
     for id in cluster.ids() {
         assert_eq!(digest_of(&mut client, id), first, "node {id}");
     }
-    let mut all = BTreeMap::new();
-    let mut after: Option<bytes::Bytes> = None;
-    loop {
-        let page = client.list(b"", after.as_deref()).expect("the leader lists what is stored");
-        let Some((last, _)) = page.last() else { return all };
-        after = Some(last.clone());
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        all.extend(page.iter().map(|(key, value)| (text(key), text(&value.bytes))));
-    }
+    cluster.stored()
 }
 
 #[test]

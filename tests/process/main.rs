@@ -4,6 +4,7 @@
 mod attack;
 mod clients;
 mod cluster;
+mod crash;
 mod folder;
 mod full_disk;
 mod identity;

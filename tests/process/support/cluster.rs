@@ -1,5 +1,6 @@
 //! A cluster of real processes for tests: started, killed, paused, restarted, and asked.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -94,14 +95,14 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn spawn(&mut self, id: u64) {
-        self.spawn_by(id, Command::new(env!("CARGO_BIN_EXE_raft")));
+        self.spawn_raft(id, Command::new(env!("CARGO_BIN_EXE_raft")));
     }
 
     /// Starts a node that comes back as another incarnation.
     pub fn rejoin(&mut self, id: u64) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_raft"));
         command.arg("--rejoin");
-        self.spawn_by(id, command);
+        self.spawn_raft(id, command);
     }
 
     /// Waits until a node has ended by itself.
@@ -119,15 +120,18 @@ impl Cluster {
     pub fn spawn_with_files(&mut self, id: u64, files: u32) {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_raft")]);
-        self.spawn_by(id, shell);
+        self.spawn_raft(id, shell);
     }
 
-    fn spawn_by(&mut self, id: u64, mut command: Command) {
+    fn spawn_raft(&mut self, id: u64, mut command: Command) {
+        command.arg("-c").arg(&self.ini).args(["-n", &id.to_string()]);
+        self.spawn_by(id, command);
+    }
+
+    /// Starts a node by a command that knows which one it is.
+    pub fn spawn_by(&mut self, id: u64, mut command: Command) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file(id)).expect("a log file");
         let child = command
-            .arg("-c")
-            .arg(&self.ini)
-            .args(["-n", &id.to_string()])
             .stdin(Stdio::null())
             .stdout(File::create("/dev/null").expect("/dev/null"))
             .stderr(log)
@@ -155,9 +159,17 @@ impl Cluster {
 
     /// kill -9.
     pub fn kill(&mut self, id: u64) {
-        let mut child = self.processes[id as usize - 1].take().expect("the node runs");
-        child.kill().expect("the process is killed");
-        child.wait().expect("the process is gone");
+        self.kill_at_once(&[id]);
+    }
+
+    /// kill -9 for all of them, before any of them is waited for.
+    pub fn kill_at_once(&mut self, ids: &[u64]) {
+        let take = |id: &u64| self.processes[*id as usize - 1].take().expect("the node runs");
+        let mut children: Vec<Child> = ids.iter().map(take).collect();
+        children.iter_mut().for_each(|child| child.kill().expect("the process is killed"));
+        for child in &mut children {
+            child.wait().expect("the process is gone");
+        }
     }
 
     pub fn pause(&self, id: u64) {
@@ -207,7 +219,7 @@ impl Cluster {
 
     /// Fails the test if a node that should run has ended by itself.
     #[track_caller]
-    fn assert_all_run(&self) {
+    pub fn assert_all_run(&self) {
         for id in self.running() {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(id))).unwrap_or_default();
             // A process that has ended and was not waited for is a zombie.
@@ -231,6 +243,20 @@ impl Cluster {
                 _ => None,
             }
         })
+    }
+
+    /// All keys and their values, as the leader lists them.
+    pub fn stored(&self) -> BTreeMap<String, String> {
+        let mut client = self.client();
+        let mut all = BTreeMap::new();
+        let mut after: Option<bytes::Bytes> = None;
+        loop {
+            let page = client.list(b"", after.as_deref()).expect("the leader lists what is stored");
+            let Some((last, _)) = page.last() else { return all };
+            after = Some(last.clone());
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            all.extend(page.iter().map(|(key, value)| (text(key), text(&value.bytes))));
+        }
     }
 
     /// Waits until every running node has applied everything that is committed.

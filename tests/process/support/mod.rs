@@ -1,6 +1,11 @@
-//! What the tests share: clusters of processes, a router between nodes on standard input and output, random numbers.
+//! What the tests share: clusters of processes and what becomes of them, a router between nodes on standard input and
+//! output, random numbers.
 
 pub mod cluster;
+pub mod disk;
+pub mod historian;
+pub mod load;
+pub mod logs;
 pub mod maelstrom;
 pub mod random;
 
