@@ -18,6 +18,10 @@ const RETRY: Duration = Duration::from_secs(10);
 /// When a snapshot did not get to a peer, the next attempt waits so long: twice as long each time, up to [`RETRY`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
+/// So many snapshots may wait for the log to become durable as far as they reach, before which nothing older goes: a log
+/// that is slower than its snapshots must not fill the disk with them.
+const MAX_WAITING: usize = 2;
+
 /// What the driver knows of snapshots.
 pub(super) struct Snapshots {
     pub store: Arc<dyn SnapshotStore>,
@@ -115,6 +119,7 @@ impl Snapshots {
     /// When to begin the next one if no more is applied; `None`: never, or one is being made.
     pub fn next_due(&self) -> Option<Duration> {
         match self.making {
+            _ if self.durable_with.len() >= MAX_WAITING => None,
             Making::Nothing => self.due_at(),
             Making::NotBefore(at) => self.due_at().map(|due| due.max(at)),
             Making::Snapshot(_) | Making::Never => None,

@@ -510,7 +510,7 @@ impl Simulation {
         let limit = 4 * self.scenario.settings.max_pending_bytes + (1 << 20);
         hold!("I21 bounds", bytes <= limit, "node {id} has {bytes} bytes of entries in memory, of {limit}");
         let snapshots = process.store.list().len();
-        hold!("I21 bounds", snapshots <= 16, "node {id} keeps {snapshots} snapshots");
+        hold!("I21 bounds", snapshots <= 12, "node {id} keeps {snapshots} snapshots");
         Ok(())
     }
 
