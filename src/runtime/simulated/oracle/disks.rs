@@ -15,6 +15,8 @@ pub struct DiskMemory {
     lost: Vec<Term>,
     /// The disk was exchanged: nobody knows what is on it.
     is_unknown: bool,
+    /// It was at some time: what the node votes since then nobody may count.
+    is_forgetful: bool,
     /// The last thing that the node vouched for: this index, in this term.
     pub vouched: (Term, Index),
 }
@@ -80,7 +82,7 @@ impl Oracle {
         let lost = std::mem::take(&mut disk.durable.terms);
         let is_longer = lost.len() > disk.lost.len();
         let kept = std::mem::take(&mut disk.lost);
-        *disk = DiskMemory { lost: if is_longer { lost } else { kept }, is_unknown: true, ..DiskMemory::default() };
+        *disk = DiskMemory { lost: if is_longer { lost } else { kept }, is_unknown: true, is_forgetful: true, ..DiskMemory::default() };
     }
 
     /// A node's process is gone.
@@ -223,8 +225,8 @@ impl Oracle {
             "the disk of {id} ends at {last} in term {term}, in which it has vouched for {vouched}"
         );
         match vote {
-            Some(vote) => self.voted(id, term, vote),
-            None => Ok(()),
+            Some(vote) if !disk.is_forgetful => self.voted(id, term, vote),
+            _ => Ok(()),
         }
     }
 
