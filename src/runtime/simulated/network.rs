@@ -187,14 +187,12 @@ impl Simulation {
         let answer = self.welcome(to, &hello);
         match self.read_answer(me, &answer) {
             Ok(()) => {
-                let way = self.network.way();
                 self.network.up.insert((me, to), (from.1, epoch));
                 self.network.admitted.insert((me, to), from.1);
                 self.network.admitted.insert((to, me), epoch);
                 if let Some(process) = self.host(from).and_then(|host| host.process.as_mut()) {
                     process.outbox.connect(to, true);
                 }
-                let _ = way;
                 self.give(me, [Input::Link { peer: to, up: true }]);
             }
             Err(reason) => {
