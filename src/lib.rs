@@ -47,6 +47,7 @@ pub mod config;
 pub mod consensus;
 pub mod gateway;
 pub mod machine;
+pub mod marks;
 pub mod runtime;
 #[cfg(feature = "cli")]
 pub mod shell;

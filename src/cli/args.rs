@@ -205,6 +205,12 @@ pub struct SimulateArgs {
     /// Write what happens, line by line
     #[arg(long)]
     pub trace: bool,
+    /// Show how often rare paths were taken
+    #[arg(long)]
+    pub marks: bool,
+    /// Likewise, and fail if one never was: for runs of thousands of seeds
+    #[arg(long)]
+    pub require_marks: bool,
 }
 
 impl SimulateArgs {

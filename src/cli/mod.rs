@@ -10,6 +10,7 @@ mod dump;
 mod help;
 mod init;
 mod logging;
+mod marks;
 mod node;
 mod printer;
 mod progress;

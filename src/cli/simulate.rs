@@ -7,6 +7,7 @@ use raft::runtime::simulated::{Profile, Report, Scenario, Wish, simulate};
 
 use super::Error;
 use super::args::SimulateArgs;
+use super::marks;
 
 /// Runs what was asked for.
 pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Error> {
@@ -44,5 +45,6 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Error> {
         per_second(sum.events, wall),
         sum.simulated.as_secs_f64() / wall.as_secs_f64()
     );
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let every_mark_hit = !(args.marks || args.require_marks) || marks::report(&sum.marks);
+    Ok(if failed == 0 && (every_mark_hit || !args.require_marks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -10,6 +10,7 @@ use super::random::Random;
 use super::recall::Recall;
 use super::server::ServerConfig;
 use super::types::{EntryHeader, HardState, Index, NodeId, Term};
+use crate::marks::{Mark, mark, mark_if};
 
 /// One call of [`Server::handle`](super::Server::handle): the time, and where the effects go.
 pub(super) struct Turn<'a> {
@@ -209,6 +210,7 @@ impl Common {
     pub fn truncate(&mut self, from: Index, turn: &mut Turn<'_>) {
         self.log.truncate(from);
         self.durable = self.durable.min(from.prev());
+        mark_if(self.outstanding.iter().any(|write| write.last >= Some(from)), Mark::TruncationOvertookWrite);
         for outstanding in &mut self.outstanding {
             outstanding.last = outstanding.last.map(|last| last.min(from.prev()));
         }
@@ -230,6 +232,7 @@ impl Common {
         self.commit = snapshot.index;
         self.applied = snapshot.index;
         self.learned = snapshot.index;
+        mark_if(self.outstanding.iter().any(|write| write.last.is_some()), Mark::SnapshotOvertookWrite);
         for outstanding in &mut self.outstanding {
             outstanding.last = None;
         }
@@ -271,6 +274,7 @@ impl Common {
             && let MessageBody::AppendAccepted { matched: held_matched, round: held_round, .. } = &mut last.message.body
             && let MessageBody::AppendAccepted { matched, round, .. } = message.body
         {
+            mark(Mark::AnswersMerged);
             (*held_matched, *held_round) = (matched.max(*held_matched), round.max(*held_round));
         } else {
             self.held.push_back(Held { token, to, message });
@@ -327,6 +331,8 @@ impl Common {
         while let Some(held) = self.held.pop_front_if(|held| held.token <= token) {
             if held.message.term == self.term() {
                 turn.effect(Effect::Send { to: held.to, message: held.message });
+            } else {
+                mark(Mark::AnswerVoid);
             }
         }
     }

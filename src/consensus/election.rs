@@ -6,6 +6,7 @@ use super::common::{Common, Turn};
 use super::message::MessageBody;
 use super::quorum::{VoteResult, vote_result};
 use super::types::{Index, NodeId, Term};
+use crate::marks::{Mark, mark};
 
 /// Asks whether an election could be won, without disturbing anybody (Raft thesis §9.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,7 +107,9 @@ impl VoteRequest {
         };
         let term_allows =
             if self.pre { self.term > common.term() || (self.term == common.term() && free) } else { free };
-        let granted = common.may_vote() && term_allows && common.log.is_up_to_date(self.last_term, self.last_index);
+        let up_to_date = common.log.is_up_to_date(self.last_term, self.last_index);
+        let granted = common.may_vote() && term_allows && up_to_date;
+        self.mark(common, free, up_to_date);
         let body = MessageBody::RequestVoteResponse { pre: self.pre, granted };
         match (granted, self.pre) {
             (true, true) => turn.send(self.candidate, self.term, body),
@@ -118,5 +121,27 @@ impl VoteRequest {
             (false, _) => turn.send(self.candidate, common.term(), body),
         }
         granted
+    }
+
+    /// Which rule decided.
+    fn mark(&self, common: &Common, free: bool, up_to_date: bool) {
+        let vote = common.hard_state.vote;
+        mark(if common.abstains() {
+            Mark::VoteDeniedAbstains
+        } else if common.disk_full {
+            Mark::VoteDeniedDiskFull
+        } else if !up_to_date {
+            Mark::VoteDeniedShorterLog
+        } else if self.pre {
+            return;
+        } else if free && vote.is_some() {
+            Mark::VoteGivenAgain
+        } else if vote.is_some() {
+            Mark::VoteDeniedGivenAlready
+        } else if !free {
+            Mark::VoteDeniedLeaderKnown
+        } else {
+            return;
+        });
     }
 }

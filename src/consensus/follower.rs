@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::common::{Common, Turn};
 use super::message::{AppendEntries, MessageBody, SnapshotMeta};
 use super::types::{Index, NodeId};
+use crate::marks::{Mark, mark, mark_if};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
@@ -39,12 +40,15 @@ impl Follower {
         // Below the base everything is covered by a snapshot, hence committed, hence equal: no conflict (B10).
         if prev_index >= common.log.base_index() && common.log.term_at(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = common.log.last_not_after(prev_index, prev_term);
+            mark_if(prev_index <= common.log.last_index(), Mark::AppendAfterOtherTerm);
+            mark_if(hint_index < prev_index.min(common.log.last_index()), Mark::HintSkippedTerm);
             let abstains = common.abstains();
             let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
             return turn.send(from, common.term(), body);
         }
         let verified = Index(prev_index.0 + entries.len() as u64);
         let is_heartbeat = entries.is_empty();
+        mark_if(prev_index < common.log.base_index(), Mark::AppendBelowBase);
 
         // Skip what is there already; truncate only where a term really differs (B1).
         let known =
@@ -56,6 +60,7 @@ impl Follower {
                 return turn.refuse(from, "sent an entry that conflicts with a committed one");
             }
             if first.index <= common.log.last_index() {
+                mark(Mark::ConflictTruncated);
                 common.truncate(first.index, turn);
             }
         }
@@ -87,13 +92,16 @@ impl Follower {
         }
         let matched = if snapshot.index <= common.commit {
             // Stale: everything it covers is here and committed (B49).
+            mark(Mark::SnapshotStale);
             common.commit
         } else if common.log.term_at(snapshot.index) == Some(snapshot.term) {
             // The log reaches further and agrees: all that is new is that its beginning is committed.
+            mark(Mark::SnapshotKeptLog);
             common.learn_commit(snapshot.index, turn);
             snapshot.index
         } else {
             let index = snapshot.index;
+            mark_if(common.log.last_index() > index, Mark::SnapshotReplacedLonger);
             common.install(snapshot, turn);
             index
         };

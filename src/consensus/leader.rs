@@ -12,6 +12,7 @@ use super::progress::{Progress, ProgressState};
 use super::quorum::agreed;
 use super::read::Reads;
 use super::types::{EntryHeader, EntryKind, Index, LogTime, NodeId, SessionSequence, Term};
+use crate::marks::{Mark, mark, mark_if};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
@@ -87,7 +88,9 @@ impl Leader {
             // One command always fits, or a command larger than the limit never could be accepted.
             if reason.is_none() && pending_bytes > 0 && pending_bytes + bytes > common.config.max_pending_bytes {
                 reason = Some(RejectReason::Overloaded);
+                mark(Mark::ProposalsOverloaded);
             }
+            mark_if(reason == Some(RejectReason::DiskFull), Mark::ProposalDiskFull);
             match reason {
                 Some(reason) => turn.effect(Effect::Reject { ticket: proposal.ticket, reason }),
                 None => {
@@ -132,6 +135,7 @@ impl Leader {
     /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what
     /// earlier leaders committed, so a read waits for that entry.
     pub fn read(&mut self, common: &Common, tickets: Vec<Ticket>, turn: &mut Turn<'_>) {
+        mark_if(common.commit < self.noop, Mark::ReadWaitedForFirstEntry);
         self.reads.add(tickets, common.commit.max(self.noop));
         self.confirm_reads(common, turn);
     }
@@ -156,6 +160,7 @@ impl Leader {
             Some(peer) => {
                 if peer.abstains != abstains {
                     // It is not the peer that it was: nothing is known of its log.
+                    mark(Mark::PeerAbstains);
                     *peer = Progress { abstains, ..Progress::new(common.log.last_index().next(), turn.now) };
                 }
                 peer.heard = turn.now;
@@ -196,8 +201,11 @@ impl Leader {
         {
             let limit = hint_index.min(prev_index.prev());
             let (agreed, _) = common.log.last_not_after(limit, hint_term);
+            mark_if(agreed < limit, Mark::RejectionSkippedTerm);
             // Below what the log still has nothing can be compared: only a snapshot helps.
             peer.probe_after(agreed.min(limit));
+        } else {
+            mark(Mark::RejectionStale);
         }
         self.confirm_reads(common, turn);
         self.replicate(common, from, turn);
@@ -226,7 +234,11 @@ impl Leader {
     fn advance_commit(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
         let index = self.agreed(common, common.durable, |peer| peer.matched);
         if common.log.term_at(index) == Some(common.term()) {
+            mark_if(index > common.durable, Mark::CommittedBeforeOwnDisk);
+            mark_if(index > common.commit && !common.has_rivals(), Mark::AloneCommitted);
             common.commit_to(index, turn);
+        } else {
+            mark_if(index > common.commit, Mark::CommitHeldBack);
         }
     }
 
@@ -283,17 +295,21 @@ impl Leader {
         let timeout = common.config.election_timeout;
         if common.has_rivals() {
             if common.config.check_quorum && self.quorum_heard(common, turn.now) + timeout < turn.now {
+                mark(Mark::StepDownNoQuorum);
                 return Err("no quorum answers");
             }
             if common.disk_hangs(turn.now) {
+                mark(Mark::StepDownDiskHangs);
                 return Err("its own disk does not answer");
             }
         }
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.deadline <= turn.now) {
+            mark(Mark::TransferTimedOut);
             let outcome = Err("the new leader did not take over in time");
             turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
         }
         if common.disk_full && common.has_rivals() && self.transfer.is_none() {
+            mark(Mark::StepDownDiskFull);
             return Err("its own disk is full");
         }
         if self.heartbeat_due <= turn.now {
@@ -315,7 +331,10 @@ impl Leader {
         agreed(common.log.membership(), |id| match self.peers.get(&id) {
             _ if id == common.id() => own,
             Some(peer) if !peer.abstains => reached(peer),
-            _ => T::default(),
+            _ => {
+                mark(Mark::AbstainingNotCounted);
+                T::default()
+            }
         })
     }
 
@@ -345,6 +364,7 @@ impl Leader {
             _ => None,
         };
         if let Some(reason) = refusal {
+            mark(Mark::TransferImpossible);
             return turn.effect(Effect::TransferEnded { to, outcome: Err(reason) });
         }
         let Some(to) = to.or_else(|| self.best_successor(common)) else { return };
@@ -358,6 +378,7 @@ impl Leader {
         }
         self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.config.election_timeout });
         self.hand_over_if_caught_up(common, turn);
+        mark_if(self.transfer.as_ref().is_some_and(|transfer| !transfer.told), Mark::TransferWaited);
     }
 
     /// The own disk is full: the best of the others takes over, unless one was chosen already. If that does not succeed,
@@ -407,6 +428,7 @@ impl Leader {
     pub fn end(self, turn: &mut Turn<'_>, taken_over: bool) {
         self.reads.reject(turn);
         if let Some(transfer) = self.transfer {
+            mark(if taken_over { Mark::TransferDone } else { Mark::TransferCutShort });
             let outcome = if taken_over { Ok(()) } else { Err("leadership was lost before it was handed over") };
             turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
         }

@@ -7,6 +7,7 @@ use super::common::Turn;
 use super::effect::{Effect, RejectReason};
 use super::event::Ticket;
 use super::types::Index;
+use crate::marks::{Mark, mark_if};
 
 /// The reads a leader has accepted, and the rounds that will confirm them.
 ///
@@ -58,6 +59,7 @@ impl Reads {
     pub fn confirm(&mut self, round: u64, turn: &mut Turn<'_>) {
         self.confirmed = self.confirmed.max(round);
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
+            mark_if(batch.round < round, Mark::ReadsShareRound);
             for ticket in batch.tickets {
                 turn.effect(Effect::ReadReady { ticket, index: batch.index });
             }
@@ -66,6 +68,7 @@ impl Reads {
 
     /// Leadership is lost: nobody will confirm these reads any more.
     pub fn reject(self, turn: &mut Turn<'_>) {
+        mark_if(!self.waiting.is_empty(), Mark::ReadsLostLeader);
         for ticket in self.waiting.into_iter().flat_map(|batch| batch.tickets) {
             turn.effect(Effect::Reject { ticket, reason: RejectReason::NotLeader });
         }

@@ -14,6 +14,7 @@ use super::membership::Membership;
 use super::message::{Message, MessageBody, SnapshotMeta};
 use super::quorum::VoteResult;
 use super::types::{EntryHeader, HardState, Index, NodeId, Term};
+use crate::marks::{Mark, mark, mark_if};
 
 /// What a server is told once, when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -226,7 +227,10 @@ impl Server {
         } else if self.common.election_deadline <= turn.now {
             self.common.draw_election_timeout(turn.now);
             // Without a vote of its own, or a disk to keep it on, a server has no business campaigning.
-            if self.common.may_campaign() && !self.common.disk_hangs(turn.now) {
+            let disk_hangs = self.common.disk_hangs(turn.now);
+            mark_if(disk_hangs, Mark::CampaignPutOffDiskHangs);
+            if self.common.may_campaign() && !disk_hangs {
+                mark_if(matches!(self.role, RoleState::Candidate(_)), Mark::ElectionUndecided);
                 if self.common.config.pre_vote { self.pre_campaign(turn) } else { self.campaign(false, turn) }
             }
         }
@@ -259,6 +263,7 @@ impl Server {
             RoleState::Leader(leader) => leader.disk_full(&self.common, turn),
             RoleState::Follower(_) => {}
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                mark(Mark::CampaignGivenUpDiskFull);
                 self.follow(self.common.term(), None, "its own disk is full", turn);
             }
         }
@@ -267,7 +272,7 @@ impl Server {
     fn machine_applied(&mut self, index: Index, turn: &mut Turn<'_>) {
         if index < self.common.applied {
             // Applied before a snapshot replaced the state.
-            return;
+            return mark(Mark::AppliedBeforeSnapshot);
         }
         if index > self.common.commit {
             let details = format!("applied {index}, committed {}", self.common.commit);
@@ -339,7 +344,10 @@ impl Server {
             MessageBody::TimeoutNow => {
                 let from_leader = matches!(&self.role, RoleState::Follower(Follower { leader: Some((leader, _)) }) if *leader == from);
                 if from_leader && self.common.may_campaign() {
+                    mark(Mark::TookOver);
                     self.campaign(true, turn);
+                } else {
+                    mark(Mark::TakeOverTooLate);
                 }
             }
             MessageBody::AskTerm { .. } | MessageBody::TellTerm { .. } => {}
@@ -352,6 +360,7 @@ impl Server {
         match body {
             MessageBody::RequestVote { pre, transfer, .. } => {
                 if !transfer && self.common.config.check_quorum && self.has_live_leader(turn.now) {
+                    mark(if *pre { Mark::PreVoteDeniedLeaderLives } else { Mark::CandidateIgnoredLeaderLives });
                     if *pre {
                         let body = MessageBody::RequestVoteResponse { pre: true, granted: false };
                         turn.send(from, self.common.term(), body);
@@ -375,9 +384,15 @@ impl Server {
     /// an earlier term mean nothing any more.
     fn answer_stale(&mut self, from: NodeId, body: &MessageBody, turn: &mut Turn<'_>) {
         let (prev_index, prev_term, round) = match body {
-            MessageBody::AppendEntries(append) => (append.prev_index, append.prev_term, append.round),
-            MessageBody::InstallSnapshot { snapshot } => (snapshot.index, snapshot.term, 0),
-            _ => return,
+            MessageBody::AppendEntries(append) => {
+                mark(Mark::StaleAppendAnswered);
+                (append.prev_index, append.prev_term, append.round)
+            }
+            MessageBody::InstallSnapshot { snapshot } => {
+                mark(Mark::StaleSnapshotAnswered);
+                (snapshot.index, snapshot.term, 0)
+            }
+            _ => return mark_if(*body == MessageBody::TimeoutNow, Mark::TakeOverTooLate),
         };
         let (known, hint_term) = self.common.log.last_not_after(prev_index, prev_term);
         // A hint never lies above what it is about; the base of this log may.
@@ -389,6 +404,7 @@ impl Server {
 
     fn vote(&mut self, request: VoteRequest, turn: &mut Turn<'_>) {
         if request.term < self.common.term() {
+            mark(Mark::VoteDeniedEarlierTerm);
             let body = MessageBody::RequestVoteResponse { pre: request.pre, granted: false };
             return turn.send(request.candidate, self.common.term(), body);
         }
@@ -402,6 +418,8 @@ impl Server {
             RoleState::PreCandidate(candidate) if pre => {
                 if !granted || term == self.common.term().next() {
                     candidate.count(&self.common, from, granted);
+                } else {
+                    mark(Mark::PreVoteOfEarlierAttempt);
                 }
             }
             RoleState::Candidate(candidate) if !pre => candidate.count(&self.common, from, granted),
@@ -418,7 +436,10 @@ impl Server {
                 return None;
             }
             RoleState::Follower(Follower { leader: Some(_) }) => {}
-            _ => self.follow(self.common.term(), Some(from), "the term has a leader", turn),
+            role => {
+                mark_if(matches!(role, RoleState::Candidate(_)), Mark::CandidateFoundLeader);
+                self.follow(self.common.term(), Some(from), "the term has a leader", turn);
+            }
         }
         match &mut self.role {
             RoleState::Follower(follower) => Some((follower, &mut self.common)),
@@ -438,6 +459,7 @@ impl Server {
         let before = std::mem::replace(&mut self.role, RoleState::Follower(follower));
         self.common.draw_election_timeout(turn.now);
         if let RoleState::Leader(leader) = before {
+            mark_if(rises, Mark::LeaderOverthrown);
             leader.end(turn, rises);
         }
         self.announce(reason, turn);
@@ -479,6 +501,10 @@ impl Server {
     /// The election is lost. The vote stays as it is (B20), and so does the election deadline: the next attempt comes when
     /// this one would have ended.
     fn give_up(&mut self, turn: &mut Turn<'_>) {
+        mark(match self.role {
+            RoleState::PreCandidate(_) => Mark::PreElectionLost,
+            _ => Mark::ElectionLost,
+        });
         self.role = RoleState::Follower(Follower::default());
         self.announce("a majority refused", turn);
     }

@@ -15,6 +15,7 @@ use super::stage::storage::StorageStage;
 use crate::config::{Config, Limits};
 use crate::consensus::{Index, Membership, NodeId, Remembered, Server, ServerConfig, SnapshotMeta};
 use crate::machine::Machine;
+use crate::marks::{Mark, mark, mark_if};
 use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
 use crate::storage::{Storage, StorageError};
 use crate::transport::Transport;
@@ -137,6 +138,7 @@ fn restore(
     let mut damage = None;
     for SnapshotInfo { meta, bytes } in snapshots.list().into_iter().rev() {
         if !remembered.knows(&meta) {
+            mark(Mark::SnapshotNewerThanLog);
             continue;
         }
         match snapshots.verify(&meta) {
@@ -149,6 +151,7 @@ fn restore(
                         "cannot restore the state from the snapshot of entry {index}: {error}"
                     ))
                 })?;
+                mark_if(damage.is_some(), Mark::SnapshotOlderRestored);
                 log::info!("restored the state from the snapshot of entry {} ({bytes} bytes)", meta.index);
                 return Ok(Some(meta));
             }

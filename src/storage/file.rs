@@ -11,6 +11,7 @@ use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::wal::{Wal, is_segment};
 use super::{LogReader, PeerMemory, Recovered, Storage, StorageError, WriteBatch, peers};
 use crate::consensus::{EntryHeader, Index, Membership, NodeId};
+use crate::marks::{Mark, mark, mark_if};
 
 /// Which folder to open, for whom.
 #[derive(Clone, Debug)]
@@ -63,7 +64,10 @@ impl FileStorage {
         make_folder(&*files, folder).map_err(|error| StorageError::io("make the folder", folder, &error))?;
         let lock = lock(&*files, folder)?;
         let mut identity = match Identity::load(&*files, folder)? {
-            Some(identity) => identity,
+            Some(identity) => {
+                mark_if(identity.life.boot == 0, Mark::FolderBegunAgain);
+                identity
+            }
             None => new_identity(options, &*files, incarnation)?,
         };
         identity.check(folder, options.cluster_id, options.node, &options.membership.voters)?;
@@ -79,6 +83,7 @@ impl FileStorage {
         }
         let (wal, recovered) = Wal::open(files.clone(), folder, identity.log_incarnation, options.segment_bytes)?;
         let snapshots = Arc::new(FileSnapshots::open(files.clone(), folder, options.cluster_id)?);
+        mark_if(options.rejoin, Mark::FolderRejoined);
         identity.begin_life(options.rejoin.then_some(incarnation));
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
@@ -191,6 +196,7 @@ fn remove_temporary(files: &dyn Files, folder: &Path) -> io::Result<()> {
     for name in files.list(folder)? {
         let unfinished = name.strip_suffix(TEMPORARY_SUFFIX);
         if unfinished.is_some_and(|name| [identity::FILE, peers::FILE].contains(&name) || is_segment(name)) {
+            mark(Mark::TemporaryRemoved);
             files.remove(&folder.join(name))?;
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::StorageError;
 use super::files::{Files, create_whole};
+use crate::marks::{Mark, mark};
 
 /// Far more than any of these files needs.
 const MAX_BYTES: u64 = 1 << 20;
@@ -31,7 +32,10 @@ pub(super) fn load(
         Ok(Some(bytes))
     };
     let Some(bytes) = read().map_err(|error| StorageError::io("read", path, &error))? else { return Ok(None) };
-    let damaged = |expected: String, found: &str| Err(StorageError::damaged(path, 0, expected, found));
+    let damaged = |expected: String, found: &str| {
+        mark(Mark::SmallFileDamaged);
+        Err(StorageError::damaged(path, 0, expected, found))
+    };
     let Some(rest) = bytes.strip_prefix(&magic) else {
         return damaged(format!("the magic \"{}\"", magic.escape_ascii()), "other bytes");
     };

@@ -2,6 +2,7 @@
 
 use crate::codec::handshake::RefusalCode;
 use crate::consensus::NodeId;
+use crate::marks::{Mark, mark};
 use crate::storage::{Life, PeerMemory, Start, StorageError};
 
 /// Admits peers by what is remembered of them.
@@ -47,15 +48,18 @@ impl PeerLives {
     pub fn admit(&mut self, peer: NodeId, found: Start, abstains: bool) -> Result<(), NotAdmitted> {
         match self.memory.latest(peer) {
             Some(known) if known.life.incarnation != found.life.incarnation && !abstains => {
+                mark(Mark::OtherIncarnationRefused);
                 return Err(NotAdmitted::OtherIncarnation { peer, found, known });
             }
             Some(known) if known.life.incarnation == found.life.incarnation && known.life.boot > found.life.boot => {
+                mark(Mark::OlderBootRefused);
                 return Err(NotAdmitted::OlderBoot { peer, found, known });
             }
             Some(known) if found.life.keeps_nothing() && known.life != found.life && !abstains => {
                 return Err(NotAdmitted::Forgetful { peer });
             }
             Some(known) if known.life == found.life && known.nonce != found.nonce => {
+                mark(Mark::SameBootRefused);
                 return Err(NotAdmitted::SameBoot { peer, boot: found.life.boot });
             }
             _ => {}
@@ -74,7 +78,10 @@ impl PeerLives {
     }
 
     fn remember(&mut self, node: NodeId, start: Start) -> Result<(), NotAdmitted> {
-        self.memory.remember(node, start).map_err(|error| NotAdmitted::NotRemembered { peer: node, error })
+        self.memory.remember(node, start).map_err(|error| {
+            mark(Mark::LifeNotRemembered);
+            NotAdmitted::NotRemembered { peer: node, error }
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{NodeId, SnapshotMeta, Term};
+use crate::marks::{Mark, mark};
 use crate::runtime::{Input, NodeHandle};
 use crate::storage::StorageError;
 use crate::storage::snapshot::{SnapshotReader, SnapshotReceiver, SnapshotStore};
@@ -234,6 +235,7 @@ impl Receiving {
         self.current = None;
         if let Some(latest) = self.store.latest().filter(|latest| latest.meta.index >= offer.snapshot.index) {
             // The node has not gone on from it, or it would not have been offered: its leader was lost, say.
+            mark(Mark::OfferedAlready);
             self.tell(from, offer.term, latest.meta);
             return Ok(Progress { received: offer.bytes, complete: true });
         }

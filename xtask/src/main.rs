@@ -6,7 +6,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour),
-            then everything that small clusters can do
+            then everything that small clusters can do, then simulations that reach every mark
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
   help      this text";
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     let (task, options) = arguments.split_first().map_or(("", &[] as &[String]), |(task, rest)| (task.as_str(), rest));
     match (task, options) {
         ("nightly", []) => {
-            [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS)].into_iter().fold(ExitCode::SUCCESS, worse)
+            let all = [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS), simulations()];
+            all.into_iter().fold(ExitCode::SUCCESS, worse)
         }
         ("model", []) => models(&MODELS),
         ("model", options) => model(options),
@@ -53,6 +54,14 @@ fn nightly_tests() -> ExitCode {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--release", "--all-targets", "--no-fail-fast"]).env("RAFT_TEST_PROFILE", "nightly");
     run("the nightly tests", &mut cargo)
+}
+
+/// Simulates so many clusters that all rare paths are taken, or nothing takes them any more.
+fn simulations() -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--profile", "checked", "--bin", "raft", "--"]);
+    cargo.args(["simulate", "--seeds", "0..10000", "--require-marks"]);
+    run("the simulations", &mut cargo)
 }
 
 /// Explores one after another, whatever fails.

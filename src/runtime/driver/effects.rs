@@ -8,6 +8,7 @@ use super::{Driver, report};
 use crate::consensus::{
     Effect, Entry, EntryHeader, EntryKind, Index, NodeId, Payload, Persist, RejectReason, Role, Term, Ticket,
 };
+use crate::marks::{Mark, mark_if};
 use crate::runtime::Response;
 use crate::runtime::stage::storage::StorageJob;
 use crate::transport::Failure;
@@ -94,6 +95,7 @@ impl Driver {
         batch.hard_state = hard_state.or(batch.hard_state);
         if let Some(snapshot) = snapshot {
             // What the job itself would have written before is replaced, too.
+            mark_if(!batch.entries.is_empty(), Mark::JobReplaced);
             (batch.truncate_from, batch.entries) = (None, Vec::new());
             self.snapshots.will_be_durable(token, snapshot.clone());
             batch.install = Some(snapshot);
@@ -102,6 +104,7 @@ impl Driver {
             if batch.entries.first().is_none_or(|first| from <= first.header.index) {
                 batch.truncate_from = Some(batch.truncate_from.map_or(from, |earlier| earlier.min(from)));
             }
+            mark_if(batch.entries.last().is_some_and(|last| from <= last.header.index), Mark::JobTruncated);
             batch.entries.retain(|entry| entry.header.index < from);
         }
         if let Some((first, last)) = append {

@@ -4,6 +4,7 @@ use super::connections::{ConnectionKey, Request, Route, Scope};
 use super::requests::Forwarded;
 use super::{Driver, report};
 use crate::consensus::{NodeId, Payload, Term};
+use crate::marks::{Mark, mark};
 use crate::runtime::stage::Asker;
 use crate::runtime::{Life, PeerReply, Response};
 use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
@@ -38,6 +39,8 @@ impl Driver {
             let key = ConnectionKey { node: from, connection };
             let asker = Asker::Peer { node: from, life, sequence };
             self.accept(key, kind, payload, Scope::ThisTerm(Term(term)), asker);
+        } else {
+            mark(Mark::ForwardTwice);
         }
     }
 
@@ -51,7 +54,7 @@ impl Driver {
         outcome: Result<Payload, Failure>,
     ) {
         if life != self.transport.life() {
-            return;
+            return mark(Mark::ForwardAnswerEarlierLife);
         }
         if self.requests.forwarded.get(&sequence).is_none_or(|forwarded| forwarded.route.leader != from) {
             return;
@@ -76,6 +79,7 @@ impl Driver {
         for sequence in others {
             self.requests.forwarded.extend(later.remove_entry(&sequence));
         }
+        mark(Mark::ForwardRefused);
         for request in std::iter::once(first).chain(later.into_values().map(|forwarded| forwarded.request)) {
             self.settled(request.connection);
             self.hold(request);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::Driver;
 use crate::consensus::{AppendEntries, Entry, Event, Index, Message, MessageBody, NodeId, Term};
+use crate::marks::{Mark, mark};
 use crate::runtime::Loaded;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::transport::PeerMessage;
@@ -45,13 +46,16 @@ impl Driver {
     /// The loader has read what the first message of a lane lacks.
     pub(super) fn loaded(&mut self, loaded: Loaded) {
         let Loaded { peer, term: asked_in, first: from, entries } = loaded;
-        let Some(lane) = self.lanes.get_mut(&peer) else { return };
+        let Some(lane) = self.lanes.get_mut(&peer) else { return mark(Mark::LoadVoid) };
         let is_wanted = |outgoing: &mut Outgoing| matches!(outgoing, Outgoing::Entries { term, first, .. } if *term == asked_in && *first == from);
-        let Some(Outgoing::Entries { append, term, first, last }) = lane.0.pop_front_if(is_wanted) else { return };
+        let Some(Outgoing::Entries { append, term, first, last }) = lane.0.pop_front_if(is_wanted) else {
+            return mark(Mark::LoadVoid);
+        };
         let rest = entries.last().map_or(first, |entry| entry.header.index.next());
         let entries: Vec<&Entry> = entries.iter().chain(self.tail.range(rest, last)).collect();
         let is_complete = entries.iter().map(|entry| entry.header.index.0).eq(first.0..=last.0);
         if !is_complete {
+            mark(Mark::LoadIncomplete);
             return self.give_up_lane(peer);
         }
         let message = with_entries(append, term, entries.into_iter());
@@ -72,6 +76,7 @@ impl Driver {
                 self.transmit(to, message);
             }
             Outgoing::Entries { append, term, first, last } => {
+                mark(Mark::LaneLoaded);
                 let load = LoadRequest { peer: to, term, first, last: last.min(self.tail.first().prev()) };
                 // A loader that is gone has said why.
                 let _ = self.stages.loader.send(load);

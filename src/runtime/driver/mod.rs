@@ -25,6 +25,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
+use crate::marks::{Mark, mark, mark_if};
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
@@ -332,6 +333,7 @@ impl Driver {
                 || !self.requests.nothing_under_way()
                 || (stop.awaits_successor && self.server.leader().is_none());
             if !is_waiting || stop.by <= self.now {
+                mark_if(is_waiting, Mark::StoppedUnanswered);
                 self.ended = Some(Ok(()));
             }
         }
@@ -370,6 +372,7 @@ impl Driver {
     /// Nothing more becomes durable here: leadership goes to whoever has space.
     fn disk_full(&mut self) {
         if self.could_hand_over() {
+            mark(Mark::DiskFullHandsOver);
             log::info!("{} hands leadership over, for its disk is full", self.me());
             self.begin_transfer(Event::DiskFull, Vec::new());
         } else {

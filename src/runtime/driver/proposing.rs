@@ -6,6 +6,7 @@ use super::requests::Submitted;
 use super::waiters::Waiter;
 use super::{Driver, report};
 use crate::consensus::{Event, Index, Payload, Proposal, Ticket};
+use crate::marks::{Mark, mark};
 use crate::runtime::stage::apply::{Commit, PositionedRead};
 use crate::transport::ForwardKind;
 
@@ -75,6 +76,7 @@ impl Driver {
     /// Takes back what was to be given to the own server in this turn.
     pub(super) fn recall_batch(&mut self) {
         for request in std::mem::take(&mut self.requests.batch) {
+            mark(Mark::BatchRecalled);
             self.settled(request.connection);
             self.hold(request);
         }
@@ -117,6 +119,7 @@ impl Driver {
     pub(super) fn repeat_confirmed_reads(&mut self) {
         for (_, ticket) in std::mem::take(&mut self.requests.confirmed) {
             if let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) {
+                mark(Mark::ConfirmedReadsRepeated);
                 self.repeat_read(request);
             }
         }
@@ -132,6 +135,7 @@ impl Driver {
             askers.push((waiter.index, waiter.asker));
         }
         for waiter in settled.dead {
+            mark(Mark::ProposalLostPlace);
             self.settled(waiter.connection);
             self.answer(waiter.asker, Err(report::overwritten()));
         }

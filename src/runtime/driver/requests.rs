@@ -15,6 +15,7 @@ use super::connections::{ConnectionKey, Connections, Request, Route, Scope};
 use super::waiters::{Waiter, Waiters};
 use super::{Driver, report};
 use crate::consensus::{Event, Index, NodeId, Payload, Role, Term, Ticket};
+use crate::marks::{Mark, mark};
 use crate::runtime::stage::apply::Look;
 use crate::runtime::stage::{Asker, Load};
 use crate::runtime::{ClientRequest, Life, Operation, Outcome, Response};
@@ -131,6 +132,7 @@ impl Driver {
             _ => 0,
         };
         let Some(permit) = self.requests.load.admit(bytes as u64) else {
+            mark(Mark::ClientOverloaded);
             self.sinks.add(reply.send(Err(report::overloaded())));
             return;
         };
@@ -202,7 +204,14 @@ impl Driver {
             Way::Open(route) if self.requests.connections.may_send(&request, route) => {
                 self.send_request(route, request);
             }
-            Way::Open(_) | Way::Wait => self.hold(request),
+            Way::Open(_) => {
+                mark(Mark::HeldBehindOthers);
+                self.hold(request);
+            }
+            Way::Wait => {
+                mark(Mark::HeldWithoutLeader);
+                self.hold(request);
+            }
         }
     }
 
@@ -279,9 +288,11 @@ impl Driver {
         if let Asker::Peer { .. } = read.asker {
             self.answer(read.asker, Err(report::leadership_lost()));
         } else if may_repeat {
+            mark(Mark::ReadRepeated);
             self.hold(read);
             self.requests.release = true;
         } else {
+            mark(Mark::ReadNotRepeated);
             self.answer(read.asker, Err(report::read_without_leader()));
         }
     }
@@ -290,6 +301,7 @@ impl Driver {
     pub(super) fn sweep(&mut self) {
         let now = self.now;
         for waiter in self.requests.waiters.expired(now) {
+            mark(Mark::ProposalTooLate);
             self.settled(waiter.connection);
             self.answer(waiter.asker, Err(report::leadership_lost()));
         }

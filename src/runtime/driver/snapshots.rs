@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::effects::Payloads;
 use super::{Driver, DriverConfig, report};
 use crate::consensus::{Event, Index, Message, MessageBody, NodeId, SnapshotMeta, Term};
+use crate::marks::{Mark, mark, mark_if};
 use crate::runtime::SnapshotView;
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::snapshot::SnapshotJob;
@@ -163,7 +164,7 @@ impl Driver {
     /// The state of some entry is there to be written.
     pub(super) fn snapshot_view(&mut self, view: SnapshotView) {
         let SnapshotView { index, term, time, state } = view;
-        let Making::Snapshot(wanted) = &self.snapshots.making else { return };
+        let Making::Snapshot(wanted) = &self.snapshots.making else { return mark(Mark::ViewStale) };
         let Some(state) = state else {
             log::warn!("the state machine has no snapshots: the log of {} grows", self.me());
             self.snapshots.making = Making::Never;
@@ -172,7 +173,7 @@ impl Driver {
         // Meanwhile the state may have been replaced by a newer one.
         if self.server.term_at(index) != Some(term) || index <= self.snapshots.last.0 {
             self.snapshots.making = Making::Nothing;
-            return;
+            return mark(Mark::ViewStale);
         }
         let membership = self.server.membership_at(index).clone();
         let meta = SnapshotMeta { index, term, time, membership };
@@ -214,12 +215,15 @@ impl Driver {
         let listening = peers.iter().filter(|peer| peer.state == "replicate" && peer.heard >= heard_since);
         let receiving = self.snapshots.sending.values().map(|sending| sending.index);
         let needed = listening.map(|peer| peer.matched).chain(receiving).map(Index::next).min();
-        needed.map_or(least, |needed| needed.max(most).min(least))
+        let keep_from = needed.map_or(least, |needed| needed.max(most).min(least));
+        mark_if(keep_from < least, Mark::LogKeptForPeer);
+        keep_from
     }
 
     /// No snapshot came of it.
     pub(super) fn snapshot_put_off(&mut self, reason: &str) {
         if let Making::Snapshot(_) = self.snapshots.making {
+            mark(Mark::SnapshotPutOff);
             log::error!("no snapshot: {reason}. {} tries again in {} s", self.me(), RETRY.as_secs());
             self.snapshots.making = Making::NotBefore(self.now + RETRY);
         }
@@ -255,6 +259,7 @@ impl Driver {
         self.tail.install(index);
         self.commit = self.commit.max(index);
         for waiter in self.requests.waiters.covered(index) {
+            mark(Mark::ProposalCovered);
             self.settled(waiter.connection);
             self.answer(waiter.asker, Err(report::leadership_lost()));
         }
@@ -269,9 +274,10 @@ impl Driver {
         // Whatever was lost before in this turn, the server knew it when it decided this: should it fail, that is news.
         self.lost.remove(&to);
         if self.snapshots.sending.get(&to).is_some_and(|sending| sending.term == term && sending.complete.is_none()) {
-            return;
+            return mark(Mark::SendingAlready);
         }
         if self.snapshots.failing.get(&to).is_some_and(|pause| pause.until > self.now) {
+            mark(Mark::SendingPaused);
             return self.unreachable(to);
         }
         let latest = self.snapshots.store.latest().filter(|latest| latest.meta.index >= at_least);
@@ -306,6 +312,7 @@ impl Driver {
                 self.snapshots.failing.remove(&to);
             }
             Err(reason) => {
+                mark(Mark::SendingFailed);
                 log::warn!("the snapshot of entry {index} did not get to {}: {reason}", self.name(to));
                 self.snapshots.sending.remove(&to);
                 self.snapshots.failed(to, self.now);
@@ -326,6 +333,7 @@ impl Driver {
         for to in over {
             self.snapshots.sending.remove(&to);
             if self.server.status().peers.iter().any(|peer| peer.id == to && peer.state == "snapshot") {
+                mark(Mark::SendingForgotten);
                 self.unreachable(to);
             }
         }
@@ -335,6 +343,7 @@ impl Driver {
     /// Leadership changed: nobody wants the snapshots that this node sends.
     pub(super) fn abandon_snapshots(&mut self) {
         if !std::mem::take(&mut self.snapshots.sending).is_empty() {
+            mark(Mark::SendingAbandoned);
             self.transport.abandon_snapshots();
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::consensus::{Entry, Index};
+use crate::marks::{Mark, mark};
 
 /// Recent entries, up to the log's last. An entry leaves memory only when there is no room, and then only after it is
 /// durable and was handed to the apply stage: from then on the storage can be asked for it.
@@ -117,6 +118,7 @@ impl Tail {
         let first = self.handed.next();
         self.handed = commit;
         if self.backlog_bytes > self.max_bytes && commit <= self.durable {
+            mark(Mark::ApplyReadsLog);
             return Vec::new();
         }
         let entries: Vec<Entry> = self.range(first, commit).cloned().collect();
@@ -139,6 +141,7 @@ impl Tail {
         while self.bytes > self.max_bytes
             && let Some(entry) = self.entries.pop_front_if(|entry| entry.header.index <= spare)
         {
+            mark(Mark::TailEvicted);
             self.bytes -= cost(&entry);
         }
     }

@@ -232,6 +232,11 @@ impl Simulation {
         let newest =
             all.iter().map(|(path, _)| path.clone()).filter(|path| path.extension().is_some_and(|e| e == "wal")).max();
         all.retain(|(path, _)| Some(path) != newest.as_ref());
+        // There are more segments than snapshots.
+        let is_snapshot = |(path, _): &(PathBuf, Vec<u8>)| path.extension().is_some_and(|e| e == "snapshot");
+        if all.iter().any(is_snapshot) && dice.once_in(2) {
+            all.retain(is_snapshot);
+        }
         if all.is_empty() {
             self.report.skipped += 1;
             return;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::consensus::{MessageBody, NodeId, Role, Term};
+use crate::marks::Counts;
 use crate::transport::PeerMessage;
 
 /// Numbers of a simulation, or the sum of many.
@@ -51,6 +52,8 @@ pub struct Report {
     pub operations: u64,
     /// Faults that were due but impossible then.
     pub skipped: u64,
+    /// Rare paths that were taken.
+    pub marks: Counts,
     /// A hash of everything that happened, in order.
     pub hash: u64,
 }
@@ -89,6 +92,7 @@ impl Report {
         for (sum, more) in pairs {
             *sum += more;
         }
+        self.marks.add(&other.marks);
         self.mix(other.hash);
     }
 }

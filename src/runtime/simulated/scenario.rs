@@ -296,6 +296,11 @@ impl Scenario {
         let settings = Settings::draw(dice);
         let patience_ms = dice.between(settings.election_timeout_ms, 12 * settings.election_timeout_ms);
         let is_calm = wish.profile == Profile::Calm;
+        // Now and then a state of several blocks, so that a part of a snapshot that has arrived can be of use.
+        let (keys, value_bytes) = match dice.below(8) {
+            0 => (dice.between(30, 100), dice.of_any_size(2_048, 8_192)),
+            _ => (dice.between(1, 10), dice.of_any_size(16, 4_096)),
+        };
         let rate = |dice: &mut Dice, on: bool, most: u64| if on { dice.of_any_size(100, most) } else { 0 };
         Scenario {
             seed,
@@ -311,8 +316,8 @@ impl Scenario {
             },
             disks: Disks { sync_us: dice.of_any_size(20, settings.election_timeout_ms * 25), garbles: !is_calm },
             load: Workload {
-                keys: dice.between(1, 10),
-                value_bytes: dice.of_any_size(16, 4_096),
+                keys,
+                value_bytes,
                 pause_us: dice.of_any_size(100, 50_000),
                 depth: dice.between(1, 6),
                 patience_ms,
@@ -350,7 +355,7 @@ impl Settings {
             snapshot_entries: dice.of_any_size(8, 2_000),
             max_batch_bytes: dice.of_any_size(256, 64 << 10),
             max_inflight_requests: dice.of_any_size(1, 64),
-            max_pending_bytes: dice.of_any_size(32 << 10, 4 << 20),
+            max_pending_bytes: dice.of_any_size(8 << 10, 4 << 20),
             chunk_bytes: dice.of_any_size(256, 16 << 10),
         }
     }
@@ -456,7 +461,8 @@ impl<'a> Faults<'a> {
         if !makers.is_empty() {
             // From a fault in every few seconds to one in every election timeout.
             let mean_ms = self.dice.of_any_size(self.timeout_ms, 4_000);
-            let mut at_ms = self.dice.below(2 * mean_ms);
+            // Now and then before the nodes are started for the first time.
+            let mut at_ms = if self.dice.once_in(8) { 0 } else { self.dice.below(2 * mean_ms) };
             while at_ms < self.time_ms {
                 let make = *self.dice.pick(&makers);
                 faults.push(Fault { at_ms, kind: make(&mut self) });
@@ -571,7 +577,7 @@ impl<'a> Faults<'a> {
     }
 
     fn full(&mut self) -> FaultKind {
-        FaultKind::DiskFull { target: self.target(), room: self.dice.below(64 << 10), for_ms: self.a_while() }
+        FaultKind::DiskFull { target: self.target(), room: self.dice.of_any_size(1, 64 << 10), for_ms: self.a_while() }
     }
 
     fn damage(&mut self, at_ms: u64) -> FaultKind {

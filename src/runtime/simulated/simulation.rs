@@ -17,6 +17,7 @@ use super::scenario::Scenario;
 use super::schedule::Schedule;
 use super::snapshots::Transfers;
 use crate::consensus::NodeId;
+use crate::marks;
 use crate::runtime::stage::Step;
 use crate::runtime::{ClientRequest, Input};
 use crate::storage::StorageError;
@@ -98,6 +99,8 @@ pub struct Failed {
 /// An invariant is broken, or the cluster has not recovered.
 pub fn simulate(scenario: &Scenario, lines: usize, tell: Option<&mut dyn FnMut(&str)>) -> Result<Report, Box<Failed>> {
     let mut trace = Trace::new(lines);
+    // What else this thread has done does not count.
+    marks::take();
     let mut simulation = Simulation::new(scenario.clone(), std::mem::take(&mut trace));
     let mut tell = tell;
     let ended = loop {
@@ -516,6 +519,7 @@ impl Simulation {
 
     fn finish_report(&mut self) {
         self.report.simulated = self.now;
+        self.report.marks = marks::take();
         self.report.elections = self.oracle.elections();
         self.report.committed = self.oracle.committed().0;
         self.report.operations = self.oracle.answers_checked();

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use super::{Asker, Sinks, Stage, Step};
 use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
 use crate::machine::{Applied, Machine};
+use crate::marks::{Mark, mark};
 use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response, SnapshotView};
 use crate::storage::LogReader;
 use crate::storage::snapshot::SnapshotStore;
@@ -164,6 +165,7 @@ impl ApplyStage {
             let entries =
                 self.reader.read(first, in_memory.prev(), CHUNK_BYTES).map_err(|error| format!("apply: {error}"))?;
             if entries.is_empty() && self.will_restore(first) {
+                mark(Mark::ApplyLogReplaced);
                 let lost = "outcome unknown: a snapshot of the leader has replaced this node's log";
                 for (_, asker) in askers {
                     self.replies.extend(asker.answer(Err(Failure::Unknown(lost.into())), &mut self.sinks));
@@ -225,7 +227,10 @@ impl ApplyStage {
         let mut reader = match self.snapshots.open(snapshot) {
             Ok(reader) => reader,
             // A newer one has taken its place already, and it is gone.
-            Err(_) if self.will_restore(snapshot.index.next()) => return Ok(()),
+            Err(_) if self.will_restore(snapshot.index.next()) => {
+                mark(Mark::RestoreSuperseded);
+                return Ok(());
+            }
             Err(error) => return Err(format!("apply: {error}")),
         };
         self.machine.restore(&mut *reader).map_err(|error| format!("apply: cannot restore a snapshot: {error}"))?;

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use super::{Stage, Step};
 use crate::consensus::SnapshotMeta;
 use crate::machine::MachineSnapshot;
+use crate::marks::{Mark, mark};
 use crate::runtime::{Input, NodeHandle};
 use crate::storage::StorageError;
 use crate::storage::snapshot::{SnapshotInfo, SnapshotStore, SnapshotWriter};
@@ -76,6 +77,7 @@ impl SnapshotStage {
         let mut writer = WhileWanted { writer: self.store.create(meta)?, wanted };
         let written = state.write(&mut writer);
         if !writer.is_wanted() {
+            mark(Mark::SnapshotNoLongerWanted);
             return Ok(None);
         }
         // A snapshot that is not whole must never be finished.

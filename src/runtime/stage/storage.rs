@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::{Stage, Step};
 use crate::consensus::Index;
+use crate::marks::{Mark, mark, mark_if};
 use crate::runtime::{Input, NodeHandle};
 use crate::storage::{Storage, StorageError, WriteBatch};
 
@@ -94,6 +95,7 @@ impl StorageStage {
     fn full(&mut self, error: &StorageError) -> Step {
         if !self.is_full {
             self.is_full = true;
+            mark(Mark::DiskFullTold);
             log::error!("storage: {error}. Until then this node acknowledges nothing");
             self.node.deliver(Input::DiskFull);
         }
@@ -123,6 +125,7 @@ impl Stage for StorageStage {
             Err(error) if error.is_full() && goes_on => self.full(&error),
             Err(error) if !error.is_full() => self.fail(&error),
             Ok(()) | Err(_) => {
+                mark_if(has_work, Mark::EndedWhileFull);
                 if let Err(error) = self.storage.close() {
                     log::warn!("storage, at the end: {error}");
                 }

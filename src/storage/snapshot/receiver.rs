@@ -10,6 +10,7 @@ use super::store::{Claim, Shared, rest};
 use super::writer::SYNC_BYTES;
 use super::{SnapshotInfo, SnapshotReceiver};
 use crate::consensus::SnapshotMeta;
+use crate::marks::{Mark, mark};
 use crate::storage::StorageError;
 use crate::storage::files::OpenFile;
 
@@ -33,7 +34,11 @@ impl FileReceiver {
         let path = part_path(&shared, &info.meta);
         let header = encode_header(shared.cluster_id, &info.meta);
         let (file, received) = match resume(&shared, &path, &info)? {
-            Some(resumed) => resumed,
+            Some(resumed) => {
+                let has_blocks = resumed.1 > header.len() as u64;
+                mark(if has_blocks { Mark::SnapshotResumed } else { Mark::SnapshotBegunAgain });
+                resumed
+            }
             None => (shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?, 0),
         };
         Ok(FileReceiver { shared, info, header, file, path, received, unsynced_bytes: 0, failed: false, _claim: claim })
@@ -130,7 +135,10 @@ fn resume(shared: &Shared, path: &Path, info: &SnapshotInfo) -> Result<Option<Pa
     let file = shared.files.open(path).map_err(io)?;
     let header = match Header::read(&*file, path) {
         Ok(header) if header.cluster_id == shared.cluster_id && header.meta == info.meta => header,
-        Ok(_) | Err(StorageError::Damaged(_)) => return Ok(None),
+        Ok(_) | Err(StorageError::Damaged(_)) => {
+            mark(Mark::SnapshotBegunAgain);
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let mut blocks = Blocks::new(file.clone(), path.to_path_buf(), &header);

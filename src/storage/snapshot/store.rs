@@ -14,6 +14,7 @@ use super::receiver::{FileReceiver, part_path};
 use super::writer::FileWriter;
 use super::{SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter};
 use crate::consensus::{Index, SnapshotMeta};
+use crate::marks::{Mark, mark};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 
@@ -78,6 +79,7 @@ impl FileSnapshots {
         for name in &names {
             let unfinished = name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| index_of(name).is_some());
             if unfinished || (name.ends_with(PART_SUFFIX) && !shared.may_resume(name)?) {
+                mark(Mark::SnapshotUnfinishedRemoved);
                 shared.remove(name)?;
             }
         }
@@ -139,6 +141,7 @@ impl SnapshotStore for FileSnapshots {
         let path = self.find(meta)?;
         let verified = verify_file(&*self.0.files, &path, &mut |_| ());
         if let Err(error @ StorageError::Damaged(_)) = &verified {
+            mark(Mark::SnapshotDamagedWhenRead);
             let mut known = self.0.known();
             known.snapshots.retain(|known| known.meta != *meta);
             known.report(error);
@@ -193,6 +196,7 @@ impl Shared {
         if meta.index > latest {
             return Ok(());
         }
+        mark(Mark::SnapshotNotNeeded);
         Err(StorageError::Refused(format!(
             "a snapshot of entry {} is not needed: the one of entry {latest} is here already",
             meta.index
@@ -248,7 +252,10 @@ impl Shared {
         });
         match inspected {
             Ok(info) => self.known().insert(info),
-            Err(error @ StorageError::Damaged(_)) => self.known().report(&error),
+            Err(error @ StorageError::Damaged(_)) => {
+                mark(Mark::SnapshotDamagedAtStart);
+                self.known().report(&error);
+            }
             Err(error) => return Err(error),
         }
         Ok(())

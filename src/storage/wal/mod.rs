@@ -34,6 +34,7 @@ use self::spares::Spares;
 use super::files::Files;
 use super::{LogReader, Recovered, StorageError, WriteBatch};
 use crate::consensus::{EntryHeader, HardState, Index, Term};
+use crate::marks;
 
 /// Largest segment, and largest unit: the length of a batch has 32 bits.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
@@ -103,6 +104,7 @@ impl Wal {
             last: replayed.index.last(),
             repaired: replayed.torn,
         };
+        marks::mark_if(replayed.marked, marks::Mark::MarkReplayed);
         let wal = Wal {
             spares: Spares::find(&*files, folder)?,
             files,
@@ -150,7 +152,13 @@ impl Wal {
     pub fn idle(&mut self) -> Result<Option<Duration>, StorageError> {
         let done = self.unless_failed(Wal::chore);
         // There is no room for what may never be needed. If it is, that will be told.
-        done.or_else(|error| if error.is_full() { Ok(None) } else { Err(error) })
+        done.or_else(|error| match error.is_full() {
+            true => {
+                marks::mark(marks::Mark::ChoreUndone);
+                Ok(None)
+            }
+            false => Err(error),
+        })
     }
 
     /// Sets the mark, if everything is synced.
@@ -238,6 +246,7 @@ impl Wal {
             recycled: false,
         };
         self.segment = Segment::create(&*self.files, &self.folder, &header, &mut self.spares)?;
+        marks::mark_if(self.segment.end() + size > self.segment_bytes, marks::Mark::SegmentTooSmall);
         self.index.write().begin_segment(header.number);
         log::debug!("the log goes on in {header}");
         // Who never pauses would never get to it.
@@ -257,7 +266,10 @@ impl Wal {
         let written = self.segment.append(self.encoder.finish(), self.segment_bytes);
         match &written {
             Ok(()) => self.encoder.next_batch(),
-            Err(_) => self.encoder.unfinish(),
+            Err(error) => {
+                marks::mark_if(error.is_full(), marks::Mark::BatchPutBack);
+                self.encoder.unfinish();
+            }
         }
         written
     }
@@ -299,6 +311,7 @@ impl Wal {
         self.make_room(0)?;
         if !self.segment.is_empty() {
             self.write_batch()?;
+            marks::mark(marks::Mark::MarkWritten);
         }
         self.mark = Mark::Set;
         Ok(())

@@ -11,6 +11,7 @@ use super::index::{LogIndex, Position};
 use super::segment::{segment_number, segment_path};
 use super::window::Window;
 use crate::consensus::{HardState, Index, Term};
+use crate::marks::{Mark, mark};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
 
@@ -104,7 +105,7 @@ impl Segment {
         let mut window = window.map_err(|error| StorageError::io("open", &path, &error))?;
         let sector = window.get(0, SECTOR).map_err(|error| StorageError::io("read", &path, &error))?;
         let header = SegmentHeader::decode(sector.unwrap_or_default());
-        let header = header.map_err(|mismatch| StorageError::damaged(&path, 0, mismatch.expected, mismatch.found))?;
+        let header = header.map_err(|mismatch| damaged(&path, 0, mismatch))?;
         Ok(Segment { path, window, header })
     }
 
@@ -113,9 +114,14 @@ impl Segment {
         self.window.get(offset, length).map_err(|error| StorageError::io("read", &self.path, &error))
     }
 
-    fn damaged(&self, offset: u64, Mismatch { expected, found }: Mismatch) -> StorageError {
-        StorageError::damaged(&self.path, offset, expected, found)
+    fn damaged(&self, offset: u64, mismatch: Mismatch) -> StorageError {
+        damaged(&self.path, offset, mismatch)
     }
+}
+
+fn damaged(path: &Path, offset: u64, Mismatch { expected, found }: Mismatch) -> StorageError {
+    mark(Mark::LogDamaged);
+    StorageError::damaged(path, offset, expected, found)
 }
 
 /// Why a batch was not taken.
@@ -188,8 +194,12 @@ impl<'a> Replay<'a> {
             Tail::Zeros => {}
             // Older batches, which the log would have overwritten next. An interrupted write may be among them, if nothing
             // of its beginning reached the disk.
-            Tail::Leftover if recycled && (next.is_some() || !self.begins(file, end)?) => self.log.leftover = true,
+            Tail::Leftover if recycled && (next.is_some() || !self.begins(file, end)?) => {
+                mark(Mark::StaleBatchesLeft);
+                self.log.leftover = true;
+            }
             Tail::Leftover if next.is_none() => {
+                mark(if recycled { Mark::TornTailInRecycled } else { Mark::TornTailCut });
                 self.log.leftover = true;
                 self.log.torn = Some(format!(
                     "cut {} bytes off the end of {}, at offset {end}: the last write, never acknowledged, had been \
@@ -320,8 +330,14 @@ impl<'a> Replay<'a> {
                     let mismatch = Mismatch::new(format!("entry {}", last.next()), format!("entry {index}"));
                     return Err(file.damaged(offset, mismatch));
                 }
-                Step::Install(index, term) => log.obsolete.extend(log.index.install((index, term))),
-                Step::Truncate(from, before, _) if from <= last && from > Index(0) => log.index.truncate(from, before),
+                Step::Install(index, term) => {
+                    mark(Mark::InstallReplayed);
+                    log.obsolete.extend(log.index.install((index, term)));
+                }
+                Step::Truncate(from, before, _) if from <= last && from > Index(0) => {
+                    mark(Mark::TruncationReplayed);
+                    log.index.truncate(from, before);
+                }
                 Step::Truncate(from, _, offset) => {
                     let expected = format!("a truncation of a log that ends with entry {last}");
                     return Err(file.damaged(offset, Mismatch::new(expected, format!("one from entry {from}"))));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::format::{SECTOR_BYTES, SegmentHeader};
 use super::spares::Spares;
+use crate::marks::{Mark, mark_if};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 
@@ -99,6 +100,7 @@ impl Segment {
             Ok(ZeroedFile { file, size_bytes: size_bytes.max(SECTOR_BYTES as u64) })
         };
         let zeroed = create().map_err(|error| StorageError::io("create", &path, &error))?;
+        mark_if(header.recycled, Mark::SegmentRecycled);
         spares.take_next();
         // Nobody knows whether the name is there after a crash: there is no trying again under another one.
         let synced = files.sync_folder(folder);

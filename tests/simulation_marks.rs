@@ -1,0 +1,40 @@
+//! Rare paths are counted: what a simulation says of them.
+
+use raft::marks::{Counts, Mark};
+use raft::runtime::simulated::{Profile, Scenario, Wish, simulate};
+
+/// A few thousand events: nodes that are killed, and whose machines lose power.
+fn marks_of(profile: Profile, seed: u64) -> Counts {
+    let scenario = Scenario::draw(seed, &Wish { profile, nodes: Some(3), time_ms: Some(2_000) });
+    match simulate(&scenario, 0, None) {
+        Ok(report) => report.marks,
+        Err(wrong) => panic!("seed {seed}: {}", wrong.violation),
+    }
+}
+
+#[test]
+fn a_fixed_seed_hits_marks_in_every_part_of_a_node_and_the_same_ones_again() {
+    let counts = marks_of(Profile::Crashes, 4);
+    let hit = [
+        // Elections, leaders, and what waits for the disk.
+        Mark::VoteDeniedGivenAlready,
+        Mark::ElectionUndecided,
+        Mark::ReadsShareRound,
+        Mark::AnswersMerged,
+        // The log on the disk.
+        Mark::SegmentRecycled,
+        Mark::MarkWritten,
+        // Requests.
+        Mark::HeldWithoutLeader,
+        Mark::ForwardRefused,
+    ];
+    for mark in hit {
+        let count = counts.of(mark);
+        assert!(count.hits > 0 && count.runs == 1, "{}: {count:?}", mark.name());
+    }
+    // Nobody damages anything or fills a disk.
+    for mark in [Mark::LogDamaged, Mark::DiskFullTold, Mark::OtherIncarnationRefused] {
+        assert_eq!(counts.of(mark).hits, 0, "{}", mark.name());
+    }
+    assert_eq!(marks_of(Profile::Crashes, 4), counts);
+}
