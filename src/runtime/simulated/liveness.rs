@@ -10,8 +10,8 @@ use crate::consensus::{NodeId, Role, Term};
 const LEADER: u32 = 20;
 /// Until a write has to be acknowledged, besides the time that a client waits for nothing.
 const WRITE: u32 = 40;
-/// When clients stop, so that nodes can become equal.
-const CLIENTS_STOP: u32 = 60;
+/// When clients stop, if a write was acknowledged by then, so that nodes can become equal.
+const CLIENTS_STOP: u32 = 20;
 /// Until all nodes have to be equal.
 const EQUAL: u32 = 260;
 
@@ -35,7 +35,7 @@ impl Liveness {
 
     /// Whether clients have stopped.
     pub fn is_quiet(&self, now: Duration, timeout: Duration) -> bool {
-        now > self.began + timeout * CLIENTS_STOP
+        self.wrote && now > self.began + timeout * CLIENTS_STOP
     }
 }
 
