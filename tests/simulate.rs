@@ -11,7 +11,7 @@ use raft::runtime::simulated::{Profile, Report, Scenario, Script, Wish, simulate
 /// Seeds of each profile that are run twice.
 fn seeds() -> u64 {
     let is_nightly = std::env::var("RAFT_TEST_PROFILE").is_ok_and(|profile| profile == "nightly");
-    if is_nightly { 500 } else { 6 }
+    if is_nightly { 500 } else { 3 }
 }
 
 fn passes(scenario: &Scenario, name: &str) -> Report {
