@@ -100,6 +100,10 @@ fn usage_errors_exit_with_2_and_say_what_would_do() {
         ("init", &["--nodes <N>"]),
         ("init --nodes 0", &["0 is not in 1..=99"]),
         ("init --nodes 100", &["100 is not in 1..=99"]),
+        ("simulate --seeds 5..5", &["5..5", "the first below the second, as in 0..100"]),
+        ("simulate --seed 1 --seeds 0..2", &["--seed", "cannot be used with"]),
+        ("simulate --profile chaos", &["chaos", "swarm", "calm", "network", "crashes", "disks", "damage"]),
+        ("simulate --nodes 10", &["10 is not in 1..=9"]),
         ("-c raft.ini cluster", &["cluster", "--config"]),
         ("help Colour", &["`Colour`", "cluster", "ElectionTimeout"]),
     ];
@@ -145,7 +149,7 @@ fn help_explains_commands_and_keys() {
         }
         assert!(!text.contains("stop-with-stdin"));
     }
-    for command in ["cluster", "init", "dump", "check", "help"] {
+    for command in ["cluster", "init", "dump", "check", "simulate", "help"] {
         let text = help(&format!("help {command}"));
         assert!(text.contains(&format!("Usage: raft {command}")), "{text}");
         assert!(help(&format!("{command} --help")).contains(&format!("Usage: raft {command}")));

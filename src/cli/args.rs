@@ -1,5 +1,6 @@
 //! The command line, as clap reads it and `--help` shows it.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,6 +12,7 @@ Examples:
   raft cluster -c raft.ini           run them all here, with a shell: try `set a 1`, `status`
   raft -c raft.ini -n 1              or run one node a terminal: -n 1 to -n 5, or -n A to -n E
   raft-shell -c raft.ini             and talk to the cluster from one more
+  raft simulate --seeds 0..100       run a hundred clusters on virtual time, with all that can go wrong
   raft check datasets/raft/A         verify every byte that a stopped node keeps there
   raft help ElectionTimeout          explain a key of raft.ini
   raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
@@ -137,10 +139,20 @@ pub enum Command {
     Check(CheckArgs),
     /// Run whole clusters on virtual time, and look for what must never happen
     #[command(
-        long_about = "Run whole clusters on virtual time, and look for what must never happen.\n\n\
-            Each seed is a cluster with its clients and its faults, in one thread: the same code as in a real node, with \
-            another clock, network and disk. A seed always goes the same way.",
-        after_help = "Examples:\n  raft simulate --seeds 0..100\n  raft simulate --seed 7 --trace"
+        long_about = "Runs whole clusters with their clients on virtual time, seed after seed, and checks after every step what must \
+            always be true.\n\nA seed decides everything: how many nodes, their settings, what goes wrong and when, what clients \
+            ask. The nodes run the code of real ones; the clock, the network and the disks are simulated. So a seed always goes \
+            the same way, and what fails fails again: for each failure there is the command that repeats it, its last \
+            steps, and the name of the invariant that was broken. docs/TESTING.md lists what is checked.\n\nCtrl-C ends the run, \
+            and shows what was done until then. Exit code 0: nothing failed; 1: something did. A debug build is several \
+            times slower: cargo run --profile checked -- simulate is as fast as a release, with every assertion.",
+        after_help = "Examples:\n  \
+            raft simulate                                a hundred seeds of the profile `swarm`\n  \
+            raft simulate --seeds 0..2000 --time 2       many short ones\n  \
+            raft simulate --seed 7 --nodes 3 --trace     one, told line by line\n  \
+            raft simulate --profile damage --for 60      for an hour, seeds that nobody has tried\n  \
+            raft simulate --seed 7 --shrink bugs         cut a failure down to the few faults that it takes\n  \
+            raft simulate --scenario bugs/I1-seed-7.json --trace"
     )]
     Simulate(SimulateArgs),
     /// Explain a command, or a key of raft.ini
@@ -187,22 +199,28 @@ pub struct DumpArgs {
 /// `raft simulate`.
 #[derive(Args, Debug)]
 pub struct SimulateArgs {
-    /// The one seed to run
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    /// The one seed to run; with --for, the first
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// The seeds to run: from the first to before the last
-    #[arg(long, value_name = "N..M")]
-    pub seeds: Option<String>,
-    /// How many nodes; otherwise each seed draws its own number
+    /// The seeds to run, from the first to before the last [default: 0..100]
+    #[arg(long, value_name = "N..M", value_parser = range, conflicts_with_all = ["seed", "minutes"])]
+    pub seeds: Option<Range<u64>>,
+    /// Run new seeds for so many minutes; without --seed, they begin where the clock says
+    #[arg(long = "for", value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub minutes: Option<u64>,
+    /// Run the scenario in this file, as --shrink has written it, or you
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "minutes", "nodes", "time", "profile"])]
+    pub scenario: Option<PathBuf>,
+    /// What goes wrong
+    #[arg(long, value_enum, value_name = "NAME", default_value = "swarm")]
+    pub profile: Faults,
+    /// How many nodes, 1 to 9; otherwise each seed draws its own number
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
     pub nodes: Option<u64>,
-    /// Simulated seconds with faults; otherwise each seed draws its own
-    #[arg(long, value_name = "SECONDS")]
+    /// Simulated seconds with faults, and then the cluster has to recover; otherwise each seed draws its own, 5 to 15
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub time: Option<u64>,
-    /// Which faults
-    #[arg(long, value_name = "NAME", default_value = "swarm")]
-    pub profile: String,
-    /// Write what happens, line by line
+    /// Write what happens, line by line: time in seconds, then who does what; what nodes log is among it
     #[arg(long)]
     pub trace: bool,
     /// Show how often rare paths were taken
@@ -211,22 +229,39 @@ pub struct SimulateArgs {
     /// Likewise, and fail if one never was: for runs of thousands of seeds
     #[arg(long)]
     pub require_marks: bool,
+    /// Run every seed twice; that it goes another way the second time is a failure, too
+    #[arg(long)]
+    pub twice: bool,
+    /// Cut what fails down to a small scenario, for a minute at most, and keep it in this folder
+    #[arg(long, value_name = "DIR")]
+    pub shrink: Option<PathBuf>,
+    /// How many seeds to run at a time [default: one for each core]; results do not depend on it
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
 }
 
-impl SimulateArgs {
-    /// The first seed, and the one after the last.
-    pub fn range(&self) -> Result<(u64, u64), super::Error> {
-        match (self.seed, &self.seeds) {
-            (Some(seed), _) => Ok((seed, seed.saturating_add(1))),
-            (None, None) => Ok((0, 100)),
-            (None, Some(seeds)) => {
-                let range =
-                    seeds.split_once("..").and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-                let wrong = || super::Error::Usage(format!("--seeds {seeds}: expected two numbers, as in 0..100"));
-                range.filter(|(first, last)| first < last).ok_or_else(wrong)
-            }
-        }
-    }
+/// Which faults there are in simulations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Faults {
+    /// Anything: each seed draws its own kinds of faults, and how often
+    Swarm,
+    /// Nothing
+    Calm,
+    /// Messages are lost, late, doubled and overtaken; links are cut and clogged, one way or both
+    Network,
+    /// Processes are killed, stopped and paused, machines lose power, clocks go wrong
+    Crashes,
+    /// Disks are slow, hang, fail, or are full
+    Disks,
+    /// As `network` and `crashes`, and one node's disk forgets: rot, wiped, or an older copy
+    Damage,
+}
+
+/// Two numbers, as in 0..100.
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let ends = text.split_once("..").and_then(|(first, last)| Some(first.parse().ok()?..last.parse().ok()?));
+    ends.filter(|seeds| !seeds.is_empty())
+        .ok_or_else(|| "expected two numbers, the first below the second, as in 0..100".into())
 }
 
 /// `raft check`.

@@ -6,7 +6,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour),
-            then everything that small clusters can do, then simulations that reach every mark
+            then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
   help      this text";
@@ -28,13 +28,20 @@ const NIGHTLY_MODELS: [&[&str]; 4] = [
     &["--entries", "1", "--slow-disks", "--seconds", "3600", "--states", "100000000"],
 ];
 
+/// What `nightly` simulates: which faults, and for how many minutes.
+const SIMULATIONS: [(&str, &str); 5] =
+    [("swarm", "120"), ("network", "15"), ("crashes", "15"), ("disks", "15"), ("damage", "15")];
+
+/// Where `nightly` keeps the scenarios that failed, cut down.
+const FAILURES: &str = "target/simulate";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (task, options) = arguments.split_first().map_or(("", &[] as &[String]), |(task, rest)| (task.as_str(), rest));
     match (task, options) {
         ("nightly", []) => {
-            let all = [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS), simulations()];
-            all.into_iter().fold(ExitCode::SUCCESS, worse)
+            let tests = [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS)];
+            tests.into_iter().chain(SIMULATIONS.map(simulation)).fold(ExitCode::SUCCESS, worse)
         }
         ("model", []) => models(&MODELS),
         ("model", options) => model(options),
@@ -56,14 +63,6 @@ fn nightly_tests() -> ExitCode {
     run("the nightly tests", &mut cargo)
 }
 
-/// Simulates so many clusters that all rare paths are taken, or nothing takes them any more.
-fn simulations() -> ExitCode {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--profile", "checked", "--bin", "raft", "--"]);
-    cargo.args(["simulate", "--seeds", "0..10000", "--require-marks"]);
-    run("the simulations", &mut cargo)
-}
-
 /// Explores one after another, whatever fails.
 fn models(all: &[&[&str]]) -> ExitCode {
     all.iter().map(|options| model(options)).fold(ExitCode::SUCCESS, worse)
@@ -77,6 +76,16 @@ fn model(options: &[impl AsRef<std::ffi::OsStr>]) -> ExitCode {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--quiet", "--release", "--package", "raft-model", "--"]).args(options);
     run("the exploration", &mut cargo)
+}
+
+/// Simulates whole clusters with these faults for so many minutes.
+fn simulation((profile, minutes): (&str, &str)) -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--profile", "checked", "--", "simulate", "--profile", profile, "--for", minutes]);
+    if profile == "swarm" {
+        cargo.arg("--require-marks");
+    }
+    run("the simulation", cargo.args(["--shrink", FAILURES]))
 }
 
 fn run(what: &str, command: &mut Command) -> ExitCode {

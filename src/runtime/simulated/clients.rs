@@ -12,7 +12,7 @@ use super::scenario::Scenario;
 use super::simulation::{Happening, Simulation};
 use crate::consensus::{NodeId, Payload};
 use crate::machine::command::{Change, Command, Condition, Query};
-use crate::runtime::{ClientRequest, Operation as Asked, Outcome, Reply, ReplySink};
+use crate::runtime::{ClientRequest, Operation as Asked, Outcome, Reply, ReplySink, Response};
 
 /// What all clients are answered, until it is looked at. Clones share it.
 #[derive(Clone, Default)]
@@ -190,6 +190,12 @@ impl Simulation {
         for (slot, outcome) in self.answers.take() {
             let id = OperationId(slot);
             self.oracle.answered(id, &outcome)?;
+            self.report.mix(slot);
+            match &outcome {
+                Ok(Response::Answer(answer)) => self.report.mix_bytes(answer),
+                Ok(_) => self.report.mix(1),
+                Err(failure) => self.report.mix_bytes(failure.to_string().as_bytes()),
+            }
             let nodes = self.scenario.nodes;
             let asker = self.clients.iter_mut().position(|client| client.waiting.contains(&id));
             let Some(number) = asker else { continue };

@@ -4,7 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use twox_hash::XxHash3_64;
+
 use super::dice::Dice;
+use super::report::mixed;
 use crate::storage::files::memory::{Fate, MemoryFiles};
 use crate::storage::files::{Files, Lock, OpenFile};
 
@@ -25,6 +28,8 @@ struct State {
     files: MemoryFiles,
     /// Operations so far.
     operations: u64,
+    /// Of everything that was done.
+    hash: u64,
     /// What befalls the operation of this number, and all later ones.
     trouble: Option<(u64, Trouble)>,
 }
@@ -36,7 +41,7 @@ impl SimulatedDisk {
     }
 
     fn of(files: MemoryFiles) -> Self {
-        SimulatedDisk(Arc::new(Mutex::new(State { files, operations: 0, trouble: None })))
+        SimulatedDisk(Arc::new(Mutex::new(State { files, operations: 0, hash: 0, trouble: None })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -66,6 +71,11 @@ impl SimulatedDisk {
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// A hash of the operations so far, with what was written.
+    pub fn hash(&self) -> u64 {
+        self.state().hash
     }
 
     fn has_just_begun(&self) -> bool {
@@ -112,15 +122,44 @@ impl SimulatedDisk {
         SimulatedDisk::of(files.after_power_loss_of(keep, fate))
     }
 
-    /// Passes an operation, unless it is its turn to fail.
-    fn pass(&self) -> Result<MemoryFiles, io::Error> {
+    /// Passes an operation, of which this is a hash, unless it is its turn to fail.
+    fn pass(&self, what: u64) -> Result<MemoryFiles, io::Error> {
         let mut state = self.state();
         let operation = state.operations;
+        state.hash = mixed(state.hash, what);
         state.operations += 1;
         match state.trouble {
             Some((at, trouble)) if at <= operation => Err(trouble.error()),
             _ => Ok(state.files.clone()),
         }
+    }
+}
+
+/// What is done: told apart by the hash.
+#[derive(Clone, Copy)]
+enum Doing {
+    Exists = 1,
+    CreateFolder,
+    List,
+    Open,
+    Create,
+    RenameFrom,
+    RenameTo,
+    Remove,
+    SyncFolder,
+    Lock,
+    Read,
+    Write,
+    Size,
+    SetSize,
+    SyncData,
+    SyncAll,
+    Forget,
+}
+
+impl Doing {
+    fn to(self, path: &Path) -> u64 {
+        mixed(self as u64, XxHash3_64::oneshot(path.as_os_str().as_encoded_bytes()))
     }
 }
 
@@ -135,66 +174,70 @@ impl Trouble {
 
 struct SimulatedFile {
     disk: SimulatedDisk,
+    /// A hash of its path.
+    name: u64,
     file: Arc<dyn OpenFile>,
 }
 
 impl SimulatedFile {
-    fn pass(&self) -> io::Result<&dyn OpenFile> {
-        self.disk.pass().map(|_| &*self.file)
+    fn pass(&self, doing: Doing, details: u64) -> io::Result<&dyn OpenFile> {
+        self.disk.pass(mixed(mixed(self.name, doing as u64), details)).map(|_| &*self.file)
     }
 }
 
 impl SimulatedDisk {
-    fn opened(&self, file: io::Result<Arc<dyn OpenFile>>) -> io::Result<Arc<dyn OpenFile>> {
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), file: file? }))
+    fn opened(&self, name: u64, file: io::Result<Arc<dyn OpenFile>>) -> io::Result<Arc<dyn OpenFile>> {
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), name, file: file? }))
     }
 }
 
 impl Files for SimulatedDisk {
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.pass()?.exists(path)
+        self.pass(Doing::Exists.to(path))?.exists(path)
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        self.pass()?.create_folder(folder)
+        self.pass(Doing::CreateFolder.to(folder))?.create_folder(folder)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        self.pass()?.list(folder)
+        self.pass(Doing::List.to(folder))?.list(folder)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
-        self.opened(self.pass()?.open(path))
+        let doing = Doing::Open.to(path);
+        self.opened(doing, self.pass(doing)?.open(path))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
-        self.opened(self.pass()?.create(path))
+        let doing = Doing::Create.to(path);
+        self.opened(doing, self.pass(doing)?.create(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.pass()?.rename(from, to)
+        self.pass(mixed(Doing::RenameFrom.to(from), Doing::RenameTo.to(to)))?.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.pass()?.remove(path)
+        self.pass(Doing::Remove.to(path))?.remove(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.pass()?.sync_folder(folder)
+        self.pass(Doing::SyncFolder.to(folder))?.sync_folder(folder)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
-        self.pass()?.lock(path)
+        self.pass(Doing::Lock.to(path))?.lock(path)
     }
 }
 
 impl OpenFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.pass()?.read_at(buffer, offset)
+        self.pass(Doing::Read, mixed(offset, buffer.len() as u64))?.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if let Err(error) = self.disk.pass() {
+        if let Err(error) = self.pass(Doing::Write, mixed(offset, XxHash3_64::oneshot(bytes))) {
             // The write that was under way when the trouble began has written its first half.
             if self.disk.has_just_begun() {
                 let _ = self.file.write_at(&bytes[..bytes.len() / 2], offset);
@@ -205,22 +248,22 @@ impl OpenFile for SimulatedFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        self.pass()?.size()
+        self.pass(Doing::Size, 0)?.size()
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.pass()?.set_size(bytes)
+        self.pass(Doing::SetSize, bytes)?.set_size(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.pass()?.sync_data()
+        self.pass(Doing::SyncData, 0)?.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.pass()?.sync_all()
+        self.pass(Doing::SyncAll, 0)?.sync_all()
     }
 
     fn forget_cached(&self) -> io::Result<()> {
-        self.pass()?.forget_cached()
+        self.pass(Doing::Forget, 0)?.forget_cached()
     }
 }

@@ -64,12 +64,17 @@ impl Simulation {
         }
         let Some(fault) = self.scenario.faults.get(number).cloned() else { return Ok(()) };
         self.trace.line(self.now, || format!("fault {number}: {:?}", fault.kind));
+        self.report.faults += 1;
+        if fault.kind.target().is_some_and(|target| self.targets(target).is_empty()) {
+            self.report.skipped += 1;
+        }
         let (now, ms) = (self.now, Duration::from_millis);
         match fault.kind {
             FaultKind::Cut { links, for_ms } => self.network.cut(&links, now + ms(for_ms)),
             FaultKind::Clog { links, for_ms } => self.network.clog(&links, now + ms(for_ms)),
             FaultKind::Kill { target, down_ms } => {
                 for id in self.targets(target) {
+                    self.report.crashes += u64::from(self.hosts[&id].process.is_some());
                     self.kill(id, ms(down_ms))?;
                 }
             }

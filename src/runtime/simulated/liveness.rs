@@ -10,8 +10,8 @@ use crate::consensus::{NodeId, Role, Term};
 const LEADER: u32 = 20;
 /// Until a write has to be acknowledged, besides the time that a client waits for nothing.
 const WRITE: u32 = 40;
-/// When clients stop, so that nodes can become equal.
-const CLIENTS_STOP: u32 = 60;
+/// When clients stop, if a write was acknowledged by then, so that nodes can become equal.
+const CLIENTS_STOP: u32 = 20;
 /// Until all nodes have to be equal.
 const EQUAL: u32 = 260;
 
@@ -35,7 +35,7 @@ impl Liveness {
 
     /// Whether clients have stopped.
     pub fn is_quiet(&self, now: Duration, timeout: Duration) -> bool {
-        now > self.began + timeout * CLIENTS_STOP
+        self.wrote && now > self.began + timeout * CLIENTS_STOP
     }
 }
 
@@ -69,7 +69,13 @@ impl Simulation {
         let answered = self.report.answered;
         self.liveness =
             Some(Liveness { began: now, core, answered, led_since: None, wrote: false, is_over: !is_possible });
-        self.hosts.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.give(id, []));
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            // What has failed is replaced, as it is found.
+            if self.hosts[&id].disk.trouble().is_some() {
+                self.kill(id, Duration::ZERO)?;
+            }
+            self.give(id, []);
+        }
         self.schedule.at(now, Happening::Look);
         Ok(())
     }

@@ -152,7 +152,8 @@ impl Simulation {
         if self.network.admitted.get(&link) != Some(&from.1) || self.network.is_cut(link, self.now) {
             return Ok(());
         }
-        self.report.mix(bytes.len() as u64 ^ from.0.0 << 32 ^ to.0.0 << 40);
+        self.report.mix(from.0.0 << 32 ^ to.0.0);
+        self.report.mix_bytes(&bytes);
         let Some(host) = self.host(to) else { return Ok(()) };
         let Some(process) = &mut host.process else { return Ok(()) };
         let life = process.lives.life_of(from.0).unwrap_or_default();
@@ -210,6 +211,8 @@ impl Simulation {
     /// Remembering a peer's life uses the disk, which may fail.
     pub(super) fn after_disk_use(&mut self, id: NodeId) -> Check {
         let Some(host) = self.hosts.get(&id) else { return Ok(()) };
+        self.report.mix(host.disk.hash());
+        self.trace.logged(self.now, id);
         match host.disk.trouble() {
             Some(super::disk::Trouble::PowerCut) => self.power_off(id, self.faults.down_for(id)),
             Some(super::disk::Trouble::Error) => {

@@ -39,6 +39,8 @@ pub enum Observation {
         /// A hash of the state afterwards.
         digest: u64,
     },
+    /// The machine has given out its state.
+    Snapshot,
     /// The state was replaced by a snapshot's.
     Restored {
         /// The last command that it includes.
@@ -158,7 +160,11 @@ impl Machine for ObservedMachine {
     }
 
     fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
-        self.machine.snapshot()
+        let snapshot = self.machine.snapshot();
+        if snapshot.is_some() {
+            self.notes.write(Observation::Snapshot);
+        }
+        snapshot
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), String> {

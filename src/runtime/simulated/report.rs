@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use twox_hash::XxHash3_64;
+
+use super::log_lines::Listening;
 use crate::consensus::{MessageBody, NodeId, Role, Term};
 use crate::marks::Counts;
 use crate::transport::PeerMessage;
@@ -20,12 +23,16 @@ pub struct Report {
     pub starts: u64,
     /// Nodes that ended, however.
     pub ends: u64,
+    /// Processes that were killed.
+    pub crashes: u64,
     /// Machines that lost power.
     pub power_cuts: u64,
     /// Nodes that stopped because their disk had failed.
     pub disk_failures: u64,
     /// Nodes that refused to start, or were refused, for what they had forgotten.
     pub refused: u64,
+    /// Snapshots that were taken.
+    pub snapshots: u64,
     /// Snapshots that were sent.
     pub transfers: u64,
     /// Snapshots that arrived.
@@ -50,18 +57,26 @@ pub struct Report {
     pub given_up: u64,
     /// Answers that were compared with the order of the log.
     pub operations: u64,
-    /// Faults that were due but impossible then.
+    /// Faults that were due.
+    pub faults: u64,
+    /// Those of them that befell nobody: they were impossible then.
     pub skipped: u64,
     /// Rare paths that were taken.
     pub marks: Counts,
-    /// A hash of everything that happened, in order.
+    /// A hash of everything that happened, in order: when, every message's bytes, every operation on a disk and its bytes, roles
+    /// and terms, what machines applied, and what clients were told.
     pub hash: u64,
 }
 
 impl Report {
     /// Takes this into the hash of what happened.
     pub(super) fn mix(&mut self, number: u64) {
-        self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        self.hash = mixed(self.hash, number);
+    }
+
+    /// Likewise, bytes.
+    pub(super) fn mix_bytes(&mut self, bytes: &[u8]) {
+        self.mix(XxHash3_64::oneshot(bytes));
     }
 
     /// Adds another simulation's numbers.
@@ -72,9 +87,11 @@ impl Report {
             (&mut self.elections, other.elections),
             (&mut self.starts, other.starts),
             (&mut self.ends, other.ends),
+            (&mut self.crashes, other.crashes),
             (&mut self.power_cuts, other.power_cuts),
             (&mut self.disk_failures, other.disk_failures),
             (&mut self.refused, other.refused),
+            (&mut self.snapshots, other.snapshots),
             (&mut self.transfers, other.transfers),
             (&mut self.received, other.received),
             (&mut self.messages, other.messages),
@@ -87,6 +104,7 @@ impl Report {
             (&mut self.unknown, other.unknown),
             (&mut self.given_up, other.given_up),
             (&mut self.operations, other.operations),
+            (&mut self.faults, other.faults),
             (&mut self.skipped, other.skipped),
         ];
         for (sum, more) in pairs {
@@ -97,11 +115,18 @@ impl Report {
     }
 }
 
+/// A hash of all that the first one is of, and of this number.
+pub(super) fn mixed(hash: u64, number: u64) -> u64 {
+    (hash ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
 /// What happened, in lines that people can read: the last so many.
 #[derive(Default)]
 pub struct Trace {
     most: usize,
     lines: VecDeque<String>,
+    /// Hears what nodes log, while lines are kept.
+    listening: Option<Listening>,
     /// Lines that nobody was told yet.
     fresh: usize,
     roles: BTreeMap<NodeId, (Role, Term)>,
@@ -110,7 +135,16 @@ pub struct Trace {
 impl Trace {
     /// Keeps the last so many lines; none if 0.
     pub fn new(most: usize) -> Self {
-        Trace { most, ..Trace::default() }
+        Trace { most, listening: (most > 0).then(Listening::begin), ..Trace::default() }
+    }
+
+    /// Adds what was logged, by this node if it is known.
+    pub fn logged(&mut self, now: Duration, id: impl Into<Option<NodeId>>) {
+        let Some(said) = self.listening.as_ref().map(Listening::take).filter(|said| !said.is_empty()) else { return };
+        let who = id.into().map_or_else(|| "somebody".into(), |id| format!("node {id}"));
+        for said in said {
+            self.line(now, || format!("{who} logs {said}"));
+        }
     }
 
     /// Adds a line, if lines are kept at all.

@@ -8,6 +8,7 @@ use super::dice::{Dice, MILLION};
 
 /// Everything that decides how a simulation goes. The same scenario always goes the same way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Decides everything that the rest leaves open: delays, losses, what clients ask, what a power loss leaves.
     pub seed: u64,
@@ -31,6 +32,7 @@ pub struct Scenario {
 
 /// How nodes are set up: small limits, so that logs rotate, snapshots are taken and sent, and requests are refused, all the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Milliseconds.
     pub election_timeout_ms: u64,
@@ -60,6 +62,7 @@ pub struct Settings {
 
 /// How messages travel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     /// The shortest way, in microseconds.
     pub delay_us: u64,
@@ -75,6 +78,7 @@ pub struct Network {
 
 /// How the disks are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Disks {
     /// What a sync takes on average, in microseconds.
     pub sync_us: u64,
@@ -84,6 +88,7 @@ pub struct Disks {
 
 /// What clients do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
     /// How many keys there are.
     pub keys: u64,
@@ -237,6 +242,48 @@ pub enum FaultKind {
     },
     /// The leader is asked to hand leadership over.
     Transfer,
+}
+
+impl FaultKind {
+    /// Whom it befalls, if it is about nodes.
+    pub fn target(&self) -> Option<Target> {
+        match self {
+            FaultKind::Cut { .. } | FaultKind::Clog { .. } => None,
+            FaultKind::Transfer => Some(Target::Leader),
+            FaultKind::Kill { target, .. }
+            | FaultKind::PowerLoss { target, .. }
+            | FaultKind::Stop { target, .. }
+            | FaultKind::Pause { target, .. }
+            | FaultKind::Slow { target, .. }
+            | FaultKind::ClockRate { target, .. }
+            | FaultKind::DiskHangs { target, .. }
+            | FaultKind::DiskFails { target, .. }
+            | FaultKind::DiskFull { target, .. }
+            | FaultKind::BitRot { target, .. }
+            | FaultKind::Wipe { target, .. }
+            | FaultKind::OldCopy { target, .. } => Some(*target),
+        }
+    }
+
+    /// How long it lasts, or what it breaks is away.
+    pub(super) fn longest_ms(&self) -> u64 {
+        match self {
+            FaultKind::Cut { for_ms, .. }
+            | FaultKind::Clog { for_ms, .. }
+            | FaultKind::Pause { for_ms, .. }
+            | FaultKind::Slow { for_ms, .. }
+            | FaultKind::DiskHangs { for_ms, .. }
+            | FaultKind::DiskFull { for_ms, .. } => *for_ms,
+            FaultKind::Kill { down_ms, .. }
+            | FaultKind::PowerLoss { down_ms, .. }
+            | FaultKind::Stop { down_ms, .. }
+            | FaultKind::DiskFails { down_ms, .. }
+            | FaultKind::BitRot { down_ms, .. }
+            | FaultKind::Wipe { down_ms, .. }
+            | FaultKind::OldCopy { down_ms, .. } => *down_ms,
+            FaultKind::ClockRate { .. } | FaultKind::Transfer => 0,
+        }
+    }
 }
 
 /// Which faults a scenario may have.

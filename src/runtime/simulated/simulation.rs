@@ -1,6 +1,8 @@
 //! The loop: takes what is due, in order of virtual time, and lets the oracle look at what came of it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +13,8 @@ use super::disk::Trouble;
 use super::host::{Host, StageKind, StageState};
 use super::network::Network;
 use super::observed::{Notes, Observation};
-use super::oracle::{Check, OperationId, Oracle, Violation, hold};
-use super::report::{Report, Trace};
+use super::oracle::{Check, OperationId, Oracle, Violation, fail, hold};
+use super::report::{Report, Trace, mixed};
 use super::scenario::Scenario;
 use super::schedule::Schedule;
 use super::snapshots::Transfers;
@@ -81,7 +83,7 @@ pub(super) struct Simulation {
 }
 
 /// A simulation that went wrong.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// What is not as it must be.
     pub violation: Violation,
@@ -93,26 +95,33 @@ pub struct Failed {
     pub trace: Vec<String>,
 }
 
+impl Failed {
+    /// Whether another run of the same scenario went exactly the same way.
+    pub fn is_same(&self, other: &Failed) -> bool {
+        (&self.violation, self.at, &self.report) == (&other.violation, other.at, &other.report)
+    }
+}
+
 /// Runs a scenario to its end. `lines`: how many lines of what happened to keep; each is also given to `tell`.
 ///
 /// # Errors
-/// An invariant is broken, or the cluster has not recovered.
+/// An invariant is broken, the cluster has not recovered, or something panicked.
 pub fn simulate(scenario: &Scenario, lines: usize, tell: Option<&mut dyn FnMut(&str)>) -> Result<Report, Box<Failed>> {
     let mut trace = Trace::new(lines);
     // What else this thread has done does not count.
     marks::take();
     let mut simulation = Simulation::new(scenario.clone(), std::mem::take(&mut trace));
     let mut tell = tell;
-    let ended = loop {
-        match simulation.step() {
-            Ok(true) => {}
-            Ok(false) => break Ok(()),
-            Err(violation) => break Err(violation),
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        while simulation.step()? {
+            if let Some(tell) = &mut tell {
+                simulation.trace.fresh().for_each(|line| tell(&line));
+            }
         }
-        if let Some(tell) = &mut tell {
-            simulation.trace.fresh().for_each(|line| tell(&line));
-        }
-    };
+        Ok(())
+    }));
+    let ended = ended.unwrap_or_else(|panic| fail("nothing panics", words(&*panic)));
+    simulation.trace.logged(simulation.now, None);
     if let Some(tell) = &mut tell {
         simulation.trace.fresh().for_each(|line| tell(&line));
     }
@@ -126,6 +135,12 @@ pub fn simulate(scenario: &Scenario, lines: usize, tell: Option<&mut dyn FnMut(&
             trace: simulation.trace.kept(),
         })),
     }
+}
+
+/// What somebody said who panicked.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+    said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".into())
 }
 
 impl Simulation {
@@ -210,6 +225,7 @@ impl Simulation {
             return Ok(());
         }
         let started = host.start(scenario, &self.notes, numbers, now);
+        self.report.mix(host.disk.hash());
         self.trace.line(now, || match &started {
             Ok(()) => format!("node {id} starts"),
             Err(error) => format!("node {id} does not start: {error}"),
@@ -283,6 +299,7 @@ impl Simulation {
     ) -> Check {
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
         // Before anything of the process is dropped, which may tidy up after itself.
+        self.report.mix(host.disk.hash());
         host.disk = left(host, &mut self.disk_dice);
         host.epoch += 1;
         let (epoch, ran) = (host.epoch, host.process.take().is_some());
@@ -354,6 +371,7 @@ impl Simulation {
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
         let Some(process) = &mut host.process else { return Ok(()) };
         let ended = process.driver.ended().cloned();
+        self.trace.logged(now, id);
         if let Some(ended) = ended {
             return self.node_ended(id, ended);
         }
@@ -448,8 +466,10 @@ impl Simulation {
         let step = process.step(stage);
         let inputs: Vec<Input> = process.delivered();
         let trouble = host.disk.trouble();
+        let hash = host.disk.hash();
         let touched = host.disk.operations() > operations;
         let hangs_until = host.disk_hangs_until;
+        self.report.mix(hash);
         self.observe(id)?;
         self.take_answers()?;
         if trouble == Some(Trouble::PowerCut) {
@@ -489,6 +509,7 @@ impl Simulation {
 
     /// Lets the oracle hear what was written down in a node.
     pub fn observe(&mut self, id: NodeId) -> Check {
+        self.trace.logged(self.now, id);
         for observation in self.notes.take() {
             match observation {
                 Observation::Recovered { hard_state, base, terms } => {
@@ -496,7 +517,9 @@ impl Simulation {
                 }
                 Observation::Wrote(batch) => self.oracle.wrote(id, &batch)?,
                 Observation::Synced => self.oracle.synced(id)?,
+                Observation::Snapshot => self.report.snapshots += 1,
                 Observation::Applied { index, command, answer, digest } => {
+                    self.report.mix(mixed(index.0, digest));
                     self.oracle.applied(id, index, &command, &answer, digest)?;
                 }
                 Observation::Restored { index, digest } => self.oracle.restored(id, index, digest)?,
@@ -518,6 +541,9 @@ impl Simulation {
     }
 
     fn finish_report(&mut self) {
+        for host in self.hosts.values() {
+            self.report.mix(host.disk.hash());
+        }
         self.report.simulated = self.now;
         self.report.marks = marks::take();
         self.report.elections = self.oracle.elections();

@@ -128,6 +128,7 @@ impl Simulation {
     fn send_on(&mut self, number: u64, bytes: Bytes) {
         let Some(transfer) = self.transfers.sending.get(&number) else { return };
         let link = (transfer.from.0, transfer.to.0);
+        self.report.mix_bytes(&bytes);
         for at in self.network.arrivals(link, self.now) {
             let happening = Happening::ToReceiver(number, bytes.clone());
             self.schedule.at(at, simulation::Happening::Transfer(happening));
@@ -211,6 +212,7 @@ impl Simulation {
         }
         self.give(to.0, inputs);
         let answer: Bytes = snapshot::encode_answer(&answer).into();
+        self.report.mix_bytes(&answer);
         for at in self.network.arrivals((to.0, from), now) {
             let happening = Happening::ToSender(number, answer.clone());
             self.schedule.at(at.max(hangs_until), simulation::Happening::Transfer(happening));

@@ -82,7 +82,12 @@ impl Oracle {
         let lost = std::mem::take(&mut disk.durable.terms);
         let is_longer = lost.len() > disk.lost.len();
         let kept = std::mem::take(&mut disk.lost);
-        *disk = DiskMemory { lost: if is_longer { lost } else { kept }, is_unknown: true, is_forgetful: true, ..DiskMemory::default() };
+        *disk = DiskMemory {
+            lost: if is_longer { lost } else { kept },
+            is_unknown: true,
+            is_forgetful: true,
+            ..DiskMemory::default()
+        };
     }
 
     /// A node's process is gone.
