@@ -1,6 +1,7 @@
 //! The order of each client connection: where its requests are under way, and which have to wait for them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use crate::consensus::{Index, NodeId, Payload, Term};
@@ -71,7 +72,9 @@ struct Connection {
 /// Every connection that has requests under way or held.
 #[derive(Default)]
 pub(super) struct Connections {
-    active: HashMap<ConnectionKey, Connection>,
+    /// Without a random key: the order in which a node that ends lets go of them must be the same in every simulation. Keys are
+    /// numbers of our own.
+    active: HashMap<ConnectionKey, Connection, BuildHasherDefault<DefaultHasher>>,
     /// Those that hold requests.
     holding: BTreeSet<ConnectionKey>,
 }
