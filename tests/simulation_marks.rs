@@ -13,8 +13,8 @@ fn marks_of(profile: Profile, seed: u64) -> Counts {
 }
 
 #[test]
-fn a_fixed_seed_hits_marks_in_every_part_of_a_node_and_the_same_ones_again() {
-    let counts = marks_of(Profile::Crashes, 4);
+fn a_few_seeds_hit_marks_in_every_part_of_a_node_and_a_seed_the_same_ones_again() {
+    let counts: Vec<Counts> = (0..8).map(|seed| marks_of(Profile::Crashes, seed)).collect();
     let hit = [
         // Elections, leaders, and what waits for the disk.
         Mark::VoteDeniedGivenAlready,
@@ -29,12 +29,13 @@ fn a_fixed_seed_hits_marks_in_every_part_of_a_node_and_the_same_ones_again() {
         Mark::ForwardRefused,
     ];
     for mark in hit {
-        let count = counts.of(mark);
-        assert!(count.hits > 0 && count.runs == 1, "{}: {count:?}", mark.name());
+        let hits = counts.iter().filter(|counts| counts.of(mark).hits > 0);
+        assert!(hits.clone().count() > 0, "{} was not hit", mark.name());
+        assert!(hits.into_iter().all(|counts| counts.of(mark).runs == 1), "{} was hit in one run each", mark.name());
     }
     // Nobody damages anything or fills a disk.
     for mark in [Mark::LogDamaged, Mark::DiskFullTold, Mark::OtherIncarnationRefused] {
-        assert_eq!(counts.of(mark).hits, 0, "{}", mark.name());
+        assert!(counts.iter().all(|counts| counts.of(mark).hits == 0), "{}", mark.name());
     }
-    assert_eq!(marks_of(Profile::Crashes, 4), counts);
+    assert_eq!(marks_of(Profile::Crashes, 4), counts[4]);
 }
