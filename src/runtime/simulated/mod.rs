@@ -1,7 +1,7 @@
 //! A whole cluster and its clients in one thread, on virtual time, from one seed.
 //!
 //! The third runtime: it runs the same driver, stages, log, recovery, snapshots, state machine and encodings as the others, and
-//! replaces the clock, the network and the files. Nothing in it depends on anything but the [`Scenario`](scenario::Scenario), so
+//! replaces the clock, the network and the files. Nothing in it depends on anything but the [`Scenario`], so
 //! that every run can be repeated, looked at, and cut down to the few faults that matter.
 //!
 //! Ambition and method are those of TigerBeetle's VOPR and of FoundationDB's simulation (Zhou et al., SIGMOD 2021).
