@@ -89,10 +89,19 @@ pub struct Sending {
 impl Sending {
     /// Checks all of the snapshot, then sends it over the link that `connect` makes, and tells the node how that went.
     pub fn run<L: Link>(self, connect: impl FnOnce() -> Result<L, String>, node: &NodeHandle) {
-        let outcome = self.store.verify(&self.snapshot).map_err(|error| error.to_string());
-        let outcome = outcome.and_then(|()| self.send(&mut connect()?));
+        let outcome = self.check(node).and_then(|()| self.send(&mut connect()?));
         let Sending { to, term, snapshot, .. } = self;
         node.deliver(Input::SnapshotSent { to, term, index: snapshot.index, outcome });
+    }
+
+    /// Checks all of the snapshot: one that is damaged is never sent. A disk that fails stops the node.
+    pub(crate) fn check(&self, node: &NodeHandle) -> Result<(), String> {
+        self.store.verify(&self.snapshot).map_err(|error| {
+            if let StorageError::Io(_) = error {
+                node.deliver(Input::Failed { reason: format!("snapshot: {error}") });
+            }
+            error.to_string()
+        })
     }
 
     fn send(&self, link: &mut impl Link) -> Result<(), String> {

@@ -65,6 +65,8 @@ pub struct Process {
     snapshot: SnapshotStage,
     /// What each stage is about.
     pub stages: [StageState; 4],
+    /// The way into it.
+    pub handle: NodeHandle,
     inboxes: Inboxes,
     /// What the next turn will get.
     pub inputs: Vec<Input>,
@@ -223,7 +225,8 @@ impl Host {
             lives: PeerLives::new(peers),
             start: Start { life, nonce },
             abstains,
-            receiving: Receiving::new(store.clone(), handle),
+            receiving: Receiving::new(store.clone(), handle.clone()),
+            handle,
             store,
         });
         Ok(())

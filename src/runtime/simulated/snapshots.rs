@@ -83,7 +83,7 @@ impl Simulation {
         let pace = Pace { chunk_bytes, window: WINDOW, rate_bytes: 16 << 20, patience };
         let (store, index) = (process.store.clone(), snapshot.index);
         let sending = Sending { store, to, term, snapshot, pace, abandoned };
-        let checked = sending.store.verify(&sending.snapshot).map_err(|error| error.to_string());
+        let checked = sending.check(&process.handle);
         match checked.and_then(|()| Outgoing::begin(&sending)) {
             Err(reason) => self.sent(from, to, term, index, Err(reason)),
             Ok((outgoing, offer)) => {
