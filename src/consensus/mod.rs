@@ -33,5 +33,6 @@ pub use event::{Event, Proposal, Ticket};
 pub use log::{ENTRY_OVERHEAD_BYTES, Log};
 pub use membership::Membership;
 pub use message::{AppendEntries, Message, MessageBody, SnapshotMeta};
+pub(crate) use random::Random;
 pub use server::{PeerProgress, Remembered, Server, ServerConfig, ServerStatus};
 pub use types::{Entry, EntryHeader, EntryKind, HardState, Index, LogTime, NodeId, Payload, SessionSequence, Term};

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-/// A SplitMix64 generator (Steele, Lea and Flood, 2014), with the draws that a simulation needs.
+use crate::consensus::Random;
+
+/// The servers' own generator, with the draws that a simulation needs.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Dice(Random);
 
 /// What is drawn out of: a million.
 pub const MILLION: u64 = 1_000_000;
@@ -15,23 +17,19 @@ impl Dice {
         let mixed = purpose.bytes().fold(seed ^ 0x6a09_e667_f3bc_c908, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17)
         });
-        let mut dice = Dice(mixed);
+        let mut dice = Dice(Random::new(mixed));
         dice.number();
         dice
     }
 
     /// Any number.
     pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.number()
     }
 
     /// A number below the bound; 0 if that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
+        self.0.below(bound)
     }
 
     /// A number from `low` to `high`, both included.

@@ -51,8 +51,6 @@ pub struct Host {
     pub must_rejoin: bool,
     /// It once did: it neither votes nor counts.
     pub abstains: bool,
-    /// It does not start again by itself.
-    pub stays_down: bool,
 }
 
 /// A running node.
@@ -141,7 +139,6 @@ impl Host {
             may_end: None,
             must_rejoin: false,
             abstains: false,
-            stays_down: false,
         }
     }
 

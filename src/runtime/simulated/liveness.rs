@@ -22,7 +22,6 @@ pub struct Liveness {
     core: Vec<NodeId>,
     /// Requests that were answered before.
     answered: u64,
-    led_since: Option<Duration>,
     wrote: bool,
     is_over: bool,
 }
@@ -67,8 +66,7 @@ impl Simulation {
             self.schedule.at(now, Happening::Start { node: host.id, epoch: host.epoch });
         }
         let answered = self.report.answered;
-        self.liveness =
-            Some(Liveness { began: now, core, answered, led_since: None, wrote: false, is_over: !is_possible });
+        self.liveness = Some(Liveness { began: now, core, answered, wrote: false, is_over: !is_possible });
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             // What has failed is replaced, as it is found.
             if self.hosts[&id].disk.trouble().is_some() {
@@ -111,7 +109,6 @@ impl Simulation {
         );
         let answered = self.report.answered;
         let Some(liveness) = &mut self.liveness else { return Ok(()) };
-        liveness.led_since = leader.and(liveness.led_since.or(Some(now)));
         liveness.wrote |= answered > liveness.answered;
         liveness.is_over = liveness.wrote && is_equal && liveness.is_quiet(now, timeout);
         self.schedule.at(now + timeout, Happening::Look);

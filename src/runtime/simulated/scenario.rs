@@ -379,13 +379,6 @@ impl Scenario {
     pub fn election_timeout(&self) -> Duration {
         Duration::from_millis(self.settings.election_timeout_ms)
     }
-
-    /// Whether nodes may lose what they had durably: only then may one refuse to start, or be refused.
-    pub fn has_damage(&self) -> bool {
-        self.faults.iter().any(|fault| {
-            matches!(fault.kind, FaultKind::BitRot { .. } | FaultKind::Wipe { .. } | FaultKind::OldCopy { .. })
-        })
-    }
 }
 
 impl Settings {

@@ -221,7 +221,7 @@ impl Simulation {
         let numbers = [self.dice.number(), self.dice.number(), self.dice.number()];
         let (now, scenario) = (self.now, &self.scenario);
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
-        if host.epoch != epoch || host.process.is_some() || host.stays_down {
+        if host.epoch != epoch || host.process.is_some() {
             return Ok(());
         }
         let started = host.start(scenario, &self.notes, numbers, now);

@@ -39,8 +39,8 @@ enum Fate {
     Open,
     /// It will never take effect.
     Refused,
-    /// It took effect, and was answered when so much was committed.
-    Answered(Index),
+    /// It took effect.
+    Answered,
 }
 
 struct Record {
@@ -58,7 +58,7 @@ pub struct History {
     records: Vec<Record>,
     /// Writes by their bytes.
     writes: BTreeMap<Bytes, OperationId>,
-    /// The last write of each connection that was answered, and its place in the log; the last that was committed.
+    /// The last write of each connection that was committed, and its place in the log.
     connections: BTreeMap<u64, (OperationId, Index)>,
     /// Answers that were checked.
     checked: u64,
@@ -145,11 +145,6 @@ impl Oracle {
         self.history.checked
     }
 
-    /// Whether a client has an answer to this operation that tells it something.
-    pub fn is_answered(&self, id: OperationId) -> bool {
-        self.history.records.get(id.0 as usize).is_some_and(|record| record.fate != Fate::Open)
-    }
-
     /// A node answers an operation.
     pub fn answered(&mut self, id: OperationId, outcome: &Outcome) -> Check {
         let (chain, now) = (&self.chain, self.chain.last());
@@ -170,7 +165,7 @@ impl Oracle {
             Ok(Response::Answer(answer)) => answer,
             Ok(_) => return Ok(()),
         };
-        record.fate = Fate::Answered(now);
+        record.fate = Fate::Answered;
         self.history.checked += 1;
         match &record.operation.outline {
             Outline::Write(_) => {
@@ -212,7 +207,7 @@ impl History {
         let (mut earlier, mut later) = (Index(0), None);
         let same = |record: &&Record| record.operation.connection == connection;
         for record in self.records[..id.0 as usize].iter().rev().take(64).filter(same) {
-            if let (Fate::Answered(_), Some(index)) = (&record.fate, record.index) {
+            if let (Fate::Answered, Some(index)) = (&record.fate, record.index) {
                 earlier = earlier.max(index);
             }
         }

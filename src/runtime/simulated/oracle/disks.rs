@@ -93,7 +93,6 @@ impl Oracle {
     /// A node's process is gone.
     pub fn ended(&mut self, id: NodeId) {
         let seen = self.seen(id);
-        seen.runs = false;
         seen.leads = None;
     }
 
@@ -135,7 +134,6 @@ impl Oracle {
     /// A node that has recovered begins to run.
     pub fn started(&mut self, id: NodeId, server: &Server) {
         let seen = self.seen(id);
-        seen.runs = true;
         seen.log.clone_from(&seen.disk.durable.terms);
         let HardState { term, vote } = seen.disk.durable.hard_state;
         (seen.term, seen.vote, seen.leads) = (term, vote, None);

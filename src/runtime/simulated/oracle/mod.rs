@@ -83,8 +83,6 @@ struct Made {
 /// What was seen of one node.
 #[derive(Default)]
 struct Seen {
-    /// It runs.
-    runs: bool,
     term: Term,
     vote: Option<NodeId>,
     commit: Index,
