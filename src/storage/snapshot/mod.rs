@@ -7,6 +7,7 @@
 mod blocks;
 mod format;
 mod memory;
+mod paced;
 mod reader;
 mod receiver;
 mod store;

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::blocks::{Blocks, Header, inspect};
 use super::format::{PART_SUFFIX, SUFFIX, encode_header, file_name};
-use super::store::{Claim, Shared, rest};
-use super::writer::SYNC_BYTES;
+use super::paced::PacedFile;
+use super::store::{Claim, Shared};
 use super::{SnapshotInfo, SnapshotReceiver};
 use crate::consensus::SnapshotMeta;
 use crate::marks::{Mark, mark};
@@ -20,10 +19,7 @@ pub struct FileReceiver {
     info: SnapshotInfo,
     /// How the file must begin.
     header: Vec<u8>,
-    file: Arc<dyn OpenFile>,
-    path: PathBuf,
-    received: u64,
-    unsynced_bytes: u64,
+    file: PacedFile,
     /// Nothing of it may be kept.
     failed: bool,
     _claim: Claim,
@@ -41,7 +37,8 @@ impl FileReceiver {
             }
             None => (shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?, 0),
         };
-        Ok(FileReceiver { shared, info, header, file, path, received, unsynced_bytes: 0, failed: false, _claim: claim })
+        let file = PacedFile::new(file, path, received);
+        Ok(FileReceiver { shared, info, header, file, failed: false, _claim: claim })
     }
 
     /// Whether the bytes are those of a file that begins with the header.
@@ -51,36 +48,23 @@ impl FileReceiver {
         expected.iter().zip(chunk).all(|(expected, found)| expected == found)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        let written = self.file.write_at(bytes, self.received);
-        written.map_err(|error| StorageError::io("write", &self.path, &error))?;
-        self.received += bytes.len() as u64;
-        self.unsynced_bytes += bytes.len() as u64;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            let start = Instant::now();
-            self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
-            self.unsynced_bytes = 0;
-            rest(start);
-        }
-        Ok(())
-    }
-
     fn complete(&mut self) -> Result<(), StorageError> {
         self.shared.refuse_stale(&self.info.meta)?;
-        let (header, _) = inspect(&*self.file, &self.path)?;
-        let mut blocks = Blocks::new(self.file.clone(), self.path.clone(), &header);
+        let (file, path) = (self.file.file(), self.file.path());
+        let (header, _) = inspect(&**file, path)?;
+        let mut blocks = Blocks::new(file.clone(), path.to_path_buf(), &header);
         while blocks.advance()? {}
-        self.shared.publish(&*self.file, &self.path, &self.info)
+        self.shared.publish(&**file, path, &self.info)
     }
 }
 
 impl SnapshotReceiver for FileReceiver {
     fn received(&self) -> u64 {
-        self.received
+        self.file.bytes()
     }
 
     fn write(&mut self, offset: u64, chunk: &[u8]) -> Result<(), StorageError> {
-        let (received, bytes) = (self.received, self.info.bytes);
+        let (received, bytes) = (self.received(), self.info.bytes);
         let length = chunk.len() as u64;
         if offset > received || offset.checked_add(length).is_none_or(|end| end > bytes) {
             return Err(StorageError::Refused(format!(
@@ -97,16 +81,17 @@ impl SnapshotReceiver for FileReceiver {
         }
         let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
         let new = chunk.get(known..).unwrap_or_default();
-        let written = if self.failed || new.is_empty() { Ok(()) } else { self.put(new) };
+        let written = if self.failed || new.is_empty() { Ok(()) } else { self.file.put(new) };
         self.failed |= written.is_err();
         written
     }
 
     fn finish(mut self: Box<Self>) -> Result<SnapshotInfo, StorageError> {
-        if self.received != self.info.bytes {
+        if self.received() != self.info.bytes {
             return Err(StorageError::Refused(format!(
                 "cannot complete a snapshot of {} bytes of which only {} were received",
-                self.info.bytes, self.received
+                self.info.bytes,
+                self.received()
             )));
         }
         let completed = self.complete();
@@ -118,7 +103,7 @@ impl SnapshotReceiver for FileReceiver {
 impl Drop for FileReceiver {
     fn drop(&mut self) {
         if self.failed {
-            self.shared.discard(&self.path);
+            self.shared.discard(self.file.path());
         }
     }
 }

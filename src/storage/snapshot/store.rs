@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::blocks::{Header, inspect, verify_file};
 use super::format::{PART_SUFFIX, SUFFIX, damaged, file_name, index_of};
 use super::memory::MemoryFolder;
+use super::paced::rest;
 use super::reader::FileReader;
 use super::receiver::{FileReceiver, part_path};
 use super::writer::FileWriter;
@@ -22,8 +22,6 @@ use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 const RELEASED_BYTES: u64 = 16 << 20;
 /// In no more pieces than these: whoever stops the node waits for it.
 const MAX_PIECES: u64 = 128;
-/// After a piece of work on the disk it is left to others, but never for longer than this.
-const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// Keeps snapshots as files of a folder, which nobody else may write to.
 pub struct FileSnapshots(Arc<Shared>);
@@ -289,11 +287,6 @@ impl Known {
         log::error!("{error}");
         self.problems.push(error.to_string());
     }
-}
-
-/// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
-pub fn rest(start: Instant) {
-    thread::sleep(start.elapsed().min(LONGEST_REST));
 }
 
 /// Checks that a snapshot is of this cluster, and the one that its file's name says.

@@ -1,19 +1,16 @@
 //! Writes a snapshot.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::format::{BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, CRC_BYTES, checksum, encode_footer, encode_header, file_name};
-use super::store::{Claim, Shared, rest};
+use super::paced::PacedFile;
+use super::store::{Claim, Shared};
 use super::{SnapshotInfo, SnapshotWriter};
 use crate::consensus::SnapshotMeta;
 use crate::storage::StorageError;
-use crate::storage::files::{OpenFile, TEMPORARY_SUFFIX};
+use crate::storage::files::TEMPORARY_SUFFIX;
 
-/// After so many bytes the disk is waited for: what else is written meanwhile has to wait for no more than these.
-pub const SYNC_BYTES: u64 = 1 << 20;
 /// What a block has before the state's bytes: their number.
 const LENGTH_BYTES: usize = 4;
 
@@ -21,14 +18,10 @@ const LENGTH_BYTES: usize = 4;
 pub struct FileWriter {
     shared: Arc<Shared>,
     meta: SnapshotMeta,
-    file: Arc<dyn OpenFile>,
-    path: PathBuf,
-    /// Size of the file so far.
-    offset: u64,
+    file: PacedFile,
     /// The CRC of everything before.
     crc: u32,
     state_bytes: u64,
-    unsynced_bytes: u64,
     /// The block that is being filled.
     block: Vec<u8>,
     failed: Option<StorageError>,
@@ -45,33 +38,16 @@ impl FileWriter {
         let mut writer = FileWriter {
             shared,
             meta: meta.clone(),
-            file,
-            path,
-            offset: 0,
+            file: PacedFile::new(file, path, 0),
             crc,
             state_bytes: 0,
-            unsynced_bytes: 0,
             block: new_block(),
             failed: None,
             finished: false,
             _claim: claim,
         };
-        writer.put(&header)?;
+        writer.file.put(&header)?;
         Ok(writer)
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        let written = self.file.write_at(bytes, self.offset);
-        written.map_err(|error| StorageError::io("write", &self.path, &error))?;
-        self.offset += bytes.len() as u64;
-        self.unsynced_bytes += bytes.len() as u64;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            let start = Instant::now();
-            self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
-            self.unsynced_bytes = 0;
-            rest(start);
-        }
-        Ok(())
     }
 
     /// Writes the block as it is, if there is anything in it.
@@ -82,7 +58,7 @@ impl FileWriter {
             block[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
             self.crc = checksum(self.crc, &block);
             block.extend(self.crc.to_le_bytes());
-            self.put(&block)?;
+            self.file.put(&block)?;
             self.state_bytes += length as u64;
         }
         block.truncate(LENGTH_BYTES);
@@ -95,9 +71,9 @@ impl FileWriter {
             return Err(error);
         }
         self.put_block()?;
-        self.put(&encode_footer(self.state_bytes, self.crc))?;
-        let info = SnapshotInfo { meta: self.meta.clone(), bytes: self.offset };
-        self.shared.publish(&*self.file, &self.path, &info)?;
+        self.file.put(&encode_footer(self.state_bytes, self.crc))?;
+        let info = SnapshotInfo { meta: self.meta.clone(), bytes: self.file.bytes() };
+        self.shared.publish(&**self.file.file(), self.file.path(), &info)?;
         self.finished = true;
         Ok(info)
     }
@@ -142,7 +118,7 @@ impl SnapshotWriter for FileWriter {
 impl Drop for FileWriter {
     fn drop(&mut self) {
         if !self.finished {
-            self.shared.discard(&self.path);
+            self.shared.discard(self.file.path());
         }
     }
 }

@@ -1,0 +1,61 @@
+//! A file that is written from front to back and leaves the disk to others in between.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::storage::StorageError;
+use crate::storage::files::OpenFile;
+
+/// After so many bytes the disk is waited for: what else is written meanwhile has to wait for no more than these.
+const SYNC_BYTES: u64 = 1 << 20;
+/// A rest is never longer.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+pub struct PacedFile {
+    file: Arc<dyn OpenFile>,
+    path: PathBuf,
+    bytes: u64,
+    unsynced_bytes: u64,
+}
+
+impl PacedFile {
+    /// Goes on with a file that has so many bytes.
+    pub fn new(file: Arc<dyn OpenFile>, path: PathBuf, bytes: u64) -> Self {
+        PacedFile { file, path, bytes, unsynced_bytes: 0 }
+    }
+
+    /// Writes this at the end.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        let written = self.file.write_at(bytes, self.bytes);
+        written.map_err(|error| StorageError::io("write", &self.path, &error))?;
+        self.bytes += bytes.len() as u64;
+        self.unsynced_bytes += bytes.len() as u64;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            let start = Instant::now();
+            self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
+            self.unsynced_bytes = 0;
+            rest(start);
+        }
+        Ok(())
+    }
+
+    /// Size of the file so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn file(&self) -> &Arc<dyn OpenFile> {
+        &self.file
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
+pub fn rest(start: Instant) {
+    thread::sleep(start.elapsed().min(LONGEST_REST));
+}
