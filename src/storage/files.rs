@@ -127,11 +127,30 @@ impl Files for DiskFiles {
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
+        let locked = file.try_lock();
+        Ok(Box::new(FileLock::of(file, locked)?))
+    }
+}
+
+/// A file that is locked, and unlocked when this is dropped. To close the file would not do: a process that another
+/// thread is just starting has every open file of ours too until it runs its own program, and the lock lives as long.
+pub(super) struct FileLock(fs::File);
+
+impl FileLock {
+    /// `locked` is how the file took the lock.
+    pub(super) fn of(file: fs::File, locked: Result<(), fs::TryLockError>) -> io::Result<FileLock> {
+        match locked {
+            Ok(()) => Ok(FileLock(file)),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Should that fail, the lock goes with the last descriptor, as it does when a process is killed.
+        let _ = self.0.unlock();
     }
 }
 
@@ -175,5 +194,24 @@ impl OpenFile for fs::File {
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_though_another_process_inherited_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = fs::File::create(&path).unwrap();
+        // What a process has that was forked while the file was open.
+        let _inherited = file.try_clone().unwrap();
+        let locked = file.try_lock();
+        let lock = FileLock::of(file, locked).unwrap();
+        assert_eq!(DiskFiles.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        assert!(DiskFiles.lock(&path).is_ok());
     }
 }

@@ -1,12 +1,12 @@
 //! The real file system without any way to change it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::OnRead;
-use crate::storage::files::{DiskFiles, Files, Lock, OpenFile};
+use crate::storage::files::{DiskFiles, FileLock, Files, Lock, OpenFile};
 
 /// Reads, and tells how much. Whatever would change something is an error.
 #[derive(Clone)]
@@ -60,11 +60,8 @@ impl Files for ReadOnlyFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Box::new(())),
             opened => opened?,
         };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Box::new(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        let locked = file.try_lock_shared();
+        Ok(Box::new(FileLock::of(file, locked)?))
     }
 }
 
