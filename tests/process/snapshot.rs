@@ -34,14 +34,15 @@ fn write(cluster: &Cluster, through: u64, keys: u64, range: std::ops::Range<u64>
     }
 }
 
+/// A node's state. Of all nodes, once everything is applied everywhere: a leader is one before it has applied its log.
 fn digest(cluster: &Cluster, id: u64) -> String {
+    cluster.wait_until_caught_up();
     let state: String = redis::cmd("RAFT").arg("STATE").query(&mut cluster.redis(id)).expect("the node's state");
     let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
     format!("{} keys, {}", state["keys"], state["digest"])
 }
 
 fn assert_same_state(cluster: &Cluster) {
-    cluster.wait_until_caught_up();
     let digests: Vec<String> = cluster.ids().into_iter().map(|id| digest(cluster, id)).collect();
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
