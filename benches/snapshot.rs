@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use raft::config::Config;
 use raft::consensus::{EntryHeader, Index, Membership, NodeId, Payload};
 use raft::machine::command::{Change, Command, Condition};
-use raft::machine::{Applied, Composite, Machine, MachineSnapshot};
+use raft::machine::{Applied, Asked, Composite, Machine, MachineSnapshot};
 use raft::runtime::{ClientRequest, NodeHandle, Operation, Outcome, Reply, ReplySink};
 use raft::storage::snapshot::SnapshotStore;
 use raft::storage::{FileStorage, LogReader, OpenOptions, Recovered, Storage, StorageError, WriteBatch};
@@ -133,8 +133,8 @@ impl Machine for TimedMachine {
         answer
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        self.machine.query(query)
+    fn query(&self, asked: Asked<'_>) -> Bytes {
+        self.machine.query(asked)
     }
 
     fn digest(&self) -> u64 {

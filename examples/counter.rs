@@ -5,7 +5,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use raft::consensus::NodeId;
-use raft::machine::{Applied, Machine};
+use raft::machine::{Applied, Asked, Machine};
 use raft::storage::InMemoryStorage;
 use raft::transport::memory::MemoryNetwork;
 use raft::{Node, NodeOptions};
@@ -19,10 +19,10 @@ impl Machine for Counter {
             b"down" => self.0 -= 1,
             _ => return Bytes::from_static(b"a counter goes up or down"),
         }
-        self.query(b"")
+        self.0.to_string().into()
     }
 
-    fn query(&self, _: &[u8]) -> Bytes {
+    fn query(&self, _: Asked<'_>) -> Bytes {
         self.0.to_string().into()
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::consensus::{Index, NodeId, Role};
-use raft::machine::{Applied, Machine, MachineSnapshot};
+use raft::machine::{Applied, Asked, Machine, MachineSnapshot};
 use raft::runtime::{NodeHandle, NodeStatus};
 use raft::storage::{InMemoryStorage, Storage};
 use raft::transport::Failure;
@@ -32,7 +32,7 @@ impl Machine for Words {
         self.words.len().to_string().into()
     }
 
-    fn query(&self, _: &[u8]) -> Bytes {
+    fn query(&self, _: Asked<'_>) -> Bytes {
         self.words.join(&b'\n').into()
     }
 

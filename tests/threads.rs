@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role};
-use raft::machine::{Applied, Machine};
+use raft::machine::{Applied, Asked, Machine};
 use raft::runtime::{ClientRequest, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
 use raft::storage::snapshot::{FileSnapshots, SnapshotStore};
 use raft::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
@@ -35,8 +35,8 @@ impl Machine for Lists {
         words.len().to_string().into()
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        let list = String::from_utf8_lossy(query);
+    fn query(&self, asked: Asked<'_>) -> Bytes {
+        let list = String::from_utf8_lossy(asked.query);
         self.0.get(list.as_ref()).map(|words| words.join(" ")).unwrap_or_default().into()
     }
 
@@ -724,7 +724,7 @@ fn a_machine_that_panics_stops_its_node_and_says_so() {
         fn apply(&mut self, _: Applied<'_>) -> Bytes {
             panic!("on purpose")
         }
-        fn query(&self, _: &[u8]) -> Bytes {
+        fn query(&self, _: Asked<'_>) -> Bytes {
             Bytes::new()
         }
         fn digest(&self) -> u64 {

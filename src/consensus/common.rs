@@ -9,7 +9,7 @@ use super::message::{Message, MessageBody, SnapshotMeta};
 use super::random::Random;
 use super::recall::Recall;
 use super::server::ServerConfig;
-use super::types::{EntryHeader, HardState, Index, NodeId, Term};
+use super::types::{EntryHeader, HardState, Index, LogTime, NodeId, Term};
 use crate::marks::{Mark, mark, mark_if};
 
 /// One call of [`Server::handle`](super::Server::handle): the time, and where the effects go.
@@ -48,6 +48,8 @@ pub(super) struct Common {
     pub commit: Index,
     /// Everything up to here is applied to the state machine.
     pub applied: Index,
+    /// When something falls due in the state machine next.
+    pub machine_deadline: Option<LogTime>,
     /// A leader said that everything up to here is committed, and it was verified to be equal here. The commit index
     /// follows as far as the own log is durable.
     pub learned: Index,
@@ -112,6 +114,7 @@ impl Common {
             commit: applied,
             applied,
             learned: applied,
+            machine_deadline: None,
             random: Random::new(seed),
             election_deadline: now,
             election_timeout: config.election_timeout,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::event::Ticket;
 use super::message::{AppendEntries, Message, SnapshotMeta};
-use super::types::{EntryHeader, HardState, Index, NodeId, Term};
+use super::types::{EntryHeader, HardState, Index, LogTime, NodeId, Term};
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +67,8 @@ pub enum Effect {
         ticket: Ticket,
         /// The commit index when the read arrived.
         index: Index,
+        /// Log time when it was confirmed.
+        time: LogTime,
     },
     /// The request was not accepted: it never was in the log and never will be.
     Reject {

@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::message::SnapshotMeta;
-use super::types::{Index, NodeId, SessionSequence};
+use super::types::{Index, LogTime, NodeId, SessionSequence};
 
 /// Names a client's request while the protocol works on it. Chosen by the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,12 @@ pub enum Event {
     Applied {
         /// Last applied index.
         index: Index,
+    },
+    /// When something falls due in the state machine next, in log time: the leader sees to it that an entry of that time or
+    /// a later one comes into the log.
+    MachineDeadline {
+        /// `None`: nothing waits for time.
+        time: Option<LogTime>,
     },
     /// Hand leadership to this node (Raft thesis §3.10), or to the best one when `None`.
     Transfer {

@@ -144,7 +144,7 @@ impl Leader {
     fn confirm_reads(&mut self, common: &Common, turn: &mut Turn<'_>) {
         let round = self.reads.round();
         let confirmed = self.agreed(common, round, |peer| peer.round);
-        self.reads.confirm(confirmed, turn);
+        self.reads.confirm(confirmed, self.log_time(turn.now), turn);
         if self.reads.must_tell() {
             self.heartbeat_all(common, turn);
         }
@@ -312,6 +312,7 @@ impl Leader {
             mark(Mark::StepDownDiskFull);
             return Err("its own disk is full");
         }
+        self.keep_machine_time(common, turn);
         if self.heartbeat_due <= turn.now {
             // Only here: rounds for reads must not keep putting off the checks above.
             self.heartbeat_due = turn.now + common.config.heartbeat_interval;
@@ -319,6 +320,23 @@ impl Leader {
         }
         self.replicate_to_all(common, turn);
         Ok(())
+    }
+
+    /// Something is due in the state machine, and no entry has told it that its time has come: one does. Not while no
+    /// commands are accepted either.
+    fn keep_machine_time(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
+        let now = self.log_time(turn.now);
+        let is_due = common.machine_deadline.is_some_and(|due| common.log.time() < due && due <= now);
+        if is_due && self.transfer.is_none() && !common.disk_full {
+            self.append(common, vec![(EntryKind::Tick, 0, None)], turn);
+        }
+    }
+
+    /// When [`keep_machine_time`](Self::keep_machine_time) has something to do.
+    fn machine_due(&self, common: &Common) -> Option<Duration> {
+        let due = common.machine_deadline.filter(|due| common.log.time() < *due && self.transfer.is_none())?;
+        let (time, since) = self.began;
+        Some(since.saturating_add(Duration::from_millis(due.0.saturating_sub(time.0))))
     }
 
     /// When a quorum, this server included, was last heard.
@@ -338,18 +356,20 @@ impl Leader {
         })
     }
 
-    /// When [`tick`](Self::tick) has something to do: a heartbeat, or an append that waits for nothing but its time.
+    /// When [`tick`](Self::tick) has something to do: a heartbeat, a tick of the state machine, or an append that waits for
+    /// nothing but its time.
     pub fn heartbeat_deadline(&self, common: &Common) -> Duration {
         let config = &common.config;
+        let due = self.machine_due(common).map_or(self.heartbeat_due, |due| due.min(self.heartbeat_due));
         if config.min_replication_interval.is_zero() {
-            return self.heartbeat_due;
+            return due;
         }
         let waiting = self.peers.values().filter(|peer| {
             peer.next <= common.log.last_index()
                 && peer.may_send(config.max_inflight_requests, config.max_inflight_bytes)
         });
         let waiting = waiting.filter_map(|peer| peer.sent.map(|sent| sent + config.min_replication_interval)).min();
-        waiting.map_or(self.heartbeat_due, |waiting| waiting.min(self.heartbeat_due))
+        waiting.map_or(due, |waiting| waiting.min(due))
     }
 
     /// Begins to hand leadership over. Until it ends, no commands are accepted.

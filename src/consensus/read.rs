@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::common::Turn;
 use super::effect::{Effect, RejectReason};
 use super::event::Ticket;
-use super::types::Index;
+use super::types::{Index, LogTime};
 use crate::marks::{Mark, mark_if};
 
 /// The reads a leader has accepted, and the rounds that will confirm them.
@@ -55,13 +55,13 @@ impl Reads {
         self.told = self.round;
     }
 
-    /// A quorum has answered in this round or a later one: earlier reads are linearizable.
-    pub fn confirm(&mut self, round: u64, turn: &mut Turn<'_>) {
+    /// A quorum has answered in this round or a later one: earlier reads are linearizable. `time`: log time now.
+    pub fn confirm(&mut self, round: u64, time: LogTime, turn: &mut Turn<'_>) {
         self.confirmed = self.confirmed.max(round);
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
             mark_if(batch.round < round, Mark::ReadsShareRound);
             for ticket in batch.tickets {
-                turn.effect(Effect::ReadReady { ticket, index: batch.index });
+                turn.effect(Effect::ReadReady { ticket, index: batch.index, time });
             }
         }
     }

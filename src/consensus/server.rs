@@ -204,6 +204,7 @@ impl Server {
             Event::DiskFull => self.disk_full(turn),
             Event::DiskFreed => self.common.disk_full = false,
             Event::Applied { index } => self.machine_applied(index, turn),
+            Event::MachineDeadline { time } => self.common.machine_deadline = time,
             Event::Transfer { to } => match &mut self.role {
                 RoleState::Leader(leader) => leader.transfer(&self.common, to, turn),
                 _ => turn.effect(Effect::TransferEnded { to, outcome: Err("this node is not the leader") }),

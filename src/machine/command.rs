@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::queue::command::{QueueAnswer, QueueChange, QueueQuery};
 use crate::codec::binary::{self, DecodeError};
 
 /// The version of the encoding.
@@ -29,6 +30,12 @@ pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Most guards and steps of one transaction, together.
 pub const MAX_TRANSACTION_STEPS: usize = 4096;
 
+/// Longest key of [`Command::Once`].
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// Most bytes of keys, values, names and messages that [`Query::View`] shows.
+pub const MAX_VIEW_BYTES: usize = 64 << 20;
+
 /// Longest glob: what bounds the time that matching one key takes.
 pub const MAX_PATTERN_BYTES: usize = 1024;
 
@@ -43,6 +50,20 @@ pub enum Command {
         /// What must hold beforehand.
         guards: Vec<Guard>,
         /// What to do, in order.
+        steps: Vec<Step>,
+    },
+    /// Opens a client session (Raft thesis §6.3). Answer: [`Answer::Session`].
+    OpenSession,
+    /// A transaction that takes effect once, however often it comes with this key. Answer: the transaction's, the first
+    /// one's, or [`Answer::KeyReused`].
+    Once {
+        /// The client's name for the request; at most [`MAX_KEY_BYTES`].
+        key: Bytes,
+        /// A hash of all that makes the request: another one must not use the key.
+        request: u64,
+        /// As in a transaction.
+        guards: Vec<Guard>,
+        /// As in a transaction.
         steps: Vec<Step>,
     },
 }
@@ -78,6 +99,13 @@ pub enum Change {
         /// Set a missing key too.
         create: bool,
     },
+    /// Changes a topic of the queue. Answers: see [`QueueChange`].
+    Queue {
+        /// The topic's name; at most [`MAX_TOPIC_BYTES`](super::queue::command::MAX_TOPIC_BYTES).
+        topic: Bytes,
+        /// What to do.
+        change: QueueChange,
+    },
 }
 
 /// One step of a transaction.
@@ -86,7 +114,7 @@ pub enum Step {
     /// Change something.
     Change(Change),
     /// Look at something; sees the steps before. Only what its answer bounds: [`Query::Get`], [`Query::Exists`],
-    /// [`Query::List`] and [`Query::Size`].
+    /// [`Query::List`], [`Query::Size`] and [`Query::Queue`].
     Query(Query),
 }
 
@@ -155,6 +183,11 @@ pub enum Query {
         /// At most so many keys; never more than [`MAX_ITEMS`].
         limit: u64,
     },
+    /// Looks at topics. Answers: see [`QueueQuery`].
+    Queue(QueueQuery),
+    /// All topics with all their messages, all keys and values. Answer: [`Answer::View`], or [`Answer::TooLarge`] beyond
+    /// [`MAX_VIEW_BYTES`].
+    View,
 }
 
 /// What came of a command or query.
@@ -216,6 +249,30 @@ pub enum Answer {
         /// More follow after the last.
         more: bool,
     },
+    /// What came of something asked of the queue.
+    Queue(QueueAnswer),
+    /// A client session is open.
+    Session {
+        /// Names it.
+        id: u64,
+    },
+    /// There is no such session: it was not used for too long, or never was. The command had no effect now; whether it had
+    /// before, nobody knows any more.
+    SessionUnknown,
+    /// So many commands of the session came later that this one's answer is gone. It had no effect now; whether it had
+    /// before, nobody knows any more.
+    SequenceTooOld,
+    /// The key of [`Command::Once`] came with another request before. This one had no effect.
+    KeyReused,
+    /// Everything that clients have stored.
+    View {
+        /// Log index of the last command that was applied.
+        applied: u64,
+        /// Topics in the order of their creation, and their messages, the oldest first, leased ones included.
+        topics: Vec<(Bytes, Vec<Bytes>)>,
+        /// Keys and values in order of key.
+        items: Vec<(Bytes, Value)>,
+    },
 }
 
 /// A value and when it was written.
@@ -262,7 +319,10 @@ impl Command {
         match self {
             Command::Change(Change::Set { key, value, .. }) => key.len() + value.len(),
             Command::Change(Change::CompareAndSet { key, from, to, .. }) => key.len() + from.len() + to.len(),
-            Command::Change(Change::Delete { .. }) | Command::Transaction { .. } => 0,
+            Command::Change(Change::Queue { topic, change: QueueChange::Put { message, .. } }) => {
+                topic.len() + message.len()
+            }
+            _ => 0,
         }
     }
 }
@@ -292,6 +352,7 @@ impl Answer {
                 items.iter().map(|(key, value)| item_bytes(key, value)).sum()
             }
             Answer::Keys { keys, .. } => keys.iter().map(|key| key_bytes(key)).sum(),
+            Answer::Queue(answer) => answer.content_bytes(),
             Answer::Transaction(answers) => answers.iter().map(|answer| key_bytes(answer)).sum(),
             _ => 0,
         }

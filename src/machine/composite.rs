@@ -4,44 +4,69 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::command::{Answer, Command, Guard, MAX_ANSWER_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS, Query, Step};
-use super::image::Image;
+use super::command::{
+    Answer, Change, Command, Guard, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS,
+    MAX_VIEW_BYTES, Query, Step, item_bytes,
+};
+use super::image::{self, Image};
 use super::kv::{KeyValue, Page};
-use super::{Applied, Machine, MachineSnapshot, image};
+use super::once::{self, Once};
+use super::queue::{At, Queue};
+use super::session::{self, Sessions};
+use super::{Applied, Asked, Machine, MachineSnapshot};
+use crate::consensus::{LogTime, SessionSequence};
 
-/// All that is replicated. Its parts: the key-value store.
-#[derive(Clone, Debug, Default)]
+/// All that is replicated.
+#[derive(Clone, Debug)]
 pub struct Composite {
-    kv: KeyValue,
+    pub(super) kv: KeyValue,
+    pub(super) queue: Queue,
+    pub(super) sessions: Sessions,
+    pub(super) once: Once,
     /// Log index of the last command.
-    applied: u64,
+    pub(super) applied: u64,
 }
 
 impl Machine for Composite {
     fn apply(&mut self, command: Applied<'_>) -> Bytes {
+        self.advance(command.time);
         self.applied = command.index.0;
-        let answer = match Command::decode(command.command) {
-            Ok(Command::Change(change)) => self.kv.apply(change, self.applied),
-            Ok(Command::Transaction { guards, steps }) => self.transaction(&guards, steps),
+        match command.session {
+            Some(stamp) => self.apply_in_session(stamp, command.command, command.time),
+            None => self.run(command.command, command.time),
+        }
+    }
+
+    fn query(&self, asked: Asked<'_>) -> Bytes {
+        let answer = match Query::decode(asked.query) {
+            Ok(query) => self.answer(&query, MAX_ANSWER_BYTES, asked.time),
             Err(error) => Answer::Malformed(error.to_string()),
         };
         answer.encode()
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        let answer = match Query::decode(query) {
-            Ok(query) => self.answer(&query, MAX_ANSWER_BYTES),
-            Err(error) => Answer::Malformed(error.to_string()),
-        };
-        answer.encode()
+    fn advance(&mut self, time: LogTime) {
+        self.queue.expire(time);
+        self.sessions.expire(time);
+        self.once.expire(time);
+    }
+
+    /// Leases end when they are due. Sessions and the answers kept for keys just take up room: they go with the next entry.
+    fn deadline(&self) -> Option<LogTime> {
+        self.queue.deadline()
+    }
+
+    fn take_woken(&mut self) -> Vec<Bytes> {
+        self.queue.take_woken()
     }
 
     fn digest(&self) -> u64 {
-        self.kv.digest()
+        let parts = [self.kv.digest(), self.queue.digest(), self.sessions.digest(), self.once.digest()];
+        parts.into_iter().fold(0, u64::wrapping_add)
     }
 
     fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
-        Some(Box::new(Image { applied: self.applied, entries: self.kv.entries(), digest: self.digest() }))
+        Some(Box::new(Image::of(self)))
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), String> {
@@ -59,13 +84,72 @@ impl Machine for Composite {
     }
 }
 
+impl Default for Composite {
+    fn default() -> Self {
+        Composite {
+            kv: KeyValue::default(),
+            queue: Queue::new(image::TOPICS, image::MESSAGES),
+            sessions: Sessions::new(image::SESSIONS, image::ANSWERS),
+            once: Once::new(image::ONCE),
+            applied: 0,
+        }
+    }
+}
+
 impl Composite {
-    /// A machine with these parts, after the command of this log index.
-    pub(super) fn of(kv: KeyValue, applied: u64) -> Self {
-        Composite { kv, applied }
+    fn apply_in_session(&mut self, stamp: SessionSequence, command: &Bytes, time: LogTime) -> Bytes {
+        match self.sessions.look(stamp, time) {
+            session::Known::Answered(answer) => answer,
+            session::Known::TooOld => Answer::SequenceTooOld.encode(),
+            session::Known::NoSession => Answer::SessionUnknown.encode(),
+            session::Known::New => {
+                let answer = self.run(command, time);
+                self.sessions.keep(stamp, answer.clone());
+                answer
+            }
+        }
     }
 
-    fn transaction(&mut self, guards: &[Guard], steps: Vec<Step>) -> Answer {
+    fn run(&mut self, command: &[u8], time: LogTime) -> Bytes {
+        let answer = match Command::decode(command) {
+            Ok(Command::Change(change)) => self.change(change, MAX_ANSWER_BYTES, time),
+            Ok(Command::Transaction { guards, steps }) => self.transaction(&guards, steps, time),
+            Ok(Command::OpenSession) => {
+                self.sessions.open(self.applied, time);
+                Answer::Session { id: self.applied }
+            }
+            Ok(Command::Once { key, request, guards, steps }) => {
+                return self.run_once(key, request, &guards, steps, time);
+            }
+            Err(error) => Answer::Malformed(error.to_string()),
+        };
+        answer.encode()
+    }
+
+    fn run_once(&mut self, key: Bytes, request: u64, guards: &[Guard], steps: Vec<Step>, time: LogTime) -> Bytes {
+        if key.len() > MAX_KEY_BYTES {
+            let why = format!("a request's key has at most {MAX_KEY_BYTES} bytes, this one {}", key.len());
+            return Answer::Malformed(why).encode();
+        }
+        match self.once.look(&key, request) {
+            once::Known::Answered(answer) => answer,
+            once::Known::Reused => Answer::KeyReused.encode(),
+            once::Known::New => {
+                let answer = self.transaction(guards, steps, time).encode();
+                self.once.keep(key, request, answer.clone(), time);
+                answer
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, room: usize, time: LogTime) -> Answer {
+        match change {
+            Change::Queue { topic, change } => self.queue.apply(&topic, change, At { index: self.applied, time, room }),
+            change => self.kv.apply(change, self.applied),
+        }
+    }
+
+    fn transaction(&mut self, guards: &[Guard], steps: Vec<Step>, time: LogTime) -> Answer {
         if let Err(why) = check(guards, &steps) {
             return Answer::Malformed(why);
         }
@@ -75,11 +159,13 @@ impl Composite {
         let mut room = MAX_ANSWER_BYTES;
         let answers = steps.into_iter().map(|step| {
             let answer = match step {
-                Step::Change(change) => self.kv.apply(change, self.applied),
-                Step::Query(query) => self.answer(&query, room),
+                Step::Change(change) => self.change(change, room, time),
+                Step::Query(query) => self.answer(&query, room, time),
             };
             let bytes = answer.content_bytes();
-            let answer = if bytes <= room { answer } else { Answer::TooLarge };
+            // Messages that are taken are nowhere else: they were chosen so that they fit.
+            let fits = bytes <= room || matches!(answer, Answer::Queue(_));
+            let answer = if fits { answer } else { Answer::TooLarge };
             room = room.saturating_sub(bytes);
             answer.encode()
         });
@@ -87,7 +173,7 @@ impl Composite {
     }
 
     /// Answers a query. A list has at most so many bytes, unless its first item alone has more.
-    fn answer(&self, query: &Query, max_bytes: usize) -> Answer {
+    fn answer(&self, query: &Query, max_bytes: usize, time: LogTime) -> Answer {
         match query {
             Query::Get { key } => Answer::Value(self.kv.get(key).cloned()),
             Query::Exists { keys } => Answer::Count(self.kv.count_existing(keys)),
@@ -113,7 +199,21 @@ impl Composite {
                 None => Answer::TooLarge,
             },
             Query::State { limit } => self.state(*limit, max_bytes),
+            Query::Queue(query) => Answer::Queue(self.queue.answer(query, time)),
+            Query::View => self.view().unwrap_or(Answer::TooLarge),
         }
+    }
+
+    /// Everything that clients have stored, if it is not too much.
+    fn view(&self) -> Option<Answer> {
+        let mut room = MAX_VIEW_BYTES;
+        let topics = self.queue.view(&mut room)?;
+        let mut items = Vec::new();
+        for (key, value) in self.kv.iter() {
+            room = room.checked_sub(item_bytes(key, value))?;
+            items.push((key.clone(), value.clone()));
+        }
+        Some(Answer::View { applied: self.applied, topics, items })
     }
 
     fn state(&self, limit: u64, max_bytes: usize) -> Answer {
@@ -128,8 +228,10 @@ fn check(guards: &[Guard], steps: &[Step]) -> Result<(), String> {
     if size > MAX_TRANSACTION_STEPS {
         return Err(format!("a transaction has at most {MAX_TRANSACTION_STEPS} guards and steps, this one {size}"));
     }
-    let unbounded =
-        |step: &Step| matches!(step, Step::Query(Query::Scan { .. } | Query::Keys { .. } | Query::State { .. }));
+    let unbounded = |step: &Step| {
+        let Step::Query(query) = step else { return false };
+        matches!(query, Query::Scan { .. } | Query::Keys { .. } | Query::State { .. } | Query::View)
+    };
     if steps.iter().any(unbounded) {
         return Err("KEYS, SCAN and STATE cannot be part of a transaction: use LIST".into());
     }
@@ -158,7 +260,8 @@ mod tests {
     }
 
     fn query(machine: &Composite, query: Query) -> Answer {
-        Answer::decode(&machine.query(&query.encode())).expect("the machine's answers decode")
+        Answer::decode(&machine.query(Asked { time: LogTime(0), query: &query.encode() }))
+            .expect("the machine's answers decode")
     }
 
     fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Change {
@@ -209,7 +312,10 @@ mod tests {
             assert!(matches!(answer, Answer::Malformed(_)), "{bytes:?} gave {answer:?}");
             assert!(machine.describe(bytes).ends_with("bytes that are no command"));
         }
-        assert!(matches!(Answer::decode(&machine.query(b"\x01\xff")), Ok(Answer::Malformed(_))));
+        assert!(matches!(
+            Answer::decode(&machine.query(Asked { time: LogTime(0), query: b"\x01\xff" })),
+            Ok(Answer::Malformed(_))
+        ));
         assert_eq!(machine.digest(), before);
         assert_eq!(query(&machine, get("a")), Answer::Value(Some(Value { bytes: "1".into(), revision: 1 })));
     }
@@ -403,6 +509,7 @@ mod tests {
                     Some(found) if found.bytes != from => Answer::Different { actual: found.bytes },
                     _ => self.put(key, to, revision),
                 },
+                Change::Queue { .. } => panic!("not modelled"),
             }
         }
 
@@ -434,6 +541,7 @@ mod tests {
             let (guards, steps) = match command {
                 Command::Change(change) => return self.change(change, revision),
                 Command::Transaction { guards, steps } => (guards, steps),
+                other => panic!("not modelled: {other:?}"),
             };
             for (position, guard) in guards.iter().enumerate() {
                 if self.value(&guard.key).map(|value| value.revision) != guard.revision {
@@ -484,7 +592,7 @@ mod tests {
             let mut machine = Composite::default();
             let command: Bytes = [&[1u8][..], &bytes].concat().into();
             apply_bytes(&mut machine, 1, &command);
-            machine.query(&command);
+            machine.query(Asked { time: LogTime(0), query: &command });
             machine.describe(&command);
         }
 
@@ -496,7 +604,7 @@ mod tests {
                 bytes[position] ^= flip;
                 let mut machine = Composite::default();
                 apply_bytes(&mut machine, 1, &bytes.clone().into());
-                machine.query(&bytes);
+                machine.query(Asked { time: LogTime(0), query: &bytes });
                 prop_assert!(machine.kv.len() <= MAX_ITEMS);
             }
         }

@@ -58,6 +58,11 @@ impl<V> CowMap<V> {
         }
     }
 
+    /// The last key and its value.
+    pub fn last(&self) -> Option<(&Bytes, &V)> {
+        self.root.last()
+    }
+
     /// Keys and values in order, from a key on.
     pub fn range(&self, from: Bound<&[u8]>) -> Range<'_, V> {
         let (key, included) = match from {
@@ -134,6 +139,13 @@ impl<V> Node<V> {
         match self {
             Node::Leaf(items) => items.len(),
             Node::Inner(children) => children.len(),
+        }
+    }
+
+    fn last(&self) -> Option<(&Bytes, &V)> {
+        match self {
+            Node::Leaf(items) => items.last().map(|(key, value)| (key, value)),
+            Node::Inner(children) => children.iter().rev().find_map(|(_, child)| child.last()),
         }
     }
 

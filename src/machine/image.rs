@@ -5,40 +5,75 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
+use serde::Serialize;
 
-use super::MachineSnapshot;
 use super::command::Value;
 use super::composite::Composite;
 use super::cow_map::CowMap;
 use super::kv::KeyValue;
+use super::once::{Answered, Once};
+use super::queue::{Message, Queue, Topic};
+use super::session::{Session, Sessions};
+use super::table::Table;
+use super::{Machine, MachineSnapshot};
 
 const VERSION: u32 = 1;
-const SECTION_END: u32 = 0;
-const SECTION_KEY_VALUE: u32 = 1;
+const END: u32 = 0;
+const KEY_VALUE: u32 = 1;
+/// The numbers of the tables, each of which is a section.
+pub(super) const TOPICS: u32 = 2;
+pub(super) const MESSAGES: u32 = 3;
+pub(super) const SESSIONS: u32 = 4;
+pub(super) const ANSWERS: u32 = 5;
+pub(super) const ONCE: u32 = 6;
 /// What is allocated at once for a key or value: its length is believed only as far as its bytes are there.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// The composite machine's state at one moment.
 pub(super) struct Image {
-    /// Log index of the last command.
-    pub applied: u64,
-    /// Keys and values.
-    pub entries: CowMap<Value>,
-    /// The machine's digest.
-    pub digest: u64,
+    applied: u64,
+    entries: CowMap<Value>,
+    queue: (Table<Topic>, Table<Message>),
+    sessions: (Table<Session>, Table<Bytes>),
+    once: Table<Answered>,
+    digest: u64,
+}
+
+impl Image {
+    /// A machine's state as it is now.
+    pub fn of(machine: &Composite) -> Self {
+        Image {
+            applied: machine.applied,
+            entries: machine.kv.entries(),
+            queue: machine.queue.tables(),
+            sessions: machine.sessions.tables(),
+            once: machine.once.table(),
+            digest: machine.digest(),
+        }
+    }
 }
 
 impl MachineSnapshot for Image {
     fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
-        let Image { applied, entries, digest } = *self;
+        let Image { applied, entries, queue, sessions, once, digest } = *self;
         to.write_all(&VERSION.to_le_bytes())?;
         to.write_all(&applied.to_le_bytes())?;
-        to.write_all(&SECTION_KEY_VALUE.to_le_bytes())?;
+        to.write_all(&KEY_VALUE.to_le_bytes())?;
         to.write_all(&entries.len().to_le_bytes())?;
         entries.consume(|key, value| write_item(to, key, value))?;
-        to.write_all(&SECTION_END.to_le_bytes())?;
+        write_table(queue.0, to)?;
+        write_table(queue.1, to)?;
+        write_table(sessions.0, to)?;
+        write_table(sessions.1, to)?;
+        write_table(once, to)?;
+        to.write_all(&END.to_le_bytes())?;
         to.write_all(&digest.to_le_bytes())
     }
+}
+
+/// An empty table has no section: a state without queues is what it was before there were any.
+fn write_table<V: Clone + Serialize>(table: Table<V>, to: &mut dyn Write) -> io::Result<()> {
+    if table.len() == 0 { Ok(()) } else { table.write(to) }
 }
 
 /// Reads a state back.
@@ -60,20 +95,35 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
         return Err(invalid(format!("format version {version}, expected {VERSION}: it is of another version")));
     }
     let applied = read_u64(from)?;
-    let mut kv = None;
+    let (mut kv, mut once) = (KeyValue::default(), Table::new(ONCE));
+    let mut queue = (Table::new(TOPICS), Table::new(MESSAGES));
+    let mut sessions = (Table::new(SESSIONS), Table::new(ANSWERS));
+    let mut last = END;
     loop {
-        match u32::from_le_bytes(read_array(from)?) {
-            SECTION_KEY_VALUE if kv.is_none() => kv = Some(read_key_value(from, applied)?),
-            SECTION_END => break,
-            section => return Err(invalid(format!("section {section} is unknown, or there twice"))),
+        let section = u32::from_le_bytes(read_array(from)?);
+        if section != END && section <= last {
+            return Err(invalid(format!("section {section} comes after section {last}")));
+        }
+        last = section;
+        match section {
+            KEY_VALUE => kv = read_key_value(from, applied)?,
+            TOPICS => queue.0 = Table::read(section, from)?,
+            MESSAGES => queue.1 = Table::read(section, from)?,
+            SESSIONS => sessions.0 = Table::read(section, from)?,
+            ANSWERS => sessions.1 = Table::read(section, from)?,
+            ONCE => once = Table::read(section, from)?,
+            END => break,
+            _ => return Err(invalid(format!("section {section} is unknown: it is of another version"))),
         }
     }
-    let kv = kv.unwrap_or_default();
-    let (stated, computed) = (read_u64(from)?, kv.digest());
+    let queue = Queue::of(queue.0, queue.1).map_err(invalid)?;
+    let sessions = Sessions::of(sessions.0, sessions.1).map_err(invalid)?;
+    let machine = Composite { kv, queue, sessions, once: Once::of(once), applied };
+    let (stated, computed) = (read_u64(from)?, machine.digest());
     if stated != computed {
         return Err(invalid(format!("its digest is {computed:016x}, expected {stated:016x}")));
     }
-    Ok(Composite::of(kv, applied))
+    Ok(machine)
 }
 
 fn read_key_value(from: &mut dyn Read, applied: u64) -> io::Result<KeyValue> {
@@ -108,7 +158,7 @@ fn read_item(from: &mut dyn Read) -> io::Result<(Bytes, Value)> {
     Ok((key, Value { bytes: read_bytes(from, value_bytes as usize)?, revision }))
 }
 
-fn read_bytes(from: &mut dyn Read, length: usize) -> io::Result<Bytes> {
+pub(super) fn read_bytes(from: &mut dyn Read, length: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     while bytes.len() < length {
         let start = bytes.len();
@@ -118,17 +168,17 @@ fn read_bytes(from: &mut dyn Read, length: usize) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn read_u64(from: &mut dyn Read) -> io::Result<u64> {
+pub(super) fn read_u64(from: &mut dyn Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(read_array(from)?))
 }
 
-fn read_array<const N: usize>(from: &mut dyn Read) -> io::Result<[u8; N]> {
+pub(super) fn read_array<const N: usize>(from: &mut dyn Read) -> io::Result<[u8; N]> {
     let mut array = [0; N];
     from.read_exact(&mut array)?;
     Ok(array)
 }
 
-fn invalid(why: impl Into<String>) -> io::Error {
+pub(super) fn invalid(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
@@ -142,7 +192,7 @@ mod tests {
     use super::*;
     use crate::consensus::{Index, LogTime};
     use crate::machine::command::{Answer, Change, Command, Condition, Query};
-    use crate::machine::{Applied, Machine};
+    use crate::machine::{Applied, Asked};
 
     fn apply(machine: &mut Composite, index: u64, change: Change) {
         let command = &Command::Change(change).encode();
@@ -168,7 +218,8 @@ mod tests {
 
     /// Everything that clients can see.
     fn seen(machine: &Composite) -> Vec<Answer> {
-        let ask = |query: Query| Answer::decode(&machine.query(&query.encode())).unwrap();
+        let ask =
+            |query: Query| Answer::decode(&machine.query(Asked { time: LogTime(0), query: &query.encode() })).unwrap();
         let scan = |cursor, count| ask(Query::Scan { cursor, count, pattern: None });
         let mut seen = vec![ask(Query::State { limit: 1000 }), ask(Query::Size), scan(0, 1000)];
         while let Some(Answer::Keys { cursor: cursor @ 1.., .. }) = seen.last() {

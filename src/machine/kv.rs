@@ -36,9 +36,10 @@ impl KeyValue {
         KeyValue { entries, scan_index, digest }
     }
 
-    /// Carries out a change at this log index.
+    /// Carries out a change at this log index. One of another part of the machine makes no sense here.
     pub fn apply(&mut self, change: Change, revision: u64) -> Answer {
         match change {
+            Change::Queue { .. } => Answer::Malformed("a change of the queue, not of a key".into()),
             Change::Set { key, value, condition, want_old } => self.set(key, value, &condition, want_old, revision),
             Change::Delete { keys } => Answer::Count(keys.iter().filter(|key| self.delete(key)).count() as u64),
             Change::CompareAndSet { key, from, to, create } => self.compare_and_set(key, &from, to, create, revision),
@@ -100,6 +101,11 @@ impl KeyValue {
     /// How many of these keys exist.
     pub fn count_existing(&self, keys: &[Bytes]) -> u64 {
         keys.iter().filter(|key| self.entries.get(key).is_some()).count() as u64
+    }
+
+    /// All keys and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Value)> {
+        self.entries.range(Bound::Unbounded)
     }
 
     /// All keys and values as they are now, however the store changes afterwards.

@@ -8,7 +8,11 @@ mod cow_map;
 pub mod glob;
 mod image;
 pub mod kv;
+pub mod once;
+pub mod queue;
 mod scan;
+pub mod session;
+mod table;
 pub mod words;
 
 use std::io;
@@ -29,7 +33,23 @@ pub trait Machine: Send {
     fn apply(&mut self, command: Applied<'_>) -> Bytes;
 
     /// Answers a question about the state without changing it.
-    fn query(&self, query: &[u8]) -> Bytes;
+    fn query(&self, asked: Asked<'_>) -> Bytes;
+
+    /// Log time has come this far, with an entry that is no command. For machines in which something falls due.
+    fn advance(&mut self, time: LogTime) {
+        let _ = time;
+    }
+
+    /// When something falls due next: the leader sees to it that log time comes that far, with an entry of its own if
+    /// clients write nothing. `None`, the default: nothing waits for time.
+    fn deadline(&self) -> Option<LogTime> {
+        None
+    }
+
+    /// Names of what clients may have been waiting for, once for each time that it is there, since the last call.
+    fn take_woken(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 
     /// A hash of the whole state: equal on all replicas that have applied the same log.
     fn digest(&self) -> u64;
@@ -78,4 +98,14 @@ pub struct Applied<'a> {
     pub session: Option<SessionSequence>,
     /// The command itself. It shares the log's memory: keeping slices of it copies nothing.
     pub command: &'a Bytes,
+}
+
+/// A question about the state.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Log time as the node that answers knows it: the leader's, or of the last applied entry where a node answers for
+    /// itself.
+    pub time: LogTime,
+    /// The question itself.
+    pub query: &'a [u8],
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use bytes::Bytes;
 
 use super::command::{Change, Command, Condition, Guard, Query, Step};
+use super::queue::command::{QueueChange, QueueQuery, Settlement};
 
 /// Most characters of one key or value.
 const MAX_CHARS: usize = 40;
@@ -60,16 +61,23 @@ impl Display for Command {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Command::Change(change) => change.fmt(f),
-            Command::Transaction { guards, steps } => {
-                if !guards.is_empty() {
-                    f.write_str("if ")?;
-                    join(f, guards, " and ", |f, guard| guard.fmt(f))?;
-                    f.write_str(": ")?;
-                }
-                join(f, steps, "; ", |f, step| step.fmt(f))
+            Command::Transaction { guards, steps } => transaction(f, guards, steps),
+            Command::OpenSession => f.write_str("open a session"),
+            Command::Once { key, guards, steps, .. } => {
+                write!(f, "once as {}: ", Words(key))?;
+                transaction(f, guards, steps)
             }
         }
     }
+}
+
+fn transaction(f: &mut Formatter<'_>, guards: &[Guard], steps: &[Step]) -> fmt::Result {
+    if !guards.is_empty() {
+        f.write_str("if ")?;
+        join(f, guards, " and ", |f, guard| guard.fmt(f))?;
+        f.write_str(": ")?;
+    }
+    join(f, steps, "; ", |f, step| step.fmt(f))
 }
 
 impl Display for Guard {
@@ -107,7 +115,25 @@ impl Display for Change {
                 write!(f, "cas {} {} → {}", Words(key), Words(from), Words(to))?;
                 f.write_str(if *create { " or create" } else { "" })
             }
+            Change::Queue { topic, change } => queue(f, &Words(topic), change),
         }
+    }
+}
+
+fn queue(f: &mut Formatter<'_>, topic: &Words<'_>, change: &QueueChange) -> fmt::Result {
+    match change {
+        QueueChange::Create { .. } => write!(f, "create topic {topic}"),
+        QueueChange::Delete => write!(f, "delete topic {topic}"),
+        QueueChange::Purge => write!(f, "purge {topic}"),
+        QueueChange::Put { message, .. } => write!(f, "put {} on {topic}", Words(message)),
+        QueueChange::Take { max: 1 } => write!(f, "take from {topic}"),
+        QueueChange::Take { max } => write!(f, "take up to {max} from {topic}"),
+        QueueChange::Receive { max, lease_ms } => write!(f, "receive up to {max} from {topic} for {lease_ms} ms"),
+        QueueChange::Settle { id, how, .. } => match how {
+            Settlement::Ack => write!(f, "ack {id} of {topic}"),
+            Settlement::Nack => write!(f, "nack {id} of {topic}"),
+            Settlement::Extend { lease_ms } => write!(f, "extend {id} of {topic} by {lease_ms} ms"),
+        },
     }
 }
 
@@ -124,6 +150,9 @@ impl Display for Query {
             Query::Size => f.write_str("size"),
             Query::Keys { pattern } => write!(f, "keys {}", Words(pattern)),
             Query::State { .. } => f.write_str("state"),
+            Query::Queue(QueueQuery::Topics { .. }) => f.write_str("topics"),
+            Query::Queue(QueueQuery::Info { topic }) => write!(f, "topic {}", Words(topic)),
+            Query::View => f.write_str("view"),
         }
     }
 }

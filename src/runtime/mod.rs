@@ -7,14 +7,14 @@ pub mod simulated;
 pub mod stage;
 pub mod threaded;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SnapshotMeta, Term};
+use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SessionSequence, SnapshotMeta, Term};
 use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
 use crate::storage::snapshot::SnapshotInfo;
@@ -65,6 +65,11 @@ pub enum Input {
         /// Last applied index.
         index: Index,
     },
+    /// When something falls due in the state machine next.
+    MachineDeadline {
+        /// In log time; `None`: nothing waits for time.
+        time: Option<LogTime>,
+    },
     /// Entries for a peer, read back from the log.
     Loaded(Loaded),
     /// The apply stage's answers to requests that peers had forwarded.
@@ -110,8 +115,18 @@ pub enum Input {
 pub struct NodeHandle {
     internal: Sender<Input>,
     clients: Sender<ClientRequest>,
-    applied: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+    waiting: Arc<Waiting>,
 }
+
+/// What the apply stage tells the event handler without waking it.
+struct Progress {
+    applied: AtomicU64,
+    /// [`NO_DEADLINE`] if there is none.
+    deadline: AtomicU64,
+}
+
+const NO_DEADLINE: u64 = u64::MAX;
 
 /// The event handler's side of a [`NodeHandle`].
 pub struct Inboxes {
@@ -119,17 +134,21 @@ pub struct Inboxes {
     pub internal: Receiver<Input>,
     /// Clients.
     pub clients: Receiver<ClientRequest>,
-    applied: Arc<AtomicU64>,
-    /// What was taken of `applied` last.
-    taken: u64,
+    progress: Arc<Progress>,
+    /// What was taken of the progress last: how far, and the deadline.
+    taken: (u64, u64),
 }
 
 impl Inboxes {
-    /// How far the state machine has come, if that is news.
-    pub fn take_applied(&mut self) -> Option<Input> {
-        let applied = self.applied.load(Ordering::Acquire);
-        let before = std::mem::replace(&mut self.taken, applied);
-        (applied > before).then_some(Input::Applied { index: Index(applied) })
+    /// How far the state machine has come, and when something falls due in it, if that is news.
+    pub fn take_progress(&mut self) -> impl Iterator<Item = Input> + use<> {
+        let applied = self.progress.applied.load(Ordering::Acquire);
+        let deadline = self.progress.deadline.load(Ordering::Acquire);
+        let before = std::mem::replace(&mut self.taken, (applied, deadline));
+        let applied = (applied > before.0).then_some(Input::Applied { index: Index(applied) });
+        let time = (deadline != NO_DEADLINE).then_some(LogTime(deadline));
+        let deadline = (deadline != before.1).then_some(Input::MachineDeadline { time });
+        applied.into_iter().chain(deadline)
     }
 }
 
@@ -145,10 +164,14 @@ impl NodeHandle {
         // Its bound is kept by `request`: only an unbounded channel drops what is in it as soon as the other side is gone,
         // and a request that arrives while the node ends is answered by being dropped.
         let (clients, clients_inbox) = crossbeam_channel::unbounded();
-        let applied = Arc::new(AtomicU64::new(0));
-        let inboxes =
-            Inboxes { internal: internal_inbox, clients: clients_inbox, applied: Arc::clone(&applied), taken: 0 };
-        (NodeHandle { internal, clients, applied }, inboxes)
+        let progress = Arc::new(Progress { applied: AtomicU64::new(0), deadline: AtomicU64::new(NO_DEADLINE) });
+        let inboxes = Inboxes {
+            internal: internal_inbox,
+            clients: clients_inbox,
+            progress: Arc::clone(&progress),
+            taken: (0, NO_DEADLINE),
+        };
+        (NodeHandle { internal, clients, progress, waiting: Arc::default() }, inboxes)
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -169,10 +192,25 @@ impl NodeHandle {
         let _ = self.internal.send(input);
     }
 
-    /// Tells that the state machine has applied everything up to here. That can wait for the event handler's next turn,
-    /// and so wakes nobody: it would cost every single write two more thread switches.
-    pub fn applied(&self, index: Index) {
-        self.applied.store(index.0, Ordering::Release);
+    /// Tells that the state machine has applied everything up to here, and when something falls due in it next. That can
+    /// wait for the event handler's next turn, a heartbeat interval at most, and so wakes nobody: it would cost every
+    /// single write two more thread switches.
+    pub fn progressed(&self, applied: Index, deadline: Option<LogTime>) {
+        self.progress.deadline.store(deadline.map_or(NO_DEADLINE, |deadline| deadline.0), Ordering::Release);
+        self.progress.applied.store(applied.0, Ordering::Release);
+    }
+
+    /// From now on this is told whatever clients may be waiting for, as soon as it is there.
+    pub fn tell_of_woken(&self, listener: Box<dyn Woken>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// These names of things that clients may be waiting for are there now, once for each time.
+    pub fn woken(&self, names: Vec<Bytes>) {
+        if !names.is_empty() {
+            let listeners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.iter().for_each(|listener| listener.woken(&names));
+        }
     }
 
     /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
@@ -181,6 +219,14 @@ impl NodeHandle {
         self.internal.try_send(input).is_ok()
     }
 }
+
+/// Is told what clients may have been waiting for, by the thread that applies commands: it must not block.
+pub trait Woken: Send {
+    /// These are there now, once for each time.
+    fn woken(&self, names: &[Bytes]);
+}
+
+type Waiting = Mutex<Vec<Box<dyn Woken>>>;
 
 /// The state machine at one moment.
 pub struct SnapshotView {
@@ -236,6 +282,8 @@ pub struct ClientRequest {
 pub enum Operation {
     /// A command for the state machine, through the log.
     Write(Payload),
+    /// The same in a client session: sent again with the same stamp it takes effect once, and is answered the same.
+    SessionWrite(SessionSequence, Payload),
     /// A linearizable query of the state machine.
     Read(Payload),
     /// A query of this node's own state, as it is.
@@ -256,6 +304,19 @@ pub enum Operation {
         /// The new leader; `None`: whoever is best.
         to: Option<NodeId>,
     },
+}
+
+impl Operation {
+    /// Size of the command or query.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Operation::Write(payload)
+            | Operation::SessionWrite(_, payload)
+            | Operation::Read(payload)
+            | Operation::LocalRead(payload) => payload.len(),
+            Operation::Status | Operation::Log { .. } | Operation::Debug | Operation::Transfer { .. } => 0,
+        }
+    }
 }
 
 /// What a client gets.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Message, NodeId, Payload, SnapshotMeta, Term};
+use crate::consensus::{Message, NodeId, Payload, SessionSequence, SnapshotMeta, Term};
 use crate::runtime::Life;
 use crate::storage::snapshot::SnapshotStore;
 
@@ -95,6 +95,23 @@ pub enum ForwardKind {
     Write,
     /// A linearizable read.
     Read,
+    /// Through the log, in a client session.
+    SessionWrite(SessionSequence),
+}
+
+impl ForwardKind {
+    /// Whether it goes through the log.
+    pub fn is_write(self) -> bool {
+        self != ForwardKind::Read
+    }
+
+    /// The client session's stamp, if it comes in one.
+    pub fn session(self) -> Option<SessionSequence> {
+        match self {
+            ForwardKind::SessionWrite(stamp) => Some(stamp),
+            ForwardKind::Write | ForwardKind::Read => None,
+        }
+    }
 }
 
 /// Why a request has no answer. One table for every door: section "Errors" of `docs/ARCHITECTURE.md`.

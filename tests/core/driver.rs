@@ -144,7 +144,7 @@ impl Cluster {
                 self.serve(id, Index(0));
             }
             Effect::Commit { index } => self.apply(id, index),
-            Effect::ReadReady { ticket, index } => {
+            Effect::ReadReady { ticket, index, .. } => {
                 self.checker.read_confirmed(ticket, index);
                 let name = self.requests.get(&ticket).expect("the ticket is known").clone();
                 self.await_read(id, index, name);

@@ -107,11 +107,7 @@ impl RespSession {
     }
 
     fn submit(&mut self, operation: Operation, shape: Shape, forward: bool) {
-        let size = match &operation {
-            Operation::Write(payload) | Operation::Read(payload) | Operation::LocalRead(payload) => payload.len(),
-            Operation::Status | Operation::Log { .. } | Operation::Debug | Operation::Transfer { .. } => 0,
-        };
-        let slot = self.slots.open(shape, self.client.protocol(), size);
+        let slot = self.slots.open(shape, self.client.protocol(), operation.payload_bytes());
         let reply = Reply::new(self.slots.clone(), slot);
         let request = ClientRequest { connection: self.client.id(), operation, forward, reply };
         if let Err(request) = self.handle.request(request) {

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::slots::{MAX_QUEUED_BYTES, MAX_UNREAD_BYTES, MAX_WAITING, MAX_WAITING_BYTES};
 use super::*;
-use crate::consensus::{Index, LogTime, Role};
+use crate::consensus::{Index, LogTime, Payload, Role, SessionSequence};
 use crate::machine::command::{Answer, MAX_ANSWER_BYTES};
-use crate::machine::{Applied, Composite, Machine};
+use crate::machine::{Applied, Asked, Composite, Machine};
 use crate::runtime::{Inboxes, LogLine, NodeStatus, Outcome, Response};
 
 /// What a client would see.
@@ -62,17 +62,22 @@ struct FakeNode {
 }
 
 impl FakeNode {
+    fn apply(&mut self, session: Option<SessionSequence>, payload: &Payload) -> Response {
+        self.index += 1;
+        let (index, time) = (Index(self.index), LogTime(0));
+        Response::Answer(self.machine.apply(Applied { index, time, session, command: &payload.0 }))
+    }
+
     fn outcome(&mut self, request: &ClientRequest) -> Outcome {
         if !request.forward && self.leader != Some(NodeId(2)) {
             return Err(Failure::NotReady("this node is not the leader".into()));
         }
         Ok(match &request.operation {
-            Operation::Write(payload) => {
-                self.index += 1;
-                let (index, time) = (Index(self.index), LogTime(0));
-                Response::Answer(self.machine.apply(Applied { index, time, session: None, command: &payload.0 }))
+            Operation::Write(payload) => self.apply(None, payload),
+            Operation::SessionWrite(stamp, payload) => self.apply(Some(*stamp), payload),
+            Operation::Read(payload) | Operation::LocalRead(payload) => {
+                Response::Answer(self.machine.query(Asked { time: LogTime(0), query: payload }))
             }
-            Operation::Read(payload) | Operation::LocalRead(payload) => Response::Answer(self.machine.query(payload)),
             Operation::Status => Response::Status(Box::new(self.status())),
             Operation::Log { from, count } => {
                 let text = self.machine.describe(b"");

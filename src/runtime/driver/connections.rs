@@ -94,7 +94,7 @@ impl Connections {
         if connection.target.replace(route) != Some(route) {
             connection.last_write = Index(0);
         }
-        if request.kind == ForwardKind::Write {
+        if request.kind.is_write() {
             connection.last_write_order = request.order;
         }
     }

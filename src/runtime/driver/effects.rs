@@ -64,7 +64,7 @@ impl Driver {
             // Handed over at the end of the turn, after its reads: a read's position is explicit, so it may always go
             // first.
             Effect::Commit { index } => self.commit = self.commit.max(index),
-            Effect::ReadReady { ticket, index } => self.read_confirmed(ticket, index),
+            Effect::ReadReady { ticket, index, time } => self.read_confirmed(ticket, index, time),
             Effect::Reject { ticket, reason } => self.rejected(ticket, reason),
             Effect::RoleChanged { role, term, leader, reason } => self.role_changed(role, term, leader, reason),
             Effect::Refused { from, reason } => self.refused(from, reason),

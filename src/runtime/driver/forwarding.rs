@@ -105,7 +105,7 @@ impl Driver {
             let Some(Forwarded { request, .. }) = self.requests.forwarded.remove(&sequence) else { continue };
             match request.kind {
                 ForwardKind::Read => self.repeat_read(request),
-                ForwardKind::Write => {
+                ForwardKind::Write | ForwardKind::SessionWrite(_) => {
                     self.settled(request.connection);
                     self.answer(request.asker, Err(report::leadership_lost()));
                 }

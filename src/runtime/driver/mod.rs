@@ -244,6 +244,7 @@ impl Driver {
                 self.feed(Event::Applied { index }, Payloads::None);
                 self.count_applied(index);
             }
+            Input::MachineDeadline { time } => self.feed(Event::MachineDeadline { time }, Payloads::None),
             Input::Loaded(loaded) => {
                 self.loaded(loaded);
                 self.feed_caused();

@@ -5,7 +5,7 @@ use super::effects::Payloads;
 use super::requests::Submitted;
 use super::waiters::Waiter;
 use super::{Driver, report};
-use crate::consensus::{Event, Index, Payload, Proposal, Ticket};
+use crate::consensus::{Event, Index, LogTime, Payload, Proposal, Ticket};
 use crate::marks::{Mark, mark};
 use crate::runtime::stage::apply::{Commit, PositionedRead};
 use crate::transport::ForwardKind;
@@ -26,12 +26,13 @@ impl Driver {
                     // Of a write of this turn, the place it will have if it is accepted.
                     let position = self.requests.connections.last_write(request.connection);
                     reads.push(ticket);
-                    self.requests.submitted.insert(ticket, Submitted { request, position });
+                    self.requests.submitted.insert(ticket, Submitted::new(request, position));
                 }
-                ForwardKind::Write => {
+                ForwardKind::Write | ForwardKind::SessionWrite(_) => {
                     let place = Index(next.0 + writes.len() as u64);
                     self.requests.connections.written(request.connection, place);
-                    proposals.push(Proposal { ticket, size: request.payload.len() as u32, session: None });
+                    let (size, session) = (request.payload.len() as u32, request.kind.session());
+                    proposals.push(Proposal { ticket, size, session });
                     writes.push((ticket, request));
                 }
             }
@@ -67,7 +68,7 @@ impl Driver {
             } else {
                 self.requests.connections.written(connection, last);
                 let request = Request { payload, asker, ..request };
-                self.requests.submitted.insert(ticket, Submitted { request, position: last });
+                self.requests.submitted.insert(ticket, Submitted::new(request, last));
             }
         }
         payloads
@@ -86,7 +87,7 @@ impl Driver {
     /// The own server has refused a request after all: a write has no place in the log, a read found no leader.
     pub(super) fn take_back(&mut self, request: Request) {
         match request.kind {
-            ForwardKind::Write => {
+            ForwardKind::Write | ForwardKind::SessionWrite(_) => {
                 self.settled(request.connection);
                 self.hold(request);
                 self.requests.release = true;
@@ -97,8 +98,9 @@ impl Driver {
 
     /// Leadership is confirmed for this read. Its position is explicit: at least the commit index when it arrived, and
     /// its connection's last write before it.
-    pub(super) fn read_confirmed(&mut self, ticket: Ticket, index: Index) {
-        if let Some(submitted) = self.requests.submitted.get(&ticket) {
+    pub(super) fn read_confirmed(&mut self, ticket: Ticket, index: Index, time: LogTime) {
+        if let Some(submitted) = self.requests.submitted.get_mut(&ticket) {
+            submitted.time = time;
             self.requests.confirmed.insert((submitted.position.max(index), ticket));
         }
     }
@@ -109,9 +111,10 @@ impl Driver {
             && position <= self.commit
         {
             self.requests.confirmed.pop_first();
-            let Some(Submitted { request, .. }) = self.requests.submitted.remove(&ticket) else { continue };
+            let Some(Submitted { request, time, .. }) = self.requests.submitted.remove(&ticket) else { continue };
             self.settled(request.connection);
-            self.apply_job.reads.push(PositionedRead { position, query: request.payload, asker: request.asker });
+            let (query, asker) = (request.payload, request.asker);
+            self.apply_job.reads.push(PositionedRead { position, time, query, asker });
         }
     }
 

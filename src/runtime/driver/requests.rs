@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::connections::{ConnectionKey, Connections, Request, Route, Scope};
 use super::waiters::{Waiter, Waiters};
 use super::{Driver, report};
-use crate::consensus::{Event, Index, NodeId, Payload, Role, Term, Ticket};
+use crate::consensus::{Event, Index, LogTime, NodeId, Payload, Role, Term, Ticket};
 use crate::marks::{Mark, mark};
 use crate::runtime::stage::apply::Look;
 use crate::runtime::stage::{Asker, Load};
@@ -54,6 +54,15 @@ pub(super) struct Submitted {
     pub request: Request,
     /// A read's position: its connection's last write before it.
     pub position: Index,
+    /// Log time when a read was confirmed.
+    pub time: LogTime,
+}
+
+impl Submitted {
+    /// Not confirmed yet.
+    pub fn new(request: Request, position: Index) -> Self {
+        Submitted { request, position, time: LogTime(0) }
+    }
 }
 
 /// A request that was sent to another node.
@@ -127,11 +136,7 @@ impl Driver {
     /// A client's request.
     pub(super) fn request(&mut self, request: ClientRequest) {
         let ClientRequest { connection, operation, forward, reply } = request;
-        let bytes = match &operation {
-            Operation::Write(payload) | Operation::Read(payload) | Operation::LocalRead(payload) => payload.len(),
-            _ => 0,
-        };
-        let Some(permit) = self.requests.load.admit(bytes as u64) else {
+        let Some(permit) = self.requests.load.admit(operation.payload_bytes() as u64) else {
             mark(Mark::ClientOverloaded);
             self.sinks.add(reply.send(Err(report::overloaded())));
             return;
@@ -141,6 +146,9 @@ impl Driver {
         let key = ConnectionKey { node: self.server.id(), connection };
         match operation {
             Operation::Write(payload) => self.accept(key, ForwardKind::Write, payload, scope, asker),
+            Operation::SessionWrite(stamp, payload) => {
+                self.accept(key, ForwardKind::SessionWrite(stamp), payload, scope, asker);
+            }
             Operation::Read(payload) => self.accept(key, ForwardKind::Read, payload, scope, asker),
             Operation::LocalRead(query) => self.apply_job.looks.push(Look::LocalRead { query, asker }),
             Operation::Status => {
@@ -357,7 +365,7 @@ impl Driver {
         }
         for forwarded in std::mem::take(&mut self.requests.forwarded).into_values() {
             let failure = match forwarded.request.kind {
-                ForwardKind::Write => report::leadership_lost(),
+                ForwardKind::Write | ForwardKind::SessionWrite(_) => report::leadership_lost(),
                 ForwardKind::Read => shutting_down.clone(),
             };
             self.answer(forwarded.request.asker, Err(failure));

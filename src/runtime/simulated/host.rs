@@ -300,7 +300,7 @@ impl Process {
 
     /// Takes what was delivered to the node since the last time.
     pub fn delivered(&mut self) -> Vec<Input> {
-        let applied = self.inboxes.take_applied();
-        applied.into_iter().chain(self.inboxes.internal.try_iter()).collect()
+        let progress = self.inboxes.take_progress();
+        progress.chain(self.inboxes.internal.try_iter()).collect()
     }
 }

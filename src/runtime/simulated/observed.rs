@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::consensus::{EntryHeader, HardState, Index, Term};
+use crate::consensus::{EntryHeader, HardState, Index, LogTime, Term};
 use crate::machine::command::{Answer, Query};
-use crate::machine::{Applied, Machine, MachineSnapshot};
+use crate::machine::{Applied, Asked, Machine, MachineSnapshot};
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 
@@ -151,8 +151,20 @@ impl Machine for ObservedMachine {
         answer
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        self.machine.query(query)
+    fn query(&self, asked: Asked<'_>) -> Bytes {
+        self.machine.query(asked)
+    }
+
+    fn advance(&mut self, time: LogTime) {
+        self.machine.advance(time);
+    }
+
+    fn deadline(&self) -> Option<LogTime> {
+        self.machine.deadline()
+    }
+
+    fn take_woken(&mut self) -> Vec<Bytes> {
+        self.machine.take_woken()
     }
 
     fn digest(&self) -> u64 {
@@ -169,7 +181,8 @@ impl Machine for ObservedMachine {
 
     fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), String> {
         self.machine.restore(from)?;
-        let state = self.machine.query(&Query::State { limit: 0 }.encode());
+        let query = Query::State { limit: 0 }.encode();
+        let state = self.machine.query(Asked { time: LogTime(0), query: &query });
         if let Ok(Answer::State { applied, digest, .. }) = Answer::decode(&state) {
             self.notes.write(Observation::Restored { index: Index(applied), digest });
         }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::{Asker, Sinks, Stage, Step};
 use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
-use crate::machine::{Applied, Machine};
+use crate::machine::{Applied, Asked, Machine};
 use crate::marks::{Mark, mark};
 use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response, SnapshotView};
 use crate::storage::LogReader;
@@ -48,6 +48,8 @@ impl ApplyJob {
 pub struct PositionedRead {
     /// The position.
     pub position: Index,
+    /// Log time when its leadership was confirmed.
+    pub time: LogTime,
     /// The query.
     pub query: Payload,
     /// Who asked.
@@ -259,18 +261,24 @@ impl ApplyStage {
                 session: entry.header.session,
                 command: &entry.payload.0,
             }),
-            EntryKind::Noop | EntryKind::Membership(_) | EntryKind::Tick => bytes::Bytes::new(),
+            EntryKind::Noop | EntryKind::Membership(_) | EntryKind::Tick => {
+                self.machine.advance(entry.header.time);
+                bytes::Bytes::new()
+            }
         }
     }
 
     fn run(&mut self, read: PositionedRead) {
-        let answer = Response::Answer(self.machine.query(&read.query));
+        let answer = Response::Answer(self.machine.query(Asked { time: read.time, query: &read.query }));
         self.replies.extend(read.asker.answer(Ok(answer), &mut self.sinks));
     }
 
     fn look(&mut self, look: Look) -> Result<(), String> {
         let (asker, outcome) = match look {
-            Look::LocalRead { query, asker } => (asker, Ok(Response::Answer(self.machine.query(&query)))),
+            Look::LocalRead { query, asker } => {
+                let asked = Asked { time: self.applied_at.1, query: &query };
+                (asker, Ok(Response::Answer(self.machine.query(asked))))
+            }
             Look::Log { from, count, first, last, asker } => {
                 let from = from.unwrap_or(Index(last.0.saturating_sub(count.saturating_sub(1)))).max(first);
                 (asker, self.lines(from, count, last))
@@ -315,7 +323,8 @@ impl ApplyStage {
         if !self.replies.is_empty() {
             self.node.deliver(Input::Replies(std::mem::take(&mut self.replies)));
         }
-        self.node.applied(self.applied);
+        self.node.woken(self.machine.take_woken());
+        self.node.progressed(self.applied, self.machine.deadline());
     }
 }
 
@@ -372,7 +381,7 @@ mod tests {
             Bytes::from(applied.index.to_string())
         }
 
-        fn query(&self, _: &[u8]) -> Bytes {
+        fn query(&self, _: Asked<'_>) -> Bytes {
             Bytes::from(self.0.clone())
         }
 
@@ -456,9 +465,9 @@ mod tests {
                     _ => {}
                 }
             }
-            let applied = self.inboxes.take_applied().map(|input| match input {
-                Input::Applied { index } => index,
-                _ => panic!("nothing else is taken there"),
+            let applied = self.inboxes.take_progress().find_map(|input| match input {
+                Input::Applied { index } => Some(index),
+                _ => None,
             });
             (replies, applied)
         }
@@ -469,7 +478,7 @@ mod tests {
     }
 
     fn read(position: u64, sequence: u64) -> PositionedRead {
-        PositionedRead { position: Index(position), query: Payload::EMPTY, asker: peer(sequence) }
+        PositionedRead { position: Index(position), time: LogTime(0), query: Payload::EMPTY, asker: peer(sequence) }
     }
 
     fn commit(entries: Vec<Entry>, askers: &[u64]) -> Option<Commit> {
@@ -498,7 +507,7 @@ mod tests {
         let job = ApplyJob { commit: commit(commands(8..=10), &[10]), ..ApplyJob::default() };
         assert_eq!(bench.step(job), Step::Worked);
         assert_eq!(bench.reported(), (vec![(110, "10".into())], Some(Index(10))));
-        assert_eq!(bench.stage.machine.query(b""), "bcdefghijk");
+        assert_eq!(bench.stage.machine.query(Asked { time: LogTime(0), query: b"" }), "bcdefghijk");
         let job = ApplyJob {
             commit: Some(Commit { last: Index(12), entries: Vec::new(), askers: Vec::new() }),
             ..ApplyJob::default()
@@ -524,7 +533,7 @@ mod tests {
         let entries =
             vec![entry(1, EntryKind::Noop, ""), entry(2, EntryKind::Tick, ""), entry(3, EntryKind::Command, "x")];
         bench.step(ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() });
-        assert_eq!(bench.stage.machine.query(b""), "x");
+        assert_eq!(bench.stage.machine.query(Asked { time: LogTime(0), query: b"" }), "x");
     }
 
     #[derive(Default)]

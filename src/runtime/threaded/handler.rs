@@ -35,9 +35,9 @@ impl Handler {
             self.election_clock.set(self.driver.election_deadline());
             self.heartbeat_clock.set(self.driver.heartbeat_deadline());
             self.wait();
-            let applied = self.inboxes.take_applied();
+            let progress = self.inboxes.take_progress();
             let Inboxes { internal, clients, .. } = &self.inboxes;
-            let inputs = applied.into_iter().chain(internal.try_iter().take(internal.len()));
+            let inputs = progress.chain(internal.try_iter().take(internal.len()));
             self.driver.turn(self.start.elapsed(), inputs, clients.try_iter().take(REQUESTS_PER_TURN));
         }
         self.driver.shut_down(self.inboxes.clients.try_iter())

@@ -414,7 +414,7 @@ impl<'a> Body<'a> {
                 connection: *connection,
                 kind: *kind,
                 op: match kind {
-                    ForwardKind::Write => Op::of_command(payload),
+                    ForwardKind::Write | ForwardKind::SessionWrite(_) => Op::of_command(payload),
                     ForwardKind::Read => Op::of_query(payload),
                 },
             }),
@@ -679,7 +679,7 @@ impl<'a> WireChunk<'a> {
 impl WireForward {
     fn into_message(self) -> Result<PeerMessage, String> {
         let payload = match self.kind {
-            ForwardKind::Write => self.op.command()?,
+            ForwardKind::Write | ForwardKind::SessionWrite(_) => self.op.command()?,
             ForwardKind::Read => self.op.query()?,
         };
         let (term, sequence) = (self.term.0, self.sequence.0);

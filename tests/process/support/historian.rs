@@ -10,7 +10,7 @@ use bytes::Bytes;
 use raft::config::Config;
 use raft::consensus::NodeId;
 use raft::machine::command::{Answer, Query};
-use raft::machine::{Applied, Composite, Machine, MachineSnapshot};
+use raft::machine::{Applied, Asked, Composite, Machine, MachineSnapshot};
 use raft::runtime::threaded::daemon::Daemon;
 use twox_hash::XxHash3_64;
 
@@ -79,14 +79,14 @@ impl Machine for Historian {
         self.store.apply(command)
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        match Query::decode(query) {
+    fn query(&self, asked: Asked<'_>) -> Bytes {
+        match Query::decode(asked.query) {
             // Without the keys, of which there are many: it is asked for the digest.
             Ok(Query::State { .. }) => {
                 let (applied, digest) = (self.history.applied, self.digest());
                 Answer::State { applied, keys: 0, digest, items: Vec::new(), more: true }.encode()
             }
-            _ => self.store.query(query),
+            _ => self.store.query(asked),
         }
     }
 

@@ -71,14 +71,14 @@ pub fn keys(kind: &EntryKind, payload: &Payload) -> Vec<Bytes> {
     }
     match Command::decode(&payload.0) {
         Ok(Command::Change(change)) => changed(change),
-        Ok(Command::Transaction { steps, .. }) => steps
+        Ok(Command::Transaction { steps, .. } | Command::Once { steps, .. }) => steps
             .into_iter()
             .flat_map(|step| match step {
                 crate::machine::command::Step::Change(change) => changed(change),
                 crate::machine::command::Step::Query(_) => Vec::new(),
             })
             .collect(),
-        Err(_) => Vec::new(),
+        Ok(Command::OpenSession) | Err(_) => Vec::new(),
     }
 }
 
@@ -86,6 +86,7 @@ fn changed(change: Change) -> Vec<Bytes> {
     match change {
         Change::Set { key, .. } | Change::CompareAndSet { key, .. } => vec![key],
         Change::Delete { keys } => keys,
+        Change::Queue { .. } => Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Check, Oracle, hold, term_at};
 use crate::consensus::{EntryHeader, EntryKind, Index, NodeId, Payload, Term};
 use crate::machine::command::{Answer, Query};
-use crate::machine::{Applied, Composite, Machine};
+use crate::machine::{Applied, Asked, Composite, Machine};
 
 /// Everything that was ever committed, and what one machine made of it.
 #[derive(Default)]
@@ -68,10 +68,14 @@ impl Chain {
                 Applied { index: header.index, time: header.time, session: header.session, command: &payload.0 };
             (payload.0.clone(), self.machine.apply(applied))
         });
+        if command.is_none() {
+            self.machine.advance(header.time);
+        }
         self.commands.push(command);
         self.digests.push(self.machine.digest());
         for key in keys {
-            let answer = self.machine.query(&Query::Get { key: key.clone() }.encode());
+            let query = Query::Get { key: key.clone() }.encode();
+            let answer = self.machine.query(Asked { time: header.time, query: &query });
             let value = match Answer::decode(&answer) {
                 Ok(Answer::Value(value)) => value.map(|value| value.bytes),
                 _ => None,

@@ -1,0 +1,396 @@
+//! The message queue: topics, each first in, first out.
+//!
+//! A message is taken for good, or received with a lease. A lease that ends without an acknowledgement gives its message
+//! back to its place, so that the order stays. Time is log time: leases end at the same entry on every node.
+
+pub mod command;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use self::command::{
+    Delivery, MAX_LEASE_MS, MAX_RECEIVED, MAX_TOPIC_BYTES, QueueAnswer, QueueChange, QueueQuery, Settlement, TopicInfo,
+    TopicLimits,
+};
+use super::command::{Answer, MAX_ANSWER_BYTES, MAX_ITEMS};
+use super::cow_map::CowMap;
+use super::table::{Table, key, number_of};
+use crate::consensus::LogTime;
+
+/// The end of the name of the topic for messages that were delivered too often.
+const DEAD: &[u8] = b".dead";
+
+/// Topics and their messages.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// By name.
+    topics: Table<Topic>,
+    /// By number of the topic and of the message.
+    messages: Table<Message>,
+    /// The topics' names, by number.
+    names: CowMap<Bytes>,
+    /// The keys of the messages that are not leased.
+    ready: CowMap<()>,
+    /// When leases end, and the keys of their messages.
+    leases: CowMap<()>,
+    /// A topic's name for each message that became ready since that was asked last.
+    woken: Vec<Bytes>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Topic {
+    /// Later topics have higher ones.
+    number: u64,
+    limits: TopicLimits,
+    /// The next message's.
+    next_id: u64,
+    messages: u64,
+    leased: u64,
+    bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Message {
+    bytes: Bytes,
+    /// In log time.
+    put_ms: u64,
+    deliveries: u32,
+    lease: Option<Lease>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Lease {
+    /// Log index of the command that gave it.
+    token: u64,
+    /// In log time.
+    until_ms: u64,
+}
+
+/// The entry that a change is part of.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub index: u64,
+    pub time: LogTime,
+    /// Most bytes of messages in its answer.
+    pub room: usize,
+}
+
+impl Queue {
+    /// An empty queue, whose tables have these numbers.
+    pub(super) fn new(topics: u32, messages: u32) -> Self {
+        Queue {
+            topics: Table::new(topics),
+            messages: Table::new(messages),
+            names: CowMap::default(),
+            ready: CowMap::default(),
+            leases: CowMap::default(),
+            woken: Vec::new(),
+        }
+    }
+
+    /// A queue of these topics and messages, if they agree with each other.
+    pub(super) fn of(topics: Table<Topic>, messages: Table<Message>) -> Result<Self, String> {
+        let mut queue = Queue { topics, messages, ..Queue::new(0, 0) };
+        for (name, topic) in queue.topics.from(b"") {
+            if queue.names.insert(key([topic.number]), name.clone()).is_some() {
+                return Err(format!("two topics have the number {}", topic.number));
+            }
+            let (mut messages, mut leased, mut bytes) = (0, 0, 0);
+            for (place, message) in queue.messages.with_prefix(&key([topic.number])) {
+                if number_of(place, 1).is_none_or(|id| id >= topic.next_id) || place.len() != 16 {
+                    return Err(format!("topic {} has a message whose number it has not given yet", topic.number));
+                }
+                messages += 1;
+                bytes += message.bytes.len() as u64;
+                match &message.lease {
+                    None => drop(queue.ready.insert(place.clone(), ())),
+                    Some(lease) => {
+                        leased += 1;
+                        queue.leases.insert(lease_key(lease.until_ms, place), ());
+                    }
+                }
+            }
+            if (messages, leased, bytes) != (topic.messages, topic.leased, topic.bytes) {
+                return Err(format!("topic {} has not the messages that it counts", topic.number));
+            }
+        }
+        if queue.ready.len() + queue.leases.len() != queue.messages.len() {
+            return Err("there are messages without a topic".into());
+        }
+        Ok(queue)
+    }
+
+    /// Its tables as they are now, however it changes afterwards.
+    pub(super) fn tables(&self) -> (Table<Topic>, Table<Message>) {
+        (self.topics.clone(), self.messages.clone())
+    }
+
+    /// A hash of all topics and messages.
+    pub fn digest(&self) -> u64 {
+        self.topics.digest().wrapping_add(self.messages.digest())
+    }
+
+    /// When the next lease ends.
+    pub fn deadline(&self) -> Option<LogTime> {
+        let (first, ()) = self.leases.range(Bound::Unbounded).next()?;
+        number_of(first, 0).map(LogTime)
+    }
+
+    /// A topic's name for each message that became ready since the last call.
+    pub fn take_woken(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Log time has come this far: leases end.
+    pub fn expire(&mut self, time: LogTime) {
+        while let Some((first, ())) = self.leases.range(Bound::Unbounded).next()
+            && number_of(first, 0).is_some_and(|until| until <= time.0)
+        {
+            let place = first.slice(8..);
+            let name = number_of(&place, 0).and_then(|number| self.names.get(&key([number]))).cloned();
+            match name {
+                Some(name) => self.release(&name, &place, time),
+                None => break,
+            }
+        }
+    }
+
+    /// Carries out a change.
+    pub(super) fn apply(&mut self, name: &Bytes, change: QueueChange, at: At) -> Answer {
+        if name.len() > MAX_TOPIC_BYTES {
+            let length = name.len();
+            return Answer::Malformed(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"));
+        }
+        let no_topic = Answer::Queue(QueueAnswer::NoTopic);
+        if let QueueChange::Create { limits } = change {
+            return Answer::Count(u64::from(self.create(name, limits)));
+        }
+        if let QueueChange::Put { create: true, .. } = change {
+            self.create(name, TopicLimits::default());
+        }
+        let Some(topic) = self.topics.get(name) else {
+            return if change == QueueChange::Delete { Answer::Count(0) } else { no_topic };
+        };
+        let number = topic.number;
+        match change {
+            QueueChange::Create { .. } => no_topic,
+            QueueChange::Delete => {
+                self.purge(name, number);
+                self.names.remove(&key([number]));
+                self.topics.remove(name);
+                Answer::Count(1)
+            }
+            QueueChange::Purge => Answer::Count(self.purge(name, number)),
+            QueueChange::Put { message, .. } => {
+                let bytes = topic.bytes.saturating_add(message.len() as u64);
+                if topic.messages >= topic.limits.messages || bytes > topic.limits.bytes {
+                    return Answer::Queue(QueueAnswer::Full { limits: topic.limits.clone() });
+                }
+                Answer::Queue(QueueAnswer::Put { id: self.put(name, message, at.time) })
+            }
+            QueueChange::Take { max } => {
+                let taken = self.first_ready(number, max, at.room);
+                let taken = taken.iter().filter_map(|place| self.remove(name, place)).collect();
+                Answer::Queue(QueueAnswer::Messages(taken))
+            }
+            QueueChange::Receive { max, lease_ms } => match check_lease(lease_ms) {
+                Err(why) => Answer::Malformed(why),
+                Ok(()) => Answer::Queue(QueueAnswer::Deliveries(self.receive(name, number, max, lease_ms, at))),
+            },
+            QueueChange::Settle { id, lease, how } => self.settle(name, &key([number, id]), lease, how, at.time),
+        }
+    }
+
+    /// Creates a topic; false if it exists.
+    fn create(&mut self, name: &Bytes, limits: TopicLimits) -> bool {
+        if self.topics.get(name).is_some() {
+            return false;
+        }
+        let number = self.names.last().and_then(|(last, _)| number_of(last, 0)).map_or(1, |last| last + 1);
+        self.names.insert(key([number]), name.clone());
+        let topic = Topic { number, limits, next_id: 1, messages: 0, leased: 0, bytes: 0 };
+        self.topics.insert(name.clone(), topic);
+        true
+    }
+
+    fn purge(&mut self, name: &Bytes, number: u64) -> u64 {
+        let places: Vec<Bytes> = self.messages.with_prefix(&key([number])).map(|(place, _)| place.clone()).collect();
+        places.iter().filter_map(|place| self.remove(name, place)).count() as u64
+    }
+
+    /// Adds a message whatever the limits, and returns its number.
+    fn put(&mut self, name: &Bytes, message: Bytes, time: LogTime) -> u64 {
+        let placed = self.topics.update(name, |topic| {
+            let id = topic.next_id;
+            topic.next_id += 1;
+            topic.messages += 1;
+            topic.bytes += message.len() as u64;
+            (topic.number, id)
+        });
+        let Some((number, id)) = placed else { return 0 };
+        let place = key([number, id]);
+        self.ready.insert(place.clone(), ());
+        self.messages.insert(place, Message { bytes: message, put_ms: time.0, deliveries: 0, lease: None });
+        self.woken.push(name.clone());
+        id
+    }
+
+    /// The first messages that are ready, as many as there is room for; if there is all the room, at least one.
+    fn first_ready(&self, number: u64, max: u64, room: usize) -> Vec<Bytes> {
+        let prefix = key([number]);
+        let (mut places, mut bytes) = (Vec::new(), 0);
+        let ready = self.ready.range(Bound::Included(&prefix)).take_while(|(place, ())| place.starts_with(&prefix));
+        for (place, ()) in ready.take(max.min(MAX_RECEIVED) as usize) {
+            bytes += 32 + self.messages.get(place).map_or(0, |message| message.bytes.len());
+            let alone = places.is_empty() && room >= MAX_ANSWER_BYTES;
+            if bytes > room && !alone {
+                break;
+            }
+            places.push(place.clone());
+        }
+        places
+    }
+
+    fn receive(&mut self, name: &Bytes, number: u64, max: u64, lease_ms: u64, at: At) -> Vec<Delivery> {
+        let places = self.first_ready(number, max, at.room);
+        let until_ms = at.time.0.saturating_add(lease_ms);
+        let lease = Lease { token: at.index, until_ms };
+        let mut deliveries = Vec::with_capacity(places.len());
+        for place in places {
+            let delivered = self.messages.update(&place, |message| {
+                message.deliveries = message.deliveries.saturating_add(1);
+                message.lease = Some(lease.clone());
+                (message.bytes.clone(), message.deliveries)
+            });
+            let (Some((message, count)), Some(id)) = (delivered, number_of(&place, 1)) else { continue };
+            self.ready.remove(&place);
+            self.leases.insert(lease_key(until_ms, &place), ());
+            deliveries.push(Delivery { id, message, deliveries: count, lease: at.index });
+        }
+        self.topics.update(name, |topic| topic.leased += deliveries.len() as u64);
+        deliveries
+    }
+
+    fn settle(&mut self, name: &Bytes, place: &Bytes, token: u64, how: Settlement, time: LogTime) -> Answer {
+        let lease = self.messages.get(place).and_then(|message| message.lease.clone());
+        let Some(lease) = lease.filter(|lease| lease.token == token) else {
+            return Answer::Queue(QueueAnswer::LeaseLost);
+        };
+        match how {
+            Settlement::Ack => drop(self.remove(name, place)),
+            Settlement::Nack => self.release(name, place, time),
+            Settlement::Extend { lease_ms } => {
+                if let Err(why) = check_lease(lease_ms) {
+                    return Answer::Malformed(why);
+                }
+                let until_ms = time.0.saturating_add(lease_ms);
+                self.leases.remove(&lease_key(lease.until_ms, place));
+                self.leases.insert(lease_key(until_ms, place), ());
+                self.messages.update(place, |message| message.lease = Some(Lease { token, until_ms }));
+            }
+        }
+        Answer::Queue(QueueAnswer::Settled)
+    }
+
+    /// A lease ends without an acknowledgement: the message is ready again, or dead.
+    fn release(&mut self, name: &Bytes, place: &Bytes, time: LogTime) {
+        let ended = self.messages.update(place, |message| (message.lease.take(), message.deliveries));
+        let Some((Some(lease), deliveries)) = ended else { return };
+        self.leases.remove(&lease_key(lease.until_ms, place));
+        self.ready.insert(place.clone(), ());
+        let most = self.topics.update(name, |topic| {
+            topic.leased -= 1;
+            topic.limits.deliveries
+        });
+        if most.is_none_or(|most| most == 0 || deliveries < most) {
+            return self.woken.push(name.clone());
+        }
+        if let Some(message) = self.remove(name, place) {
+            let dead = Bytes::from([name, DEAD].concat());
+            self.create(&dead, TopicLimits { messages: u64::MAX, bytes: u64::MAX, deliveries: 0 });
+            self.put(&dead, message, time);
+        }
+    }
+
+    /// Removes a message, leased or not.
+    fn remove(&mut self, name: &Bytes, place: &Bytes) -> Option<Bytes> {
+        let Message { bytes, lease, .. } = self.messages.remove(place)?;
+        match &lease {
+            Some(lease) => self.leases.remove(&lease_key(lease.until_ms, place)),
+            None => self.ready.remove(place),
+        };
+        self.topics.update(name, |topic| {
+            topic.messages -= 1;
+            topic.leased -= u64::from(lease.is_some());
+            topic.bytes -= bytes.len() as u64;
+        });
+        Some(bytes)
+    }
+
+    /// Answers a query at this log time.
+    pub fn answer(&self, query: &QueueQuery, time: LogTime) -> QueueAnswer {
+        match query {
+            QueueQuery::Topics { after, limit } => self.page(*after, *limit),
+            QueueQuery::Info { topic } => match self.topics.get(topic) {
+                None => QueueAnswer::NoTopic,
+                Some(topic) => QueueAnswer::Info(self.info(topic, time)),
+            },
+        }
+    }
+
+    fn page(&self, after: u64, limit: u64) -> QueueAnswer {
+        let limit = limit.min(MAX_ITEMS) as usize;
+        let (mut topics, mut bytes) = (Vec::new(), 0);
+        for (number, name) in self.names.range(Bound::Excluded(&key([after]))) {
+            bytes += name.len() + 16;
+            if topics.len() == limit || (bytes > MAX_ANSWER_BYTES && !topics.is_empty()) {
+                return QueueAnswer::Topics { topics, more: true };
+            }
+            topics.push((number_of(number, 0).unwrap_or_default(), name.clone()));
+        }
+        QueueAnswer::Topics { topics, more: false }
+    }
+
+    fn info(&self, topic: &Topic, time: LogTime) -> TopicInfo {
+        let oldest = self.messages.with_prefix(&key([topic.number])).next().map(|(_, message)| message.put_ms);
+        TopicInfo {
+            messages: topic.messages,
+            leased: topic.leased,
+            bytes: topic.bytes,
+            oldest_ms: oldest.map(|put_ms| time.0.saturating_sub(put_ms)),
+            limits: topic.limits.clone(),
+        }
+    }
+
+    /// All topics in the order of their creation, and their messages, the oldest first; `None` if they are more than so
+    /// many bytes, which are subtracted.
+    pub fn view(&self, room: &mut usize) -> Option<Vec<(Bytes, Vec<Bytes>)>> {
+        let mut spend = |bytes: usize| room.checked_sub(bytes + 16).map(|left| *room = left);
+        let mut topics = Vec::new();
+        for (number, name) in self.names.range(Bound::Unbounded) {
+            spend(name.len())?;
+            let mut messages = Vec::new();
+            for (_, message) in self.messages.with_prefix(number) {
+                spend(message.bytes.len())?;
+                messages.push(message.bytes.clone());
+            }
+            topics.push((name.clone(), messages));
+        }
+        Some(topics)
+    }
+}
+
+fn check_lease(lease_ms: u64) -> Result<(), String> {
+    match lease_ms {
+        1..=MAX_LEASE_MS => Ok(()),
+        _ => Err(format!("a lease lasts 1 to {MAX_LEASE_MS} ms, not {lease_ms}")),
+    }
+}
+
+fn lease_key(until_ms: u64, place: &[u8]) -> Bytes {
+    [&until_ms.to_be_bytes(), place].concat().into()
+}
