@@ -51,6 +51,12 @@ impl Bench {
         }
     }
 
+    fn put_all(&mut self, topic: &'static str, messages: &'static str) {
+        for message in messages.split(' ') {
+            self.put(topic, message);
+        }
+    }
+
     fn take(&mut self, topic: &'static str, max: u64) -> String {
         match self.apply(topic, QueueChange::Take { max }) {
             Answer::Queue(QueueAnswer::Messages(messages)) => join(messages.iter()),
@@ -148,7 +154,7 @@ fn topics_are_listed_in_the_order_of_their_creation() {
 #[test]
 fn a_leased_message_is_nobody_elses_until_it_is_settled() {
     let mut bench = Bench::new();
-    ["a", "b", "c"].map(|message| bench.put("t", message));
+    bench.put_all("t", "a b c");
     let first = bench.receive("t", 2);
     assert_eq!(words(&first), "a b");
     assert_eq!(words(&bench.receive("t", 9)), "c");
@@ -168,7 +174,7 @@ fn a_leased_message_is_nobody_elses_until_it_is_settled() {
 #[test]
 fn an_expired_lease_gives_the_message_back_to_its_place() {
     let mut bench = Bench::new();
-    ["a", "b", "c"].map(|message| bench.put("t", message));
+    bench.put_all("t", "a b c");
     let first = bench.receive("t", 2);
     assert_eq!(bench.queue.deadline(), Some(LogTime(5 + SECOND)));
     bench.later(SECOND - 1);
@@ -186,7 +192,7 @@ fn an_expired_lease_gives_the_message_back_to_its_place() {
 #[test]
 fn a_message_that_was_delivered_too_often_is_dead() {
     let mut bench = Bench::with(TopicLimits { deliveries: 2, ..TopicLimits::default() });
-    ["a", "b"].map(|message| bench.put("t", message));
+    bench.put_all("t", "a b");
     let first = bench.receive("t", 1);
     bench.settle(&first[0], Settlement::Nack);
     assert_eq!(words(&bench.receive("t", 1)), "a");
