@@ -173,7 +173,13 @@ fn snapshots() {
 #[test]
 fn forwarded_requests() {
     let payload = Payload::from(b"set".to_vec());
-    for (name, kind) in [("forward_write", ForwardKind::Write), ("forward_read", ForwardKind::Read)] {
+    let in_session = ForwardKind::SessionWrite(SessionSequence { session: 5, sequence: 1 });
+    let kinds = [
+        ("forward_write", ForwardKind::Write),
+        ("forward_read", ForwardKind::Read),
+        ("forward_session_write", in_session),
+    ];
+    for (name, kind) in kinds {
         message(
             name,
             &format!("Forward: term 7, sequence 3, connection 12, {kind:?}, payload \"set\""),

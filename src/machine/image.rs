@@ -190,8 +190,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::consensus::{Index, LogTime};
-    use crate::machine::command::{Answer, Change, Command, Condition, Query};
+    use crate::consensus::{Index, LogTime, SessionSequence};
+    use crate::machine::command::{Answer, Change, Command, Condition, Query, Step};
+    use crate::machine::queue::command::{QueueChange, QueueQuery, Settlement, TopicLimits};
     use crate::machine::{Applied, Asked};
 
     fn apply(machine: &mut Composite, index: u64, change: Change) {
@@ -221,7 +222,9 @@ mod tests {
         let ask =
             |query: Query| Answer::decode(&machine.query(Asked { time: LogTime(0), query: &query.encode() })).unwrap();
         let scan = |cursor, count| ask(Query::Scan { cursor, count, pattern: None });
-        let mut seen = vec![ask(Query::State { limit: 1000 }), ask(Query::Size), scan(0, 1000)];
+        let topics = ask(Query::Queue(QueueQuery::Topics { after: 0, limit: 1000 }));
+        let mut seen =
+            vec![ask(Query::State { limit: 1000 }), ask(Query::View), topics, ask(Query::Size), scan(0, 1000)];
         while let Some(Answer::Keys { cursor: cursor @ 1.., .. }) = seen.last() {
             seen.push(scan(*cursor, 3));
         }
@@ -237,23 +240,67 @@ mod tests {
         machine
     }
 
+    /// With something in every table.
+    fn example_of_tables() -> Composite {
+        let mut machine = example();
+        let mut run = |index, session, command: Command| {
+            let command = &command.encode();
+            machine.apply(Applied { index: Index(index), time: LogTime(10 * index), session, command });
+        };
+        let queue = |change| Change::Queue { topic: "jobs".into(), change };
+        let put = |message: &'static str| queue(QueueChange::Put { message: message.into(), create: true });
+        run(5, None, Command::OpenSession);
+        run(6, Some(SessionSequence { session: 5, sequence: 1 }), put("first").into());
+        let steps = vec![Step::Change(put("second"))];
+        run(7, None, Command::Once { key: "request".into(), request: 77, guards: vec![], steps });
+        run(8, None, queue(QueueChange::Receive { max: 1, lease_ms: 30_000 }).into());
+        machine
+    }
+
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a golden file is a file")]
     fn the_image_is_the_golden_file() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machine/composite");
-        let bytes = image(&example());
+        assert_golden("composite", &example());
+        assert_golden("composite_queue", &example_of_tables());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a golden file is a file")]
+    fn assert_golden(name: &str, machine: &Composite) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machine").join(name);
+        let bytes = image(machine);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &bytes).unwrap();
         }
         let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(bytes, golden, "a change of the format");
-        assert_eq!(seen(&restored(&golden).unwrap()), seen(&example()));
+        assert_eq!(seen(&restored(&golden).unwrap()), seen(machine));
+    }
+
+    #[test]
+    fn tables_that_contradict_each_other_are_refused() {
+        let machine = example_of_tables();
+        let refused = |change: &dyn Fn(&mut Image)| {
+            let mut image = Image::of(&machine);
+            change(&mut image);
+            let mut bytes = Vec::new();
+            Box::new(image).write(&mut bytes).unwrap();
+            restored(&bytes).expect_err("it is refused")
+        };
+        let error = refused(&|image| image.queue.0 = Table::new(TOPICS));
+        assert!(error.contains("messages without a topic"), "{error}");
+        let error = refused(&|image| image.queue.1 = Table::new(MESSAGES));
+        assert!(error.contains("has not the messages that it counts"), "{error}");
+        let error = refused(&|image| image.sessions.0 = Table::new(SESSIONS));
+        assert!(error.contains("answers without a session"), "{error}");
+        let error = refused(&|image| image.sessions.1 = Table::new(ANSWERS));
+        assert!(error.contains("has not the answers that it counts"), "{error}");
+        let error = refused(&|image| image.once = Table::new(ONCE));
+        assert!(error.contains("its digest is"), "{error}");
     }
 
     #[test]
     fn damage_is_an_error() {
-        let bytes = image(&example());
+        let bytes = image(&example_of_tables());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -282,9 +329,32 @@ mod tests {
 
     fn any_change() -> impl Strategy<Value = Change> {
         let key = || (0..200u8).prop_map(|key| Bytes::from(key.to_string()));
+        let queue = |(topic, change): (u8, QueueChange)| Change::Queue { topic: vec![b'a' + topic].into(), change };
         prop_oneof![
+            4 => (0..3u8, any_queue_change()).prop_map(queue),
             4 => (key(), vec(any::<u8>(), 0..40)).prop_map(|(key, value)| set(key, value)),
             1 => vec(key(), 1..30).prop_map(|keys| Change::Delete { keys }),
+        ]
+    }
+
+    fn any_queue_change() -> impl Strategy<Value = QueueChange> {
+        let settlement = prop_oneof![
+            Just(Settlement::Ack),
+            Just(Settlement::Nack),
+            (1..30u64).prop_map(|lease_ms| Settlement::Extend { lease_ms })
+        ];
+        let limits = TopicLimits { messages: 10, bytes: 100, deliveries: 2 };
+        prop_oneof![
+            8 => vec(any::<u8>(), 0..20)
+                .prop_map(|message| QueueChange::Put { message: message.into(), create: true }),
+            2 => (1..3u64).prop_map(|max| QueueChange::Take { max }),
+            4 => (1..3u64, 1..30u64).prop_map(|(max, lease_ms)| QueueChange::Receive { max, lease_ms }),
+            4 => (1..9u64, 1..400u64, settlement).prop_map(|(id, lease, how)| QueueChange::Settle { id, lease, how }),
+            1 => prop_oneof![
+                Just(QueueChange::Create { limits }),
+                Just(QueueChange::Delete),
+                Just(QueueChange::Purge)
+            ],
         ]
     }
 
@@ -310,6 +380,10 @@ mod tests {
                 let mut again = restored(&image(&copy)).unwrap();
                 for copy in [&mut copy, &mut again] {
                     apply(copy, 1000, Change::Delete { keys: vec!["1".into(), "2".into()] });
+                    for topic in ["a", "b", "c"] {
+                        let change = QueueChange::Take { max: 3 };
+                        apply(copy, 1000, Change::Queue { topic: topic.into(), change });
+                    }
                     apply(copy, 1001, set("1", "new"));
                 }
                 prop_assert_eq!(seen(&copy), seen(&again));

@@ -71,6 +71,7 @@ stories! {
     old_votes_do_not_count
     only_the_conflict_is_removed
     the_logs_of_figure_7_converge
+    time_comes_when_something_is_due
     two_candidates_split_the_vote
     waiting_for_a_lost_peer_is_quiet
 }

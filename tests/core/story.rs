@@ -157,6 +157,11 @@ pub enum Command {
     Forget(u64),
     /// `full n`: n's disk is full, and n knows it; `freed n`: there is space again, and what waited for it is written.
     Full(u64),
+    /// Something falls due in the node's state machine at this log time; without one, nothing does any more.
+    Due {
+        node: u64,
+        ms: Option<u64>,
+    },
     Freed(u64),
     /// `unreachable n peer=2`: n learns that messages to 2 were lost.
     Unreachable {
@@ -301,6 +306,9 @@ fn act(cluster: &mut Cluster, command: &Command) -> Told<()> {
         }
         Command::Forget(node) => cluster.forget(NodeId(*node)),
         Command::Full(node) => cluster.disk_full(NodeId(*node)),
+        Command::Due { node, ms } => {
+            cluster.event(NodeId(*node), Event::MachineDeadline { time: ms.map(LogTime) });
+        }
         Command::Freed(node) => {
             cluster.disk_freed(NodeId(*node));
             while cluster.finish_write(NodeId(*node)) {}
