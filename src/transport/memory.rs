@@ -104,13 +104,12 @@ impl Transport for MemoryTransport {
     fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
         let store = self.store.clone().ok_or(Undelivered)?;
         let abandoned = self.abandoned.clone();
-        let sending = Sending { store, to, term, snapshot, pace: PACE, abandoned };
+        let (node, failed) = (self.node.clone(), self.node.clone());
+        let sending = Sending { node, store, to, term, snapshot, pace: PACE, abandoned };
         let link = MemoryLink { network: self.network.clone(), from: self.id, to, said: None };
-        let node = self.node.clone();
-        let failed = node.clone();
         spawn_guarded(
             format!("snapshot-{}-{to}", self.id),
-            move || sending.run(|| Ok(link), &node),
+            move || sending.run(|| Ok(link)),
             move |reason| {
                 failed.deliver(Input::Failed { reason });
             },

@@ -72,6 +72,8 @@ pub fn patience(election_timeout: Duration) -> Duration {
 
 /// One snapshot on its way out.
 pub struct Sending {
+    /// The node that sends it.
+    pub node: NodeHandle,
     /// Where it is.
     pub store: Arc<dyn SnapshotStore>,
     /// To whom it goes.
@@ -88,20 +90,15 @@ pub struct Sending {
 
 impl Sending {
     /// Checks all of the snapshot, then sends it over the link that `connect` makes, and tells the node how that went.
-    pub fn run<L: Link>(self, connect: impl FnOnce() -> Result<L, String>, node: &NodeHandle) {
-        let outcome = self.check(node).and_then(|()| self.send(&mut connect()?));
-        let Sending { to, term, snapshot, .. } = self;
+    pub fn run<L: Link>(self, connect: impl FnOnce() -> Result<L, String>) {
+        let outcome = self.check().and_then(|()| self.send(&mut connect()?));
+        let Sending { node, to, term, snapshot, .. } = self;
         node.deliver(Input::SnapshotSent { to, term, index: snapshot.index, outcome });
     }
 
     /// Checks all of the snapshot: one that is damaged is never sent. A disk that fails stops the node.
-    pub(crate) fn check(&self, node: &NodeHandle) -> Result<(), String> {
-        self.store.verify(&self.snapshot).map_err(|error| {
-            if let StorageError::Io(_) = error {
-                node.deliver(Input::Failed { reason: format!("snapshot: {error}") });
-            }
-            error.to_string()
-        })
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.store.verify(&self.snapshot).map_err(|error| cannot(&self.node, &error))
     }
 
     fn send(&self, link: &mut impl Link) -> Result<(), String> {
@@ -124,6 +121,7 @@ impl Sending {
 
 /// A snapshot that was offered, in steps: what to send, and what to wait for. It neither waits nor has a clock.
 pub struct Outgoing {
+    node: NodeHandle,
     /// Stays readable, even if a newer one takes its place.
     reader: Box<dyn SnapshotReader>,
     bytes: u64,
@@ -156,10 +154,11 @@ pub enum Next<'a> {
 impl Outgoing {
     /// The steps, and the offer that is to be made first.
     pub fn begin(sending: &Sending) -> Result<(Outgoing, Offer), String> {
-        let Sending { store, term, snapshot, pace, abandoned, .. } = sending;
-        let reader = store.open(snapshot).map_err(|error| error.to_string())?;
+        let Sending { node, store, term, snapshot, pace, abandoned, .. } = sending;
+        let reader = store.open(snapshot).map_err(|error| cannot(node, &error))?;
         let bytes = reader.info().bytes;
         let outgoing = Outgoing {
+            node: node.clone(),
             reader,
             bytes,
             pace: *pace,
@@ -191,7 +190,7 @@ impl Outgoing {
     /// What to do at this time.
     ///
     /// # Errors
-    /// It is no longer wanted, or cannot be read. For people.
+    /// It is no longer wanted, or cannot be read: then the node stops. For people.
     pub fn next(&mut self, now: Duration) -> Result<Next<'_>, String> {
         let Pace { chunk_bytes, window, rate_bytes, patience } = self.pace;
         // The receiver checks what it has, or all of it.
@@ -219,7 +218,7 @@ impl Outgoing {
             return Ok(Next::Await(left));
         }
         let offset = self.offset;
-        let count = self.reader.read_at(offset, &mut self.buffer).map_err(|error| error.to_string())?;
+        let count = self.reader.read_at(offset, &mut self.buffer).map_err(|error| cannot(&self.node, &error))?;
         let chunk = self.buffer.get(..count).filter(|chunk| !chunk.is_empty());
         self.offset += count as u64;
         Ok(Next::Chunk(offset, chunk.ok_or("its file has become shorter")?))
@@ -248,7 +247,7 @@ impl Receiving {
             self.tell(from, offer.term, latest.meta);
             return Ok(Progress { received: offer.bytes, complete: true });
         }
-        let receiver = self.store.receive(&offer.snapshot, offer.bytes).map_err(|error| self.cannot(&error))?;
+        let receiver = self.store.receive(&offer.snapshot, offer.bytes).map_err(|error| cannot(&self.node, &error))?;
         self.current = Some((from, offer, receiver));
         self.progress()
     }
@@ -258,7 +257,7 @@ impl Receiving {
         let current = self.current.as_mut().filter(|(sender, ..)| *sender == from);
         let (_, _, receiver) = current.ok_or("a part of a snapshot that was not offered")?;
         let written = receiver.write(offset, bytes);
-        written.map_err(|error| self.cannot(&error))?;
+        written.map_err(|error| cannot(&self.node, &error))?;
         self.progress()
     }
 
@@ -272,7 +271,7 @@ impl Receiving {
             |current: &mut (NodeId, Offer, Box<dyn SnapshotReceiver>)| current.2.received() == current.1.bytes;
         match self.current.take_if(is_whole) {
             Some((from, offer, receiver)) => {
-                receiver.finish().map_err(|error| self.cannot(&error))?;
+                receiver.finish().map_err(|error| cannot(&self.node, &error))?;
                 self.tell(from, offer.term, offer.snapshot);
                 Ok(Progress { received: offer.bytes, complete: true })
             }
@@ -283,18 +282,18 @@ impl Receiving {
         }
     }
 
-    /// Why a snapshot is refused, for people. When the disk failed the node stops; when it is only full, what has arrived is
-    /// gone, and may come again.
-    fn cannot(&self, error: &StorageError) -> String {
-        if let StorageError::Io(reason) = error {
-            self.node.deliver(Input::Failed { reason: format!("snapshot: {reason}") });
-        }
-        error.to_string()
-    }
-
     fn tell(&self, from: NodeId, term: Term, snapshot: SnapshotMeta) {
         self.node.deliver(Input::SnapshotReceived { from, term, snapshot });
     }
+}
+
+/// Why a snapshot cannot be sent or received, for people. When the disk failed the node stops; when it is only full, what
+/// has arrived is gone, and may come again.
+fn cannot(node: &NodeHandle, error: &StorageError) -> String {
+    if let StorageError::Io(reason) = error {
+        node.deliver(Input::Failed { reason: format!("snapshot: {reason}") });
+    }
+    error.to_string()
 }
 
 #[cfg(test)]
@@ -306,7 +305,7 @@ mod tests {
     use super::*;
     use crate::consensus::{Index, LogTime, Membership};
     use crate::runtime::Inboxes;
-    use crate::storage::snapshot::FileSnapshots;
+    use crate::storage::snapshot::{FileSnapshots, SnapshotInfo, SnapshotWriter};
 
     const PACE: Pace = Pace { chunk_bytes: 1000, window: 3, rate_bytes: u64::MAX, patience: Duration::from_millis(20) };
 
@@ -389,12 +388,13 @@ mod tests {
             let pace = Pace { rate_bytes, ..PACE };
             let abandoned = Arc::<AtomicBool>::default();
             let (to, term, snapshot) = (NodeId(2), Term(9), meta(index));
-            let sending = Sending { store: self.from.clone(), to, term, snapshot, pace, abandoned: abandoned.clone() };
+            let (node, outcome) = NodeHandle::new();
+            let store = self.from.clone();
+            let sending = Sending { node, store, to, term, snapshot, pace, abandoned: abandoned.clone() };
             self.offsets.borrow_mut().clear();
             let (receiving, offsets) = (self.receiving.clone(), self.offsets.clone());
             let link = TestLink { receiving, offsets, said: Default::default(), trouble, abandoned };
-            let (node, outcome) = NodeHandle::new();
-            sending.run(|| Ok(link), &node);
+            sending.run(|| Ok(link));
             match outcome.internal.try_recv() {
                 Ok(Input::SnapshotSent { to: NodeId(2), term: Term(9), index: sent, outcome }) if sent.0 == index => {
                     outcome
@@ -481,18 +481,97 @@ mod tests {
         }
     }
 
+    fn sending(store: Arc<dyn SnapshotStore>) -> (Sending, Inboxes) {
+        let (node, inboxes) = NodeHandle::new();
+        let (to, term, snapshot, abandoned) = (NodeId(2), Term(9), meta(5), Arc::default());
+        (Sending { node, store, to, term, snapshot, pace: PACE, abandoned }, inboxes)
+    }
+
+    /// The disk below fails from this read of a snapshot's file on; the check before is not one of them.
+    struct FailingDisk {
+        store: Arc<FileSnapshots>,
+        good_reads: usize,
+    }
+
+    struct FailingReader {
+        reader: Box<dyn SnapshotReader>,
+        good_reads: std::cell::Cell<usize>,
+    }
+
+    impl std::io::Read for FailingReader {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.reader.read(buffer)
+        }
+    }
+
+    impl SnapshotReader for FailingReader {
+        fn info(&self) -> &SnapshotInfo {
+            self.reader.info()
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
+            match self.good_reads.get().checked_sub(1) {
+                None => Err(StorageError::Io("cannot read: the disk is broken".into())),
+                Some(left) => {
+                    self.good_reads.set(left);
+                    self.reader.read_at(offset, buffer)
+                }
+            }
+        }
+    }
+
+    impl SnapshotStore for FailingDisk {
+        fn list(&self) -> Vec<SnapshotInfo> {
+            self.store.list()
+        }
+
+        fn create(&self, meta: &SnapshotMeta) -> Result<Box<dyn SnapshotWriter>, StorageError> {
+            self.store.create(meta)
+        }
+
+        fn verify(&self, meta: &SnapshotMeta) -> Result<(), StorageError> {
+            self.store.verify(meta)
+        }
+
+        fn receive(&self, meta: &SnapshotMeta, bytes: u64) -> Result<Box<dyn SnapshotReceiver>, StorageError> {
+            self.store.receive(meta, bytes)
+        }
+
+        fn remove_older(&self, than: &SnapshotMeta) -> Result<(), StorageError> {
+            self.store.remove_older(than)
+        }
+
+        fn open(&self, meta: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
+            let good_reads = self.good_reads.into();
+            Ok(Box::new(FailingReader { reader: self.store.open(meta)?, good_reads }))
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_while_a_snapshot_is_read_to_be_sent_stops_the_node() {
+        for good_reads in 0..3 {
+            let bench = Bench::new();
+            take(&bench.from, 5);
+            let (sending, inboxes) = sending(Arc::new(FailingDisk { store: bench.from.clone(), good_reads }));
+            let (receiving, offsets) = (bench.receiving.clone(), bench.offsets.clone());
+            let abandoned = sending.abandoned.clone();
+            sending.run(|| Ok(TestLink { receiving, offsets, said: Default::default(), trouble: None, abandoned }));
+            assert_eq!(bench.offsets.borrow().len(), good_reads, "it failed when it was to fail");
+            let told: Vec<Input> = inboxes.internal.try_iter().collect();
+            assert!(
+                matches!(&told[..], [Input::Failed { reason }, Input::SnapshotSent { outcome: Err(why), .. }]
+                    if reason.contains("the disk is broken") && why.contains("the disk is broken")),
+                "the node is told to stop, and then that nothing was sent"
+            );
+            assert!(bench.received().is_empty());
+        }
+    }
+
     #[test]
     fn whoever_repeats_himself_makes_no_progress() {
         let bench = Bench::new();
         take(&bench.from, 5);
-        let sending = Sending {
-            store: bench.from.clone(),
-            to: NodeId(2),
-            term: Term(9),
-            snapshot: meta(5),
-            pace: PACE,
-            abandoned: Arc::default(),
-        };
+        let (sending, _inboxes) = sending(bench.from);
         let stuck = sending.send(&mut Stuck).unwrap_err();
         assert_eq!(stuck, format!("no progress within {} ms", PACE.patience.as_millis()));
     }

@@ -893,6 +893,28 @@ fn a_received_snapshot_replaces_the_log_the_tail_and_the_state() {
     assert!(bench.driver.ended().is_none());
 }
 
+/// A whole snapshot that a deposed leader has sent comes when there is a new one, whose log may be another.
+#[test]
+fn a_whole_snapshot_of_a_stale_term_replaces_nothing() {
+    let mut bench = Bench::new();
+    bench.follow(PEER, 3, (0, 0), &[(1, "a"), (1, "b")]);
+    bench.turn([from_leader(OTHER, 4, (2, 1), &[])], []);
+    bench.sent.lock().unwrap().clear();
+    let stale = Input::SnapshotReceived { from: PEER, term: Term(3), snapshot: snapshot_at(9, 2) };
+    bench.turn([stale], []);
+    assert!(bench.apply.try_iter().all(|job| job.restore.is_none()));
+    assert!(bench.storage.try_iter().all(|job| job.batch.install.is_none()));
+    assert_eq!((bench.driver.server.last_index(), bench.driver.server.term()), (Index(2), Term(4)));
+    let sent = bench.sent.lock().unwrap();
+    let tells_its_term = |message: &PeerMessage| {
+        matches!(message, PeerMessage::Raft { message, .. } if message.term == Term(4)
+            && !matches!(message.body, MessageBody::SnapshotInstalled { .. }))
+    };
+    assert!(sent.iter().any(|(to, message)| *to == PEER && tells_its_term(message)), "the sender learns so");
+    drop(sent);
+    assert!(bench.driver.ended().is_none());
+}
+
 #[test]
 fn a_message_alone_installs_nothing() {
     let mut bench = Bench::new();

@@ -82,8 +82,9 @@ impl Simulation {
         let patience = patience(self.scenario.election_timeout());
         let pace = Pace { chunk_bytes, window: WINDOW, rate_bytes: 16 << 20, patience };
         let (store, index) = (process.store.clone(), snapshot.index);
-        let sending = Sending { store, to, term, snapshot, pace, abandoned };
-        let checked = sending.check(&process.handle);
+        let node = process.handle.clone();
+        let sending = Sending { node, store, to, term, snapshot, pace, abandoned };
+        let checked = sending.check();
         match checked.and_then(|()| Outgoing::begin(&sending)) {
             Err(reason) => self.sent(from, to, term, index, Err(reason)),
             Ok((outgoing, offer)) => {

@@ -95,12 +95,12 @@ impl Snapshots {
             before.store(true, Ordering::Release);
         }
         let (node, failed) = (kept.node.clone(), kept.node.clone());
-        let sending = Sending { store: kept.store.clone(), to, term, snapshot, pace: PACE, abandoned };
+        let sending = Sending { node, store: kept.store.clone(), to, term, snapshot, pace: PACE, abandoned };
         let link = StdioLink { shared: self.clone(), to, offer: None, answers };
         let name = format!("snapshot-{to}");
         let started = spawn_guarded(
             name,
-            move || sending.run(|| Ok(link), &node),
+            move || sending.run(|| Ok(link)),
             move |reason| {
                 failed.deliver(Input::Failed { reason });
             },

@@ -148,9 +148,9 @@ pub(super) fn send(
         rate_bytes: options.snapshot_rate_bytes,
         patience: patience(options.election_timeout),
     };
-    let sending = Sending { store, to, term, snapshot, pace, abandoned };
+    let sending = Sending { node: shared.handle.clone(), store, to, term, snapshot, pace, abandoned };
     let (shared, failed, me) = (shared.clone(), shared.handle.clone(), options.me);
-    let run = move || sending.run(|| TcpLink::connect(&shared, to, pace.patience), &shared.handle);
+    let run = move || sending.run(|| TcpLink::connect(&shared, to, pace.patience));
     spawn_guarded(format!("snapshot-{me}-{to}"), run, move |reason| failed.deliver(Input::Failed { reason })).map(drop)
 }
 
