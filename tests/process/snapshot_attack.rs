@@ -274,3 +274,27 @@ fn of_two_senders_the_later_is_heard_and_one_of_an_old_term_changes_nothing() {
     assert!(last.refusal(0, &file(1 << 43, 10)[..10]).contains("damaged"));
     assert_unharmed(&cluster, leader);
 }
+
+/// A byte at a time, for as long as it takes: whoever trickles holds up neither the cluster nor another sender.
+#[test]
+fn a_sender_that_trickles_holds_up_nobody() {
+    let (cluster, leader) = cluster();
+    let to = 3 - leader;
+    let slow_file = file(1 << 40, 300_000);
+    let mut slow = Sender::connect(&cluster, to);
+    assert!(slow.offer(&offer(1, 1 << 40, slow_file.len() as u64)).is_some_and(|answer| answer.is_ok()));
+    let chunk = chunk_bytes(0, &slow_file[..100_000]);
+    slow.stream.set_nodelay(true).expect("each byte goes at once");
+    let mut client = cluster.client();
+    // Each byte arrives on its own: the cluster has answered a write since the one before.
+    for (number, byte) in chunk[..500].iter().enumerate() {
+        slow.stream.write_all(&[*byte]).expect("it is still listened to");
+        client.set(b"trickle", number.to_string().as_bytes()).expect("a write beside the trickle");
+    }
+    assert_eq!(cluster.wait_for_leader(), leader, "heartbeats do not wait for it");
+    let mut other = Sender::connect(&cluster, to);
+    assert!(other.offer(&offer(1, 1 << 41, 10)).is_some_and(|answer| answer.is_ok()));
+    assert_eq!(slow.answer(), None, "the one that trickled is hung up on");
+    assert!(other.refusal(0, &slow_file[..10]).contains("damaged"));
+    assert_unharmed(&cluster, leader);
+}
