@@ -1,6 +1,6 @@
 //! The key-value store as a sequential specification: one key, a register with revisions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
@@ -114,6 +114,27 @@ impl Model for KeyValue {
             Some(_) if index.is_some() && revision.is_some() && index != revision => None,
             Some(value) => state.change(value, index.or(revision)),
         }
+    }
+
+    fn makers(&self, operations: &[Operation]) -> Vec<Option<usize>> {
+        // Values made of parts have no one maker.
+        if operations.iter().any(|operation| matches!(operation.action, Action::Append(_))) {
+            return vec![None; operations.len()];
+        }
+        let mut makers: HashMap<&Bytes, usize> = HashMap::new();
+        for operation in operations {
+            if let Action::Set(value) | Action::CompareAndSet(_, value) = &operation.action
+                && !matches!(operation.answer(), Some(Answer::Missing | Answer::Different(_)))
+            {
+                *makers.entry(value).or_default() += 1;
+            }
+        }
+        let seen = |operation: &Operation| match (&operation.action, operation.answer()?) {
+            (_, Answer::Found(value, _) | Answer::Different(Some(value)))
+            | (Action::CompareAndSet(value, _), Answer::Done(_)) => Some(makers.get(value).copied().unwrap_or(0)),
+            _ => None,
+        };
+        operations.iter().map(seen).collect()
     }
 
     fn simplify(&self, operations: &mut [Operation]) {

@@ -13,7 +13,7 @@ pub trait Model {
     /// What a client asks for. Two that are equal have the same effect.
     type Action: Clone + Eq + Hash + Display;
     /// What a client is told.
-    type Answer: Clone + Eq + Display;
+    type Answer: Clone + Eq + Hash + Display;
     /// What the copy knows of one partition. It is kept as often as the search looks at it, so it should be small or shared.
     type State: Clone + Eq + Hash + Debug;
 
@@ -35,6 +35,12 @@ pub trait Model {
         answer: Option<&Self::Answer>,
         index: Option<u64>,
     ) -> Option<Self::State>;
+
+    /// For each operation that was answered: how many of the operations can have made what it saw, if it saw something that only
+    /// they can make. By default, nothing is known.
+    fn makers(&self, operations: &[Operation<Self::Action, Self::Answer>]) -> Vec<Option<usize>> {
+        vec![None; operations.len()]
+    }
 
     /// Rewrites the history of one partition so that more of its actions are equal, if that makes no difference to anything
     /// that was answered: values that nobody saw can all be the same value. It changes actions only. By default, nothing.

@@ -12,10 +12,12 @@
 //! * Of unknown operations that ask for the same, the one that began first may stand for any. [`Model::simplify`] makes more
 //!   of them the same.
 //! * A read that may come next and tells nothing new comes next: putting it off can help nobody.
+//! * Of operations that ask for the same and were answered the same, the one that ended first comes first.
+//! * What somebody still has to see, and nobody can make again ([`Model::makers`]), is not replaced.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -95,6 +97,10 @@ struct Search<'a, M: Model> {
     /// Operations that were answered, in the order they began.
     certain: Vec<Operation<M::Action, M::Answer>>,
     unknown: Vec<Kind<M::Action>>,
+    /// By certain operation: how many can have made what it saw.
+    makers: Vec<Option<usize>>,
+    /// By state: the certain operations that see in it what is made only once.
+    viewers: Vec<Option<Rc<[u32]>>>,
     states: States<'a, M>,
     points: HashSet<Point>,
 }
@@ -137,6 +143,11 @@ impl Point {
         next
     }
 
+    /// Whether this certain operation is done.
+    fn has(&self, at: u32) -> bool {
+        at < self.first || self.beyond.binary_search(&at).is_ok()
+    }
+
     fn after_unknown(&self, kind: u32, state: u32) -> Point {
         let mut next = Point { state, last: Some(Last { kind, before: self.state }), ..self.clone() };
         insert(&mut next.happened, kind);
@@ -158,8 +169,10 @@ impl<'a, M: Model> Search<'a, M> {
         let mut operations: Vec<_> = history.iter().filter(may_matter).cloned().collect();
         operations.sort_by_key(|operation| operation.began);
         model.simplify(&mut operations);
-        let (certain, others): (Vec<_>, Vec<_>) =
-            operations.into_iter().partition(|operation| operation.answer().is_some());
+        let is_certain = |operation: &Operation<_, _>| operation.answer().is_some();
+        let makers = operations.iter().zip(model.makers(&operations));
+        let makers = makers.filter(|(operation, _)| is_certain(operation)).map(|(_, makers)| makers).collect();
+        let (certain, others): (Vec<_>, Vec<_>) = operations.into_iter().partition(is_certain);
         let mut unknown: Vec<Kind<M::Action>> = Vec::new();
         let mut kinds = HashMap::new();
         for operation in others {
@@ -170,10 +183,13 @@ impl<'a, M: Model> Search<'a, M> {
             unknown[kind].began.push(operation.began);
         }
         let states = States { model, states: Vec::new(), numbers: HashMap::new() };
-        Search { certain, unknown, states, points: HashSet::new() }
+        Search { certain, unknown, makers, viewers: Vec::new(), states, points: HashSet::new() }
     }
 
     fn run(&mut self, patience: &mut dyn FnMut(usize) -> bool) -> Verdict {
+        if self.makers.contains(&Some(0)) {
+            return Verdict::Broken;
+        }
         let state = self.states.initial();
         let mut stack = vec![Point { state, first: 0, beyond: Vec::new(), happened: Vec::new(), last: None }];
         while let Some(point) = stack.pop() {
@@ -185,7 +201,7 @@ impl<'a, M: Model> Search<'a, M> {
                 return Verdict::Undecided { points: self.points.len() };
             }
             for next in self.next(&point) {
-                if self.points.insert(next.clone()) {
+                if !self.loses(&point, &next) && self.points.insert(next.clone()) {
                     stack.push(next);
                 }
             }
@@ -196,7 +212,10 @@ impl<'a, M: Model> Search<'a, M> {
     /// The points one operation further. The most promising is the last: one that is certain, and ended first.
     fn next(&mut self, point: &Point) -> Vec<Point> {
         let (mut candidates, earliest_end) = self.candidates(point);
-        candidates.sort_by_key(|&at| Reverse(self.certain[at as usize].ended));
+        candidates.sort_by_key(|&at| self.certain[at as usize].ended);
+        let mut asked = HashSet::new();
+        candidates.retain(|&at| asked.insert((&self.certain[at as usize].action, self.certain[at as usize].answer())));
+        candidates.reverse();
         let Search { certain, unknown, states, .. } = self;
         let last = point.last.map(|last| (last, &unknown[last.kind as usize].action));
         let mut next = Vec::new();
@@ -221,6 +240,35 @@ impl<'a, M: Model> Search<'a, M> {
             }
         }
         next
+    }
+
+    /// Whether something is replaced by the last step that an operation still has to see.
+    fn loses(&mut self, before: &Point, after: &Point) -> bool {
+        if before.state == after.state {
+            return false;
+        }
+        let viewers = self.viewers(before.state);
+        viewers.iter().any(|&at| !after.has(at) && self.is_impossible(at, after.state))
+    }
+
+    fn is_impossible(&self, at: u32, state: u32) -> bool {
+        let Operation { action, outcome: Outcome::Answered(answer), .. } = &self.certain[at as usize] else {
+            return false;
+        };
+        let States { model, states, .. } = &self.states;
+        model.step(&states[state as usize], action, Some(answer), None).is_none()
+    }
+
+    fn viewers(&mut self, state: u32) -> Rc<[u32]> {
+        if let Some(Some(known)) = self.viewers.get(state as usize) {
+            return known.clone();
+        }
+        let once = (0..self.certain.len() as u32).filter(|&at| self.makers[at as usize] == Some(1));
+        let once: Vec<u32> = once.collect();
+        let viewers: Rc<[u32]> = once.into_iter().filter(|&at| !self.is_impossible(at, state)).collect();
+        self.viewers.resize(self.viewers.len().max(state as usize + 1), None);
+        self.viewers[state as usize] = Some(viewers.clone());
+        viewers
     }
 
     /// The certain operations that may come next, those that began before the end of each that is not done; and the first of

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use raft::config::RuntimeKind;
+use raft::runtime::simulated::Profile;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -213,7 +214,7 @@ pub struct SimulateArgs {
     pub scenario: Option<PathBuf>,
     /// What goes wrong
     #[arg(long, value_enum, value_name = "NAME", default_value = "swarm")]
-    pub profile: Faults,
+    pub profile: Profile,
     /// How many nodes, 1 to 9; otherwise each seed draws its own number
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
     pub nodes: Option<u64>,
@@ -238,23 +239,6 @@ pub struct SimulateArgs {
     /// How many seeds to run at a time [default: one for each core]; results do not depend on it
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
-}
-
-/// Which faults there are in simulations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Faults {
-    /// Anything: each seed draws its own kinds of faults, and how often
-    Swarm,
-    /// Nothing
-    Calm,
-    /// Messages are lost, late, doubled and overtaken; links are cut and clogged, one way or both
-    Network,
-    /// Processes are killed, stopped and paused, machines lose power, clocks go wrong
-    Crashes,
-    /// Disks are slow, hang, fail, or are full
-    Disks,
-    /// As `network` and `crashes`, and one node's disk forgets: rot, wiped, or an older copy
-    Damage,
 }
 
 /// Two numbers, as in 0..100.

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 /// A file system. All paths are given in full; none of the operations is retried by its callers.
 pub trait Files: Send + Sync {
@@ -39,6 +41,9 @@ pub trait Files: Send + Sync {
     /// Locks a file, made if necessary, for this process alone, until the lock is dropped or the process ends. Held by
     /// someone else: [`io::ErrorKind::WouldBlock`].
     fn lock(&self, path: &Path) -> io::Result<Lock>;
+
+    /// Leaves the disk to others for so long. Where time is not real there is nothing to wait for.
+    fn rest(&self, _time: Duration) {}
 }
 
 /// A lock on a file, held until it is dropped.
@@ -129,6 +134,10 @@ impl Files for DiskFiles {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let locked = file.try_lock();
         Ok(Box::new(FileLock::of(file, locked)?))
+    }
+
+    fn rest(&self, time: Duration) {
+        thread::sleep(time);
     }
 }
 

@@ -79,7 +79,7 @@ fn corrupted_histories_are_rejected() {
     while rejected.values().sum::<u64>() < goal {
         seed += 1;
         let dice = &mut Dice::new(seed);
-        let original = invent(dice, PLAN).history;
+        let original = invent(dice, PLAN);
         assert!(!is_surely_broken(&original), "seed {seed}");
         assert_eq!(verdict(&original), Ok(()), "seed {seed}: a valid history is accepted");
         let all = [Corruption::SwapResults, Corruption::DropWrite, Corruption::MoveCompletion];

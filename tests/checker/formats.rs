@@ -77,7 +77,7 @@ fn what_is_written_means_the_same_when_it_is_read() {
     for seed in 0..rounds(300, 10_000) {
         let dice = &mut Dice::new(seed);
         let plan = Plan { operations: 60, keys: 3, values: 5, width: 30, vague: 6 };
-        let mut all = invent(dice, plan).history;
+        let mut all = invent(dice, plan);
         assert_eq!(history::read(&history::write(&all)), Ok(all.clone()), "seed {seed}");
         if dice.once_in(2) {
             let victim = dice.below(all.len() as u64) as usize;

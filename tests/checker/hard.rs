@@ -76,21 +76,45 @@ fn unknown_deletions_and_swaps_are_used_up() {
 }
 
 #[test]
-fn fifteen_clients_at_once_are_searched() {
-    let plan = Plan { operations: 1_000, keys: 1, values: 0, width: 40, vague: 0 };
+fn thirty_clients_at_once_are_searched() {
+    let plan = Plan { operations: 1_000, keys: 1, values: 0, width: 80, vague: 0 };
     for seed in 0..rounds(3, 30) {
-        let all = invent(&mut Dice::new(seed), plan).history;
+        let all = invent(&mut Dice::new(seed), plan);
         let (verdict, took) = points(&all);
         assert_eq!(verdict, Ok(()), "seed {seed}");
-        println!("seed {seed}: 1,000 operations, up to 15 at once: {took} points");
+        println!("seed {seed}: 1,000 operations, up to 30 at once: {took} points");
     }
+}
+
+/// Forty clients write at the same time, over and over; each value is read in the end, or never.
+#[test]
+fn writers_at_once_are_told_apart_by_who_saw_what() {
+    let mut lines = String::new();
+    for round in 0..20 {
+        let began = 1_000 * round;
+        for client in 0..40 {
+            let (value, ended) = (40 * round + client, began + 500 + client);
+            let _ = writeln!(lines, "{client} k {began}..{ended} set {value} -> done");
+            if client % 4 == 0 {
+                let _ = writeln!(lines, "1{client} k {began}..{ended} get -> found {value}");
+            }
+        }
+        let _ = writeln!(lines, "99 k {}..{} get -> found {}", began + 600, began + 700, 40 * round + 17);
+    }
+    let (verdict, took) = points(&history(&lines));
+    assert_eq!(verdict, Ok(()));
+    println!("800 writes, 40 at once: {took} points");
+    lines.push_str("99 k 30000..30001 get -> found 18\n");
+    let (verdict, took) = points(&history(&lines));
+    assert!(is_broken(&verdict), "the value was replaced long ago: {verdict:?}");
+    println!("and one of them seen too late: {took} points");
 }
 
 #[test]
 fn ten_thousand_operations_on_five_keys_take_less_than_a_second() {
     for (vague, seed) in [(0, 1), (20, 2)] {
         let plan = Plan { operations: 10_000, keys: 5, values: 0, width: 40, vague };
-        let all = invent(&mut Dice::new(seed), plan).history;
+        let all = invent(&mut Dice::new(seed), plan);
         let began = Instant::now();
         assert_eq!(verdict(&all), Ok(()), "seed {seed}");
         let took = began.elapsed();
@@ -102,7 +126,7 @@ fn ten_thousand_operations_on_five_keys_take_less_than_a_second() {
 
 #[test]
 fn a_search_that_is_ended_is_a_failure_and_says_so() {
-    let all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 }).history;
+    let all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 });
     let failure = check(&KeyValue, &all, &mut |points| points < 10).unwrap_err();
     assert!(matches!(&failure, Failure::Undecided { operations: 50, .. }), "{failure:?}");
     assert!(failure.to_string().contains("on 'k0' was ended undecided at"), "{failure}");
@@ -110,7 +134,7 @@ fn a_search_that_is_ended_is_a_failure_and_says_so() {
 
 #[test]
 fn what_is_broken_is_told_even_if_something_else_is_undecided() {
-    let mut all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 }).history;
+    let mut all = invent(&mut Dice::new(1), Plan { operations: 50, keys: 1, values: 0, width: 30, vague: 0 });
     all.extend(history("1 z 0..1 get -> found 1"));
     assert!(is_broken(&check(&KeyValue, &all, &mut |points| points < 10)));
 }

@@ -10,7 +10,6 @@ mod hard;
 mod invent;
 mod queue;
 mod small;
-mod witness;
 
 use raft::checker::key_value::{KeyValue, Operation};
 use raft::checker::{Failure, check};

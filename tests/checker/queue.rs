@@ -14,7 +14,7 @@ enum Action {
 }
 
 /// What was taken.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Answer(Option<u32>);
 
 impl Display for Action {

@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use raft::runtime::simulated::{self, Failed, Profile, Report, Scenario, Script, Wish, simulate};
+use raft::runtime::simulated::{self, Failed, Report, Scenario, Script, Wish, simulate};
 
 use self::table::Sum;
-use super::args::{Faults, SimulateArgs};
+use super::args::SimulateArgs;
 use super::{Error, marks, progress, stop};
 
 /// Runs what was asked for.
@@ -70,21 +70,16 @@ impl Cases {
             let script = Script::load(path).map_err(|error| Error::Failed(error.to_string()))?;
             return Ok(Cases::One(Box::new(script)));
         }
-        let profile = match args.profile {
-            Faults::Swarm => Profile::Swarm,
-            Faults::Calm => Profile::Calm,
-            Faults::Network => Profile::Network,
-            Faults::Crashes => Profile::Crashes,
-            Faults::Disks => Profile::Disks,
-            Faults::Damage => Profile::Damage,
-        };
         let seeds = match (args.seed, args.minutes, &args.seeds) {
             (Some(first), Some(_), _) => first..u64::MAX,
             (Some(seed), None, _) => seed..seed.saturating_add(1),
             (None, Some(_), _) => from_the_clock()..u64::MAX,
             (None, None, seeds) => seeds.clone().unwrap_or(0..100),
         };
-        Ok(Cases::Seeds(seeds, Wish { profile, nodes: args.nodes, time_ms: args.time.map(|seconds| seconds * 1000) }))
+        Ok(Cases::Seeds(
+            seeds,
+            Wish { profile: args.profile, nodes: args.nodes, time_ms: args.time.map(|seconds| seconds * 1000) },
+        ))
     }
 
     fn numbers(&self) -> Range<u64> {

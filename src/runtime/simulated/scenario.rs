@@ -288,31 +288,20 @@ impl FaultKind {
 
 /// Which faults a scenario may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Profile {
-    /// Any of them: each seed draws its own kinds and rates.
+    /// Anything: each seed draws its own kinds of faults, and how often
     Swarm,
-    /// None.
+    /// Nothing
     Calm,
-    /// Messages and links.
+    /// Messages are lost, late, doubled and overtaken; links are cut and clogged, one way or both
     Network,
-    /// Processes and machines that end and come back.
+    /// Processes are killed, stopped and paused, machines lose power, clocks go wrong
     Crashes,
-    /// Disks that are slow, hang, fail or are full.
+    /// Disks are slow, hang, fail, or are full
     Disks,
-    /// Disks that forget: rot, wiped and old folders, one node at most.
+    /// As `network` and `crashes`, and one node's disk forgets: rot, wiped, or an older copy
     Damage,
-}
-
-impl Profile {
-    /// All of them, by the names that people use.
-    pub const ALL: [(&'static str, Profile); 6] = [
-        ("swarm", Profile::Swarm),
-        ("calm", Profile::Calm),
-        ("network", Profile::Network),
-        ("crashes", Profile::Crashes),
-        ("disks", Profile::Disks),
-        ("damage", Profile::Damage),
-    ];
 }
 
 /// What is drawn from, besides the seed.

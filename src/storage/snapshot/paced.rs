@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::storage::StorageError;
-use crate::storage::files::OpenFile;
+use crate::storage::files::{Files, OpenFile};
 
 /// After so many bytes the disk is waited for: what else is written meanwhile has to wait for no more than these.
 const SYNC_BYTES: u64 = 1 << 20;
@@ -14,6 +13,7 @@ const SYNC_BYTES: u64 = 1 << 20;
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 pub struct PacedFile {
+    files: Arc<dyn Files>,
     file: Arc<dyn OpenFile>,
     path: PathBuf,
     bytes: u64,
@@ -21,9 +21,9 @@ pub struct PacedFile {
 }
 
 impl PacedFile {
-    /// Goes on with a file that has so many bytes.
-    pub fn new(file: Arc<dyn OpenFile>, path: PathBuf, bytes: u64) -> Self {
-        PacedFile { file, path, bytes, unsynced_bytes: 0 }
+    /// Goes on with a file among these that has so many bytes.
+    pub fn new(files: Arc<dyn Files>, file: Arc<dyn OpenFile>, path: PathBuf, bytes: u64) -> Self {
+        PacedFile { files, file, path, bytes, unsynced_bytes: 0 }
     }
 
     /// Writes this at the end.
@@ -36,7 +36,7 @@ impl PacedFile {
             let start = Instant::now();
             self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
             self.unsynced_bytes = 0;
-            rest(start);
+            rest(&*self.files, start);
         }
         Ok(())
     }
@@ -56,6 +56,6 @@ impl PacedFile {
 }
 
 /// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
-pub fn rest(start: Instant) {
-    thread::sleep(start.elapsed().min(LONGEST_REST));
+pub fn rest(files: &dyn Files, start: Instant) {
+    files.rest(start.elapsed().min(LONGEST_REST));
 }

@@ -37,7 +37,7 @@ impl FileReceiver {
             }
             None => (shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?, 0),
         };
-        let file = PacedFile::new(file, path, received);
+        let file = PacedFile::new(shared.files.clone(), file, path, received);
         Ok(FileReceiver { shared, info, header, file, failed: false, _claim: claim })
     }
 

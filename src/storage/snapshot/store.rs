@@ -235,7 +235,7 @@ impl Shared {
             let start = Instant::now();
             let cut = file.set_size(kept).and_then(|()| file.sync_all());
             cut.map_err(|error| StorageError::io("cut", &path, &error))?;
-            rest(start);
+            rest(&*self.files, start);
         }
         self.remove(&unfinished)
     }

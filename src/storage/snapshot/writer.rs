@@ -33,12 +33,13 @@ impl FileWriter {
     pub fn create(shared: Arc<Shared>, meta: &SnapshotMeta, claim: Claim) -> Result<Self, StorageError> {
         let path = shared.folder.join(file_name(meta) + TEMPORARY_SUFFIX);
         let file = shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?;
+        let file = PacedFile::new(shared.files.clone(), file, path, 0);
         let header = encode_header(shared.cluster_id, meta);
         let crc = header.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
         let mut writer = FileWriter {
             shared,
             meta: meta.clone(),
-            file: PacedFile::new(file, path, 0),
+            file,
             crc,
             state_bytes: 0,
             block: new_block(),

@@ -1,5 +1,9 @@
 //! What clients are told: acknowledged writes stay, and every answer is what one machine would have given at one moment between
-//! request and answer. The order of the log is the witness, so that the check takes no search.
+//! request and answer. The order of the log is the witness, so that the check takes no search, and goes on beside the simulation.
+//! What it accepts, the search of [`checker`](crate::checker) accepts, too: its tests see to that.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -228,7 +232,6 @@ fn check_read(chain: &Chain, number: u64, key: &Bytes, answer: &Bytes, window: (
         hold!("I17 linearizability", false, "operation {number}, a read, has an answer that is no value");
         return Ok(());
     };
-    let value = value.map(|value| value.bytes);
     let versions = chain.versions(key);
     let (first, last) = window;
     // The version that was there after the first entry, and those that came until the last; before all of them it is missing.

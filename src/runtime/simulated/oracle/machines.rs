@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Check, Oracle, hold, term_at};
 use crate::consensus::{EntryHeader, EntryKind, Index, NodeId, Payload, Term};
-use crate::machine::command::{Answer, Query};
+use crate::machine::command::{Answer, Query, Value};
 use crate::machine::{Applied, Asked, Composite, Machine};
 
 /// Everything that was ever committed, and what one machine made of it.
@@ -22,7 +22,7 @@ pub struct Chain {
     commands: Vec<Option<(Bytes, Bytes)>>,
     machine: Composite,
     /// Every value that a key has had: since which entry, and what.
-    versions: BTreeMap<Bytes, Vec<(Index, Option<Bytes>)>>,
+    versions: BTreeMap<Bytes, Vec<(Index, Option<Value>)>>,
 }
 
 impl Chain {
@@ -55,7 +55,7 @@ impl Chain {
     }
 
     /// What a key was, from the entry that made it so to the one before the next, for each of its values.
-    pub fn versions(&self, key: &Bytes) -> &[(Index, Option<Bytes>)] {
+    pub fn versions(&self, key: &Bytes) -> &[(Index, Option<Value>)] {
         self.versions.get(key).map_or(&[], Vec::as_slice)
     }
 
@@ -77,7 +77,7 @@ impl Chain {
             let query = Query::Get { key: key.clone() }.encode();
             let answer = self.machine.query(Asked { time: header.time, query: &query });
             let value = match Answer::decode(&answer) {
-                Ok(Answer::Value(value)) => value.map(|value| value.bytes),
+                Ok(Answer::Value(value)) => value,
                 _ => None,
             };
             let versions = self.versions.entry(key.clone()).or_default();
