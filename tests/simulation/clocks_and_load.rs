@@ -1,6 +1,10 @@
 //! T83 to T86 and T89: processes that stand still, clocks that are wrong, and more to do than can be done.
 
-use super::{ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, passes, quiet, seeds, with};
+use super::{
+    ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, look, passes, quiet, seeds, snapshots, taken,
+    with,
+};
+use raft::marks::Mark;
 use raft::runtime::simulated::scenario::{FaultKind, Target};
 
 #[test]
@@ -10,7 +14,8 @@ fn t83_each_role_stands_still() {
         let for_ms = tenths * ELECTION_TIMEOUT_MS / 10;
         let scenario = |seed| {
             let mut scenario = quiet(seed, 3);
-            scenario.clients = 3;
+            // Every other one stands still in the middle of a sync, more likely than not.
+            (scenario.clients, scenario.disks.sync_us) = (3, [500, 15_000][seed as usize % 2]);
             with(scenario, 700, FaultKind::Pause { target, for_ms })
         };
         each(4, scenario, |report| {
@@ -73,29 +78,29 @@ fn t86_too_much_load_is_refused_and_leaves_nothing_behind() {
         scenario.load.value_bytes = 4_096;
         (scenario.load.depth, scenario.load.pause_us, scenario.load.patience_ms) = (12, 8_000, 150);
         let slow = FaultKind::Slow { target: Target::Everyone, times: 100, for_ms: 700 };
-        // The last fault is nothing but a look at how things stand.
-        let scenario = with(with(scenario, 800, slow), 2_200, FaultKind::Transfer);
+        let scenario = look(with(scenario, 800, slow), 2_200);
         let report = passes(&scenario);
         println!("seed {seed}: {report:?}");
-        assert!(report.refusals + report.given_up + report.unknown > 0, "not all could be done");
+        taken(&report, &[Mark::ProposalsOverloaded, Mark::ClientOverloaded]);
         let (slow, later) = (befallen(&report, 0), befallen(&report, 1));
         let healed = slow.ended.as_ref().expect("it is over").answered;
         assert!(later.began.answered > healed + 50, "as many are answered as before");
     }
 }
 
+/// It has to be sent snapshots, since the leader does not keep for it all that it lacks, and must catch up in the end.
 #[test]
 fn t89_one_slow_follower_under_load() {
     let scenario = |seed| {
-        let mut scenario = quiet(seed, 3);
-        scenario.clients = 4;
-        scenario.settings.snapshot_entries = 40;
-        scenario.load.pause_us = 10_000;
-        with(scenario, 500, FaultKind::Slow { target: Target::Follower, times: 200, for_ms: 1_000 })
+        let mut scenario = snapshots(quiet(seed, 3));
+        (scenario.clients, scenario.load.pause_us, scenario.load.value_bytes) = (6, 4_000, 1_024);
+        (scenario.settings.snapshot_entries, scenario.settings.max_pending_bytes) = (40, 32 << 10);
+        with(scenario, 500, FaultKind::Slow { target: Target::Follower, times: 400, for_ms: 900 })
     };
-    let sum = each(5, scenario, |report| {
-        assert!(answered_meanwhile(report) > 20, "the others are not held up");
-        assert!(report.transfers < 100, "no perpetual loop of snapshots: {}", report.transfers);
+    let sum = each(3, scenario, |report| {
+        assert!(answered_meanwhile(report) > 100, "the others are not held up");
+        assert!(report.transfers < 30, "no perpetual loop of snapshots: {}", report.transfers);
     });
-    assert!(sum.committed > 0);
+    assert!(sum.received > 0, "it lagged further than the log");
+    taken(&sum, &[Mark::TailEvicted, Mark::LogKeptForPeer]);
 }

@@ -7,7 +7,8 @@ mod disks;
 mod network;
 mod snapshots;
 
-use raft::consensus::NodeId;
+use raft::consensus::{NodeId, Term};
+use raft::marks::Mark;
 use raft::runtime::simulated::report::Befallen;
 use raft::runtime::simulated::scenario::{Disks, Fault, FaultKind, Network, Settings, Workload};
 use raft::runtime::simulated::{Report, Scenario, simulate};
@@ -88,6 +89,18 @@ fn each(usual: u64, scenario: impl Fn(u64) -> Scenario, look: impl Fn(&Report)) 
     sum
 }
 
+/// Looks at how things stand then: a fault that does nothing, whose number is that of the look.
+fn look(scenario: Scenario, at_ms: u64) -> Scenario {
+    with(scenario, at_ms, FaultKind::Clog { links: Vec::new(), for_ms: 0 })
+}
+
+/// Every one of these rare paths was taken.
+fn taken(report: &Report, marks: &[Mark]) {
+    for mark in marks {
+        assert!(report.marks.of(*mark).hits > 0, "it never happened that {}", mark.name());
+    }
+}
+
 /// What became of the fault with this number.
 fn befallen(report: &Report, fault: usize) -> &Befallen {
     report.befallen.iter().find(|befallen| befallen.fault == fault).expect("the fault has come")
@@ -98,6 +111,12 @@ fn victim(report: &Report) -> NodeId {
     befallen(report, 0).nodes[0]
 }
 
+/// Who led when the fault with this number came, and when it was over.
+fn leaders(report: &Report, fault: usize) -> [Option<(Term, NodeId)>; 2] {
+    let befallen = befallen(report, fault);
+    [befallen.began.leader, befallen.ended.as_ref().expect("the fault is over").leader]
+}
+
 /// Requests that were answered while the first fault lasted.
 fn answered_meanwhile(report: &Report) -> u64 {
     let first = befallen(report, 0);
@@ -106,7 +125,6 @@ fn answered_meanwhile(report: &Report) -> u64 {
 
 /// Whether somebody else leads after the first fault than before.
 fn has_moved(report: &Report) -> bool {
-    let first = befallen(report, 0);
-    let (before, after) = (&first.began.leader, &first.ended.as_ref().expect("the fault is over").leader);
+    let [before, after] = leaders(report, 0);
     before.is_some_and(|(term, node)| after.is_some_and(|(later, other)| later > term && other != node))
 }

@@ -1,6 +1,7 @@
 //! T75 to T78: what networks do.
 
-use super::{ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, quiet, victim, with};
+use super::{ELECTION_TIMEOUT_MS, answered_meanwhile, each, has_moved, leaders, look, quiet, taken, victim, with};
+use raft::marks::Mark;
 use raft::runtime::simulated::scenario::{FaultKind, Target, Way};
 
 /// Both ways.
@@ -21,6 +22,7 @@ fn t75_loss_duplicates_delay_and_storms() {
     };
     let sum = each(14, bad, |report| assert!(report.doubled > 20));
     assert!(sum.lost > 100 && sum.answered > 100);
+    taken(&sum, &[Mark::ForwardTwice, Mark::AnswersMerged]);
 }
 
 /// Every way to split five nodes in two, and each of them alone.
@@ -32,14 +34,15 @@ fn t76_every_split() {
     for (number, set) in splits.into_iter().enumerate() {
         let (few, most): (Vec<u64>, Vec<u64>) = all.iter().partition(|node| set >> (*node - 1) & 1 == 1);
         let scenario = |seed| {
+            let timeouts = [4, 7, 12, 7, 30][number % 5];
             let mut scenario = quiet(seed + 100 * number as u64, 5);
-            scenario.clients = 3;
-            with(scenario, 700, FaultKind::Cut { links: between(&few, &most), for_ms: 7 * ELECTION_TIMEOUT_MS })
+            (scenario.clients, scenario.time_ms) = (2, 600 + (timeouts + 2) * ELECTION_TIMEOUT_MS);
+            let links = between(&few, &most);
+            with(scenario, 600, FaultKind::Cut { links, for_ms: timeouts * ELECTION_TIMEOUT_MS })
         };
         each(1, scenario, |report| {
             assert!(report.lost > 0);
-            let cut = befallen(report, 0);
-            let (_, leader) = cut.ended.as_ref().and_then(|ended| ended.leader).expect("somebody leads");
+            let (_, leader) = leaders(report, 0)[1].expect("somebody leads");
             assert!(most.contains(&leader.0), "the leader is on the side of the majority");
             assert!(answered_meanwhile(report) > 0, "the majority goes on");
         });
@@ -52,11 +55,12 @@ fn t77_a_leader_that_hears_nobody_steps_down() {
         let fault = FaultKind::Isolate { target: Target::Leader, way: Way::In, for_ms: 800 };
         with(quiet(seed, 3), 600, fault)
     };
-    each(12, deaf, |report| {
+    let sum = each(12, deaf, |report| {
         assert!(report.lost > 0);
         assert!(has_moved(report), "another one leads");
         assert!(report.elections <= 6, "no storm of terms: {} elections", report.elections);
     });
+    taken(&sum, &[Mark::StepDownNoQuorum]);
 }
 
 #[test]
@@ -66,6 +70,7 @@ fn t77_a_leader_that_nobody_hears_is_replaced() {
         with(quiet(seed, 3), 600, fault)
     };
     each(12, mute, |report| {
+        assert!(report.lost > 0);
         assert!(has_moved(report), "another one leads");
         assert!(report.elections <= 6, "no storm of terms: {} elections", report.elections);
     });
@@ -79,54 +84,62 @@ fn t77_a_follower_that_is_deaf_or_mute_disturbs_nobody() {
     };
     each(12, one_way, |report| {
         assert!(report.lost > 0);
-        let fault = befallen(report, 0);
-        let (before, after) = (fault.began.leader, fault.ended.as_ref().and_then(|ended| ended.leader));
+        let [before, after] = leaders(report, 0);
         assert_eq!(before, after, "the leader stays, in its term");
         assert_ne!(Some(victim(report)), before.map(|(_, leader)| leader));
     });
 }
 
-/// Links that are cut for a while, and whether there must be a leader meanwhile.
+/// While these links are cut, one node comes to lead, and leads on. The numbers of the nodes are turned with the seed, so that
+/// whoever leads is now here, now there.
 fn topology(nodes: u64, links: &[(u64, u64)]) {
+    let began = 500;
     let scenario = |seed| {
         let mut scenario = quiet(seed, nodes);
-        scenario.clients = 3;
-        let links = links.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
-        with(scenario, 500, FaultKind::Cut { links, for_ms: 10 * ELECTION_TIMEOUT_MS })
+        (scenario.clients, scenario.time_ms) = (2, began + 22 * ELECTION_TIMEOUT_MS);
+        let turned = |node: u64| (node + seed) % nodes + 1;
+        let links = links.iter().flat_map(|&(a, b)| between(&[turned(a)], &[turned(b)])).collect();
+        let cut = FaultKind::Cut { links, for_ms: 20 * ELECTION_TIMEOUT_MS };
+        look(with(scenario, began, cut), began + 10 * ELECTION_TIMEOUT_MS)
     };
-    each(8, scenario, |report| {
-        assert!(report.lost > 0 || report.elections > 0);
-        let led = befallen(report, 0).ended.as_ref().and_then(|ended| ended.leader);
-        assert!(led.is_some(), "somebody leads");
-        assert!(answered_meanwhile(report) > 0, "and clients are answered");
+    let sum = each(nodes, scenario, |report| {
+        let (half, end) = (leaders(report, 1)[0], leaders(report, 0)[1]);
+        assert!(half.is_some() && half == end, "one node leads: {half:?}, {end:?}");
+        assert!(answered_meanwhile(report) > 10, "and clients are answered");
     });
+    // Between followers there is nothing to lose.
+    assert!(sum.lost > 0);
+}
+
+/// One link of a triangle, as a switch once cut in Cloudflare's etcd: the leader may be at either end of it.
+#[test]
+fn t78_a_bridge_between_two() {
+    topology(3, &[(1, 2)]);
 }
 
 #[test]
-fn t78_a_bridge_keeps_a_cluster_going() {
-    topology(3, &[(1, 2)]);
+fn t78_a_bridge_between_pairs() {
     topology(5, &[(1, 3), (1, 4), (2, 3), (2, 4)]);
 }
 
 /// In a ring of five each hears two others, which is a majority with itself.
 #[test]
-fn t78_a_ring_keeps_a_cluster_going() {
+fn t78_a_ring() {
     topology(5, &[(1, 3), (1, 4), (2, 4), (2, 5), (3, 5)]);
 }
 
-/// A chain of three has its middle.
+/// In a chain those at the ends hear one other.
 #[test]
-fn t78_a_chain_keeps_a_cluster_going() {
-    topology(3, &[(1, 3)]);
+fn t78_a_chain() {
     topology(5, &[(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)]);
 }
 
-/// The old leader hears only a bridge, which must not keep the others from electing.
+/// The leader is left with one link, to a node that hears everybody: it must step down, and be let go.
 #[test]
 fn t78_an_old_leader_behind_a_bridge() {
     let scenario = |seed| {
         let mut scenario = quiet(seed, 5);
-        scenario.clients = 3;
+        scenario.clients = 2;
         // Whoever leads is one of five: each in turn keeps one link.
         let old = seed % 5 + 1;
         let bridge = old % 5 + 1;
@@ -134,10 +147,8 @@ fn t78_an_old_leader_behind_a_bridge() {
         with(scenario, 600, FaultKind::Cut { links: between(&[old], &rest), for_ms: 800 })
     };
     let befell_leader = std::cell::Cell::new(0);
-    each(20, scenario, |report| {
-        let cut = befallen(report, 0);
-        let leader = cut.ended.as_ref().and_then(|ended| ended.leader);
-        assert!(leader.is_some() && answered_meanwhile(report) > 0);
+    each(10, scenario, |report| {
+        assert!(leaders(report, 0)[1].is_some() && answered_meanwhile(report) > 0);
         befell_leader.set(befell_leader.get() + u64::from(has_moved(report)));
     });
     assert!(befell_leader.get() > 0, "a leader was behind the bridge");

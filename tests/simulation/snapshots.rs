@@ -1,6 +1,7 @@
 //! T47 to T54: snapshots, where logs were compacted.
 
-use super::{Scenario, answered_meanwhile, befallen, each, quiet, snapshots, with};
+use super::{Scenario, answered_meanwhile, befallen, each, quiet, snapshots, taken, with};
+use raft::marks::Mark;
 use raft::runtime::simulated::scenario::{FaultKind, Loses, Rotten, Target, Way};
 
 /// A follower is away until the leader's log no longer has what it lacks.
@@ -61,6 +62,16 @@ fn t48_a_follower_that_comes_back_with_nothing_gets_a_snapshot() {
     assert!(sum.refused > 0 && sum.received > 0, "{} refused, {} received", sum.refused, sum.received);
 }
 
+#[test]
+fn t48_a_follower_that_crashed_gets_a_snapshot_and_then_the_log() {
+    let scenario = |seed| {
+        let mut scenario = lags(seed, 3);
+        scenario.faults[0].kind = FaultKind::Kill { target: Target::Follower, down_ms: 700 };
+        scenario
+    };
+    each(3, scenario, |report| assert!(report.received > 0 && report.restored > 0 && report.transfers <= 10));
+}
+
 /// The machines, commit and applied indexes, and logs of all nodes are compared at every step, so a state that goes back fails.
 #[test]
 fn t49_a_stale_snapshot_replaces_nothing() {
@@ -72,10 +83,11 @@ fn t49_a_stale_snapshot_replaces_nothing() {
             with(scenario, 400 + 120 * round, FaultKind::OldSnapshot { target })
         })
     };
-    each(4, scenario, |report| {
+    let sum = each(4, scenario, |report| {
         assert!(report.stale_snapshots > 0, "one came late");
         assert_eq!(report.elections, 1);
     });
+    taken(&sum, &[Mark::SnapshotStale, Mark::OfferedAlready]);
 }
 
 /// A leader that is cut off has entries that conflict with the snapshot that it gets; the power fails in the middle of it.
@@ -93,8 +105,8 @@ fn t50_a_snapshot_above_a_conflicting_log() {
             with(scenario, 1_205 + 200 * round, fault)
         })
     };
-    let sum = each(12, scenario, |report| assert!(report.power_cuts > 0));
-    assert!(sum.received > 0, "a snapshot arrived");
+    let sum = each(8, scenario, |report| assert!(report.power_cuts > 0 && report.received > 0));
+    taken(&sum, &[Mark::ProposalCovered, Mark::InstallReplayed]);
 }
 
 #[test]
@@ -109,6 +121,7 @@ fn t51_a_transfer_over_a_bad_network_between_nodes_that_end() {
     };
     let sum = each(8, scenario, |report| assert!(report.lost > 0 && report.ends > 0));
     assert!(sum.transfers > sum.received && sum.received > 0, "{} of {}", sum.received, sum.transfers);
+    taken(&sum, &[Mark::SendingFailed, Mark::SendingAlready]);
 }
 
 #[test]
@@ -153,6 +166,7 @@ fn t54_power_fails_while_snapshots_are_written() {
     let sum = each(10, scenario, |report| assert!(report.power_cuts >= 2));
     assert_eq!(sum.refused, 0);
     assert!(sum.restored > 0);
+    taken(&sum, &[Mark::SnapshotUnfinishedRemoved]);
 }
 
 #[test]
@@ -168,4 +182,17 @@ fn t54_a_snapshot_that_rots_is_never_trusted() {
         assert!(befallen(report, 0).began.committed > 10);
     });
     assert!(sum.unreadable > 0, "nodes noticed at their start: {}", sum.unreadable);
+}
+
+/// Until the log, whose disk is slow, is durable as far as the newest snapshot, there is the one before, and the log from there on.
+#[test]
+fn t54_an_older_snapshot_will_do_if_the_log_goes_on_from_there() {
+    let scenario = |seed| {
+        let mut scenario = snapshots(quiet(seed, 3));
+        (scenario.clients, scenario.settings.snapshot_entries, scenario.disks.sync_us) = (2, 4, 15_000);
+        let target = Target::Node(seed % 3 + 1);
+        with(scenario, 900, FaultKind::BitRot { target, file: Rotten::Snapshot, place: seed, down_ms: 50 })
+    };
+    let sum = each(16, scenario, |report| assert_eq!(report.rotted, 1));
+    taken(&sum, &[Mark::SnapshotOlderRestored]);
 }

@@ -53,7 +53,7 @@ impl Memory {
     pub(super) fn plan(scenario: &Scenario, schedule: &mut Schedule<Happening>) -> Self {
         for (number, fault) in scenario.faults.iter().enumerate() {
             let over = fault.at_ms + fault.kind.lasts_ms();
-            schedule.at(Duration::from_millis(over), Happening::Ends(Ending::Fault(number)));
+            schedule.at(Duration::from_millis(over.min(scenario.time_ms)), Happening::Ends(Ending::Fault(number)));
             if let FaultKind::OldCopy { age_ms, .. } = fault.kind {
                 let at = Duration::from_millis(fault.at_ms.saturating_sub(age_ms));
                 schedule.at(at, Happening::Ends(Ending::Copy(number)));
@@ -98,6 +98,8 @@ impl Simulation {
         let (nodes, began) = (nodes.unwrap_or_default(), self.standing());
         self.report.befallen.push(Befallen { fault: number, nodes, began, ended: None });
         let (now, ms) = (self.now, Duration::from_millis);
+        // Whatever stands still goes on when the faults are over.
+        let until = (now + ms(fault.kind.lasts_ms())).min(ms(self.scenario.time_ms));
         match fault.kind {
             FaultKind::Cut { links, for_ms } => self.network.cut(&links, now + ms(for_ms)),
             FaultKind::Clog { links, for_ms } => self.network.clog(&links, now + ms(for_ms)),
@@ -223,14 +225,14 @@ impl Simulation {
                 }
                 _ => self.report.skipped += 1,
             },
-            FaultKind::Pause { target, for_ms } => {
-                self.each_host(target, |host| host.paused_until = now + ms(for_ms));
+            FaultKind::Pause { target, .. } => {
+                self.each_host(target, |host| host.paused_until = until);
             }
             FaultKind::Slow { target, times, for_ms } => {
                 self.each_host(target, |host| host.slow = (times, now + ms(for_ms)));
             }
-            FaultKind::DiskHangs { target, for_ms } => {
-                self.each_host(target, |host| host.disk_hangs_until = now + ms(for_ms));
+            FaultKind::DiskHangs { target, .. } => {
+                self.each_host(target, |host| host.disk_hangs_until = until);
             }
             FaultKind::ClockJumps { target, by_ms } => {
                 self.each_host(target, |host| {

@@ -114,7 +114,7 @@ pub struct Befallen {
     pub nodes: Vec<NodeId>,
     /// Just before.
     pub began: Standing,
-    /// Once it was over, if it was.
+    /// Once it was over, and at the latest when all faults were.
     pub ended: Option<Standing>,
 }
 
