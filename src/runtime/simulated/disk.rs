@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 
 use super::dice::Dice;
 use super::report::mixed;
+use super::scenario::Loses;
 use crate::storage::files::memory::{Fate, MemoryFiles};
 use crate::storage::files::{Files, Lock, OpenFile};
 
@@ -16,6 +17,8 @@ use crate::storage::files::{Files, Lock, OpenFile};
 pub enum Trouble {
     /// It fails, as do all later ones (EIO).
     Error,
+    /// It fails, and later ones do not.
+    OneError,
     /// The power fails: the node is gone before the operation returns.
     PowerCut,
 }
@@ -32,6 +35,12 @@ struct State {
     hash: u64,
     /// What befalls the operation of this number, and all later ones.
     trouble: Option<(u64, Trouble)>,
+    /// Syncs do nothing.
+    lies: bool,
+    /// How many did.
+    lied: u64,
+    /// Operations for which there was no room.
+    full: u64,
 }
 
 impl SimulatedDisk {
@@ -41,7 +50,8 @@ impl SimulatedDisk {
     }
 
     fn of(files: MemoryFiles) -> Self {
-        SimulatedDisk(Arc::new(Mutex::new(State { files, operations: 0, hash: 0, trouble: None })))
+        let state = State { files, operations: 0, hash: 0, trouble: None, lies: false, lied: 0, full: 0 };
+        SimulatedDisk(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,14 +88,38 @@ impl SimulatedDisk {
         self.state().hash
     }
 
+    /// From now on syncs do nothing and succeed.
+    pub fn lie(&self) {
+        self.state().lies = true;
+    }
+
+    /// How many syncs did nothing.
+    pub fn lied(&self) -> u64 {
+        self.state().lied
+    }
+
+    /// For how many operations there was no room.
+    pub fn full(&self) -> u64 {
+        self.state().full
+    }
+
+    fn lies(&self) -> bool {
+        let mut state = self.state();
+        state.lied += u64::from(state.lies);
+        state.lies
+    }
+
     fn has_just_begun(&self) -> bool {
         let state = self.state();
         state.trouble.is_some_and(|(at, _)| at + 1 == state.operations)
     }
 
-    /// The disk after its node was killed: all that was written is still there, and whoever held it holds it no more.
+    /// The disk after its node was killed: all that was written is still there, and whoever held it holds it no more. It lies on.
     pub fn after_kill(&self) -> Self {
-        SimulatedDisk::of(self.state().files.again())
+        let state = self.state();
+        let after = SimulatedDisk::of(state.files.again());
+        (after.state().lies, after.state().lied) = (state.lies, state.lied);
+        after
     }
 
     /// A copy of the disk as it is, for later.
@@ -96,6 +130,7 @@ impl SimulatedDisk {
     /// From now on everything works, and there is room.
     pub fn mend(&self) {
         let mut state = self.state();
+        state.lies = false;
         if state.trouble.is_some_and(|(at, _)| at >= state.operations) {
             state.trouble = None;
         }
@@ -104,15 +139,23 @@ impl SimulatedDisk {
 
     /// The disk after the power has failed: of what was not synced, every sector and every name meets a fate of its own.
     /// `garbles`: some of the sectors are neither old nor new.
-    pub fn after_power_loss(&self, dice: &mut Dice, garbles: bool) -> Self {
+    pub fn after_power_loss(&self, dice: &mut Dice, garbles: bool, loses: Loses) -> Self {
         let files = self.state().files.clone();
+        if loses == Loses::All {
+            return SimulatedDisk::of(files.after_power_loss());
+        }
         let (names, _) = files.unsynced();
         // Names are lost from some point on, as on a file system with a journal, or here and there.
         let (kept, ordered) = (dice.below(names as u64 + 1) as usize, dice.once_in(2));
         let here_and_there: Vec<bool> = (0..names).map(|_| dice.once_in(2)).collect();
-        let keep = |nth: usize| if ordered { nth < kept } else { here_and_there[nth] };
+        let keep = |nth: usize| match loses {
+            Loses::Sectors => true,
+            _ if ordered => nth < kept,
+            _ => here_and_there[nth],
+        };
         let bias = dice.below(4);
         let fate = |versions: usize| match (bias, dice.below(8)) {
+            _ if loses == Loses::Names => Fate::Written(versions - 1),
             (0, _) | (2.., 0..3) => Fate::Lost,
             (1, _) | (2.., 3..6) => Fate::Written(dice.below(versions as u64) as usize),
             (_, 6) if garbles => Fate::Garbled,
@@ -129,6 +172,7 @@ impl SimulatedDisk {
         state.hash = mixed(state.hash, what);
         state.operations += 1;
         match state.trouble {
+            Some((at, Trouble::OneError)) if at < operation => Ok(state.files.clone()),
             Some((at, trouble)) if at <= operation => Err(trouble.error()),
             _ => Ok(state.files.clone()),
         }
@@ -166,7 +210,7 @@ impl Doing {
 impl Trouble {
     fn error(self) -> io::Error {
         io::Error::other(match self {
-            Trouble::Error => "a simulated input/output error",
+            Trouble::Error | Trouble::OneError => "a simulated input/output error",
             Trouble::PowerCut => "the power has failed",
         })
     }
@@ -223,7 +267,8 @@ impl Files for SimulatedDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.pass(Doing::SyncFolder.to(folder))?.sync_folder(folder)
+        let files = self.pass(Doing::SyncFolder.to(folder))?;
+        if self.lies() { Ok(()) } else { files.sync_folder(folder) }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
@@ -244,7 +289,11 @@ impl OpenFile for SimulatedFile {
             }
             return Err(error);
         }
-        self.file.write_at(bytes, offset)
+        let written = self.file.write_at(bytes, offset);
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            self.disk.state().full += 1;
+        }
+        written
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -256,11 +305,13 @@ impl OpenFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.pass(Doing::SyncData, 0)?.sync_data()
+        let file = self.pass(Doing::SyncData, 0)?;
+        if self.disk.lies() { Ok(()) } else { file.sync_data() }
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.pass(Doing::SyncAll, 0)?.sync_all()
+        let file = self.pass(Doing::SyncAll, 0)?;
+        if self.disk.lies() { Ok(()) } else { file.sync_all() }
     }
 
     fn forget_cached(&self) -> io::Result<()> {

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dice::Dice;
 use super::disk::{SimulatedDisk, Trouble};
-use super::oracle::Check;
-use super::scenario::{FaultKind, Scenario, Target};
+use super::host::Host;
+use super::oracle::{Check, hold};
+use super::report::{Befallen, Standing};
+use super::scenario::{FaultKind, Loses, Rotten, Scenario, Target, Way};
 use super::schedule::Schedule;
-use super::simulation::{Happening, Simulation};
-use crate::consensus::{NodeId, Role};
+use super::simulation::{Happening, Simulation, is_segment};
+use crate::consensus::{NodeId, Role, Term};
 use crate::runtime::{ClientRequest, Input, Operation, Outcome, Reply, ReplySink};
-use crate::storage::Start;
+use crate::storage::{Start, StorageError};
+
+/// Why a node may refuse to start that then comes back with an empty disk.
+pub const DAMAGED: &str = "its disk is damaged";
 
 /// What faults need to remember.
 #[derive(Default)]
@@ -21,6 +27,12 @@ pub struct Memory {
     down: BTreeMap<NodeId, Duration>,
     /// Disks as they were, by the number of the fault that will put them back, and in which start.
     copies: BTreeMap<usize, (NodeId, SimulatedDisk, Start)>,
+    /// What the next power loss of a node takes.
+    loses: BTreeMap<NodeId, Loses>,
+    /// Where the newest segment of a node rots once it has stopped.
+    rots: BTreeMap<NodeId, u64>,
+    /// A machine has lost power after its syncs had lied.
+    has_lied: bool,
 }
 
 /// A fault ends, or begins to be prepared.
@@ -30,18 +42,34 @@ pub enum Ending {
     Copy(usize),
     /// There is room on the disk again.
     Room(NodeId),
+    /// The machine whose syncs have lied loses power.
+    Lies(NodeId, Duration),
+    /// The fault of this number is over.
+    Fault(usize),
 }
 
 impl Memory {
     /// Prepares what has to be.
     pub(super) fn plan(scenario: &Scenario, schedule: &mut Schedule<Happening>) -> Self {
         for (number, fault) in scenario.faults.iter().enumerate() {
+            let over = fault.at_ms + fault.kind.lasts_ms();
+            schedule.at(Duration::from_millis(over.min(scenario.time_ms)), Happening::Ends(Ending::Fault(number)));
             if let FaultKind::OldCopy { age_ms, .. } = fault.kind {
                 let at = Duration::from_millis(fault.at_ms.saturating_sub(age_ms));
                 schedule.at(at, Happening::Ends(Ending::Copy(number)));
             }
         }
         Memory::default()
+    }
+
+    /// What this node's next power loss takes.
+    pub fn loses(&self, id: NodeId) -> Loses {
+        self.loses.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Whether anything may be wrong by now, since a disk has lied.
+    pub fn has_lied(&self) -> bool {
+        self.has_lied
     }
 
     /// How long this node stays down now.
@@ -64,11 +92,14 @@ impl Simulation {
         }
         let Some(fault) = self.scenario.faults.get(number).cloned() else { return Ok(()) };
         self.trace.line(self.now, || format!("fault {number}: {:?}", fault.kind));
+        let nodes = fault.kind.target().map(|target| self.targets(target));
         self.report.faults += 1;
-        if fault.kind.target().is_some_and(|target| self.targets(target).is_empty()) {
-            self.report.skipped += 1;
-        }
+        self.report.skipped += u64::from(nodes.as_ref().is_some_and(Vec::is_empty));
+        let (nodes, began) = (nodes.unwrap_or_default(), self.standing());
+        self.report.befallen.push(Befallen { fault: number, nodes, began, ended: None });
         let (now, ms) = (self.now, Duration::from_millis);
+        // Whatever stands still goes on when the faults are over.
+        let until = (now + ms(fault.kind.lasts_ms())).min(ms(self.scenario.time_ms));
         match fault.kind {
             FaultKind::Cut { links, for_ms } => self.network.cut(&links, now + ms(for_ms)),
             FaultKind::Clog { links, for_ms } => self.network.clog(&links, now + ms(for_ms)),
@@ -78,8 +109,23 @@ impl Simulation {
                     self.kill(id, ms(down_ms))?;
                 }
             }
-            FaultKind::PowerLoss { target, after, down_ms } => {
+            FaultKind::Isolate { target, way, for_ms } => {
+                for NodeId(id) in self.targets(target) {
+                    let others = || (1..=self.scenario.nodes).filter(|other| *other != id);
+                    let out: Vec<(u64, u64)> = others().map(|other| (id, other)).collect();
+                    let back: Vec<(u64, u64)> = others().map(|other| (other, id)).collect();
+                    if way != Way::In {
+                        self.network.cut(&out, now + ms(for_ms));
+                    }
+                    if way != Way::Out {
+                        self.network.cut(&back, now + ms(for_ms));
+                    }
+                }
+            }
+            FaultKind::Storm { copies, for_ms } => self.network.storm(copies, now + ms(for_ms)),
+            FaultKind::PowerLoss { target, after, loses, down_ms } => {
                 for id in self.targets(target) {
+                    self.faults.loses.insert(id, loses);
                     self.faults.down.insert(id, ms(down_ms));
                     match self.hosts.get(&id) {
                         Some(host) if after > 0 => host.disk.trouble_after(after, Trouble::PowerCut),
@@ -93,11 +139,12 @@ impl Simulation {
                     self.give(id, [Input::Stop]);
                 }
             }
-            FaultKind::DiskFails { target, after, down_ms } => {
+            FaultKind::DiskFails { target, after, once, down_ms } => {
+                let trouble = if once { Trouble::OneError } else { Trouble::Error };
                 for id in self.targets(target) {
                     self.faults.down.insert(id, ms(down_ms));
                     if let Some(host) = self.hosts.get(&id) {
-                        host.disk.trouble_after(after, Trouble::Error);
+                        host.disk.trouble_after(after, trouble);
                     }
                 }
             }
@@ -111,7 +158,7 @@ impl Simulation {
             }
             FaultKind::Transfer => {
                 for id in self.targets(Target::Leader) {
-                    let reply = Reply::new(std::sync::Arc::new(Nobody), 0);
+                    let reply = Reply::new(Arc::new(Nobody), 0);
                     let operation = Operation::Transfer { to: None };
                     let request = ClientRequest { connection: u64::MAX, operation, forward: false, reply };
                     if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
@@ -120,10 +167,45 @@ impl Simulation {
                     self.give(id, []);
                 }
             }
-            FaultKind::BitRot { target, place, down_ms } => {
+            FaultKind::BitRot { target, file: Rotten::Newest, place, down_ms } => {
+                for id in self.targets(target) {
+                    self.faults.down.insert(id, ms(down_ms));
+                    self.faults.rots.insert(id, place);
+                    self.give(id, [Input::Stop]);
+                }
+            }
+            FaultKind::BitRot { target, file, place, down_ms } => {
                 for id in self.targets(target) {
                     self.kill(id, ms(down_ms))?;
-                    self.rot(id, place);
+                    self.rot(id, file, place);
+                }
+            }
+            FaultKind::OtherDisk { target, of, down_ms } => {
+                let of = NodeId(of);
+                let copy = self.hosts.get(&of).map(|host| host.disk.copied());
+                for id in self.targets(target) {
+                    let Some(copy) = copy.as_ref().filter(|_| id != of) else {
+                        self.report.skipped += 1;
+                        continue;
+                    };
+                    self.kill(id, ms(down_ms))?;
+                    self.exchange(id, copy.copied(), DAMAGED);
+                }
+            }
+            FaultKind::SyncsLie { target, for_ms, down_ms } => {
+                for id in self.targets(target) {
+                    self.hosts.get(&id).into_iter().for_each(|host| host.disk.lie());
+                    self.schedule.at(now + ms(for_ms), Happening::Ends(Ending::Lies(id, ms(down_ms))));
+                }
+            }
+            FaultKind::SecondProcess { target } => {
+                for id in self.targets(target) {
+                    self.second_process(id)?;
+                }
+            }
+            FaultKind::OldSnapshot { target } => {
+                for id in self.targets(target) {
+                    self.send_oldest_snapshot(id);
                 }
             }
             FaultKind::Wipe { target, down_ms } => {
@@ -143,14 +225,22 @@ impl Simulation {
                 }
                 _ => self.report.skipped += 1,
             },
-            FaultKind::Pause { target, for_ms } => {
-                self.each_host(target, |host| host.paused_until = now + ms(for_ms));
+            FaultKind::Pause { target, .. } => {
+                self.each_host(target, |host| host.paused_until = until);
             }
             FaultKind::Slow { target, times, for_ms } => {
                 self.each_host(target, |host| host.slow = (times, now + ms(for_ms)));
             }
-            FaultKind::DiskHangs { target, for_ms } => {
-                self.each_host(target, |host| host.disk_hangs_until = now + ms(for_ms));
+            FaultKind::DiskHangs { target, .. } => {
+                self.each_host(target, |host| host.disk_hangs_until = until);
+            }
+            FaultKind::ClockJumps { target, by_ms } => {
+                self.each_host(target, |host| {
+                    host.process.iter_mut().for_each(|process| process.jump(ms(by_ms), now));
+                });
+                for id in self.targets(target) {
+                    self.give(id, []);
+                }
             }
             FaultKind::ClockRate { target, per_mille } => {
                 self.each_host(target, |host| {
@@ -174,6 +264,18 @@ impl Simulation {
                     host.disk.files().unlimit();
                 }
             }
+            Ending::Fault(number) => {
+                let standing = self.standing();
+                if let Some(befallen) = self.report.befallen.iter_mut().find(|befallen| befallen.fault == number) {
+                    befallen.ended = Some(standing);
+                }
+            }
+            // The power fails, unless it has failed since.
+            Ending::Lies(id, down) => {
+                if self.liveness.is_none() && self.hosts.get(&id).is_some_and(|host| host.disk.lied() > 0) {
+                    return self.power_off(id, down);
+                }
+            }
             Ending::Copy(number) => {
                 let Some(FaultKind::OldCopy { target, .. }) = self.scenario.faults.get(number).map(|f| f.kind.clone())
                 else {
@@ -190,7 +292,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn each_host(&mut self, target: Target, mut change: impl FnMut(&mut super::host::Host)) {
+    fn each_host(&mut self, target: Target, mut change: impl FnMut(&mut Host)) {
         for id in self.targets(target) {
             self.hosts.get_mut(&id).into_iter().for_each(&mut change);
         }
@@ -200,14 +302,29 @@ impl Simulation {
         match target {
             Target::Node(number) => vec![NodeId(number)],
             Target::Everyone => self.hosts.keys().copied().collect(),
-            Target::Leader => {
-                let leads = |(id, host): (&NodeId, &super::host::Host)| {
-                    let server = host.process.as_ref()?.driver.server();
-                    (server.role() == Role::Leader).then_some((server.term(), *id))
+            Target::Follower => {
+                let leader = self.leader();
+                let follows = |(id, host): (&NodeId, &Host)| {
+                    (host.process.is_some() && leader.is_none_or(|(_, leader)| leader != *id)).then_some(*id)
                 };
-                self.hosts.iter().filter_map(leads).max().into_iter().map(|(_, id)| id).collect()
+                self.hosts.iter().find_map(follows).into_iter().collect()
             }
+            Target::Leader => self.leader().into_iter().map(|(_, id)| id).collect(),
         }
+    }
+
+    /// The node that leads the highest term that anybody leads.
+    fn leader(&self) -> Option<(Term, NodeId)> {
+        let leads = |(id, host): (&NodeId, &Host)| {
+            let server = host.process.as_ref()?.driver.server();
+            (server.role() == Role::Leader).then_some((server.term(), *id))
+        };
+        self.hosts.iter().filter_map(leads).max()
+    }
+
+    fn standing(&self) -> Standing {
+        let (committed, answered) = (self.oracle.committed().0, self.report.answered);
+        Standing { at: self.now, leader: self.leader(), committed, answered }
     }
 
     /// Whether every other node durably knows the present start of this one, and so recognises whatever is older. If it is to
@@ -227,19 +344,34 @@ impl Simulation {
         self.oracle.disk_lost(id);
     }
 
-    /// A byte of a file changes. Not in the newest segment of the log: what is at its very end after a crash, nobody can tell
-    /// from a write that was interrupted.
-    fn rot(&mut self, id: NodeId, place: u64) {
+    /// A node has stopped because it was asked to. `is_closed`: and has marked the end of its log.
+    pub(super) fn stopped(&mut self, id: NodeId, is_closed: bool) {
+        match self.faults.rots.remove(&id) {
+            Some(place) if is_closed && self.liveness.is_none() => self.rot(id, Rotten::Newest, place),
+            Some(_) => self.report.skipped += 1,
+            None => {}
+        }
+    }
+
+    /// A bit of a file changes.
+    fn rot(&mut self, id: NodeId, file: Rotten, place: u64) {
         let dice = &mut Dice::new(place, "rot");
         let Some(host) = self.hosts.get_mut(&id) else { return };
         let files = host.disk.files();
         let mut all: Vec<(PathBuf, Vec<u8>)> = files.all().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
-        let newest =
-            all.iter().map(|(path, _)| path.clone()).filter(|path| path.extension().is_some_and(|e| e == "wal")).max();
-        all.retain(|(path, _)| Some(path) != newest.as_ref());
+        let newest = all.iter().map(|(path, _)| path.clone()).filter(|path| is_segment(path)).max();
+        let is_newest = |path: &PathBuf| Some(path) == newest.as_ref();
+        all.retain(|(path, _)| match file {
+            Rotten::Any => !is_newest(path),
+            Rotten::Segment => is_segment(path) && !is_newest(path),
+            Rotten::Newest => is_newest(path),
+            Rotten::Snapshot => path.extension().is_some_and(|extension| extension == "snapshot"),
+            Rotten::Identity => path.ends_with("identity"),
+            Rotten::Peers => path.ends_with("peers"),
+        });
         // There are more segments than snapshots.
         let is_snapshot = |(path, _): &(PathBuf, Vec<u8>)| path.extension().is_some_and(|e| e == "snapshot");
-        if all.iter().any(is_snapshot) && dice.once_in(2) {
+        if file == Rotten::Any && all.iter().any(is_snapshot) && dice.once_in(2) {
             all.retain(is_snapshot);
         }
         if all.is_empty() {
@@ -247,10 +379,64 @@ impl Simulation {
             return;
         }
         let (path, mut bytes) = all.swap_remove(dice.below(all.len() as u64) as usize);
-        let at = dice.below(bytes.len() as u64) as usize;
+        let length = match file {
+            // What is behind the last byte that means something was never written.
+            Rotten::Segment | Rotten::Newest => bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1),
+            _ => bytes.len(),
+        };
+        let at = dice.below(length as u64) as usize;
         bytes[at] ^= 1 << dice.below(8);
         files.set(&path, &bytes);
-        host.may_end = Some("its disk is damaged");
+        host.may_end = Some(DAMAGED);
+        self.report.rotted += 1;
         self.trace.line(self.now, || format!("node {id}: byte {at} of {} changes", path.display()));
+    }
+
+    /// The power fails: if syncs have lied, everything since is gone, and nobody can demand any more that all is well.
+    pub(super) fn lies_come_out(&mut self, id: NodeId) {
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.disk.lied() > 0) else { return };
+        self.report.lied += host.disk.lied();
+        host.may_end = Some(DAMAGED);
+        self.faults.has_lied = true;
+        self.faults.loses.insert(id, Loses::All);
+        self.oracle.disk_lost(id);
+    }
+
+    /// Another process opens a node's folder. It must be told that the folder is in use, and leave it as it is.
+    fn second_process(&mut self, id: NodeId) -> Check {
+        let number = self.dice.number();
+        let Some(host) = self.hosts.get(&id).filter(|host| host.process.is_some()) else {
+            self.report.skipped += 1;
+            return Ok(());
+        };
+        let before = host.disk.files().all();
+        let opened = host.open(&self.scenario, number);
+        if host.disk.trouble().is_some() {
+            // The disk failed just then, or before.
+            return self.after_disk_use(id);
+        }
+        let is_refused = matches!(opened, Err(StorageError::Refused(_)));
+        hold!("a folder has one process", is_refused, "a second process opens the folder of node {id}");
+        hold!(
+            "a folder has one process",
+            before == host.disk.files().all(),
+            "a second process changes the folder of node {id}"
+        );
+        self.report.locked_out += 1;
+        Ok(())
+    }
+
+    /// The leader sends its oldest snapshot, whatever the receiver has.
+    fn send_oldest_snapshot(&mut self, to: NodeId) {
+        let leader = self.leader().filter(|(_, id)| *id != to);
+        let Some((term, from)) = leader else { return self.report.skipped += 1 };
+        let process = self.hosts.get(&from).and_then(|host| host.process.as_ref());
+        let Some(oldest) = process
+            .and_then(|process| process.store.list().into_iter().map(|info| info.meta).min_by_key(|meta| meta.index))
+        else {
+            self.report.skipped += 1;
+            return;
+        };
+        self.begin_transfer(from, to, term, oldest, Arc::default());
     }
 }

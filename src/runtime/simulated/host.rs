@@ -148,6 +148,20 @@ impl Host {
         if until > now { usual * times as u32 } else { usual }
     }
 
+    /// Opens the node's folder, as a process does that starts.
+    pub fn open(&self, scenario: &Scenario, incarnation: u64) -> Result<FileStorage, StorageError> {
+        let voters = Membership::of_voters((1..=scenario.nodes).map(NodeId));
+        let options = OpenOptions {
+            folder: FOLDER.into(),
+            cluster_id: cluster_id("simulated", &voters),
+            node: self.id,
+            membership: voters,
+            segment_bytes: scenario.settings.segment_bytes,
+            rejoin: self.must_rejoin,
+        };
+        FileStorage::open_with(&options, Arc::new(self.disk.clone()), incarnation)
+    }
+
     /// Starts the node, with random numbers for an incarnation, a nonce and its election timeouts.
     pub fn start(
         &mut self,
@@ -158,15 +172,7 @@ impl Host {
     ) -> Result<(), StorageError> {
         let voters = Membership::of_voters((1..=scenario.nodes).map(NodeId));
         let settings = &scenario.settings;
-        let options = OpenOptions {
-            folder: FOLDER.into(),
-            cluster_id: cluster_id("simulated", &voters),
-            node: self.id,
-            membership: voters.clone(),
-            segment_bytes: settings.segment_bytes,
-            rejoin: self.must_rejoin,
-        };
-        let mut storage = FileStorage::open_with(&options, Arc::new(self.disk.clone()), incarnation)?;
+        let mut storage = self.open(scenario, incarnation)?;
         let (life, abstains, peers) = (storage.life(), storage.abstains(), storage.take_peers());
         let store = storage.snapshots();
         let (handle, inboxes) = NodeHandle::new();
@@ -255,6 +261,11 @@ impl Process {
         self.per_mille = per_mille;
     }
 
+    /// Its clock is ahead by so much from now on.
+    pub fn jump(&mut self, by: Duration, now: Duration) {
+        self.clock = (now, self.local(now) + by);
+    }
+
     /// When the driver wants its next turn even if nothing comes in, in virtual time.
     pub fn next_deadline(&self) -> Option<Duration> {
         let clocks = [self.driver.election_deadline(), self.driver.heartbeat_deadline()];
@@ -290,12 +301,18 @@ impl Process {
         }
     }
 
-    /// Ends as a process does that was asked to: everybody has an answer, and the storage is closed.
-    pub fn close(self) {
+    /// Ends as a process does that was asked to: everybody has an answer, and the storage is closed. Whether it was.
+    pub fn close(self) -> bool {
         let Process { driver, mut storage, requests, .. } = self;
         // Why it has ended is known.
         let _ = driver.shut_down(requests);
-        while !matches!(storage.step(), Step::Ended | Step::Blocked(_)) {}
+        loop {
+            match storage.step() {
+                Step::Ended => return true,
+                Step::Blocked(_) => return false,
+                _ => {}
+            }
+        }
     }
 
     /// Takes what was delivered to the node since the last time.

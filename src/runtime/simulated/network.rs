@@ -32,6 +32,8 @@ pub struct Network {
     cut: BTreeMap<Link, Duration>,
     /// Until when everything is held up.
     clogged: BTreeMap<Link, Duration>,
+    /// Every message arrives so many times more, until then.
+    storm: (u64, Duration),
     /// When the last frame that was not overtaken arrives.
     last: BTreeMap<Link, Duration>,
     /// Connections that were welcomed: the epochs of both processes.
@@ -47,6 +49,7 @@ impl Network {
             ways: ways.clone(),
             cut: BTreeMap::new(),
             clogged: BTreeMap::new(),
+            storm: (0, Duration::ZERO),
             last: BTreeMap::new(),
             up: BTreeMap::new(),
             admitted: BTreeMap::new(),
@@ -61,6 +64,11 @@ impl Network {
         }
     }
 
+    /// Every message arrives so many times more until then.
+    pub fn storm(&mut self, copies: u64, until: Duration) {
+        self.storm = (copies, until);
+    }
+
     /// Everything on these links is held up until then.
     pub fn clog(&mut self, links: &[(u64, u64)], until: Duration) {
         for &(from, to) in links {
@@ -72,6 +80,7 @@ impl Network {
     /// Every link works, and loses nothing, but for those of nodes that are not among these.
     pub fn heal(&mut self, among: &[NodeId], all: u64) {
         (self.ways.lost, self.ways.twice, self.ways.overtaken) = (0, 0, 0);
+        self.storm = (0, Duration::ZERO);
         self.cut.clear();
         self.clogged.clear();
         let outside = |id: &NodeId| !among.contains(id);
@@ -100,10 +109,10 @@ impl Network {
             at = at.max(*last + Duration::from_nanos(1));
             *last = at;
         }
-        if self.dice.in_a_million(self.ways.twice) {
-            return vec![at, at + self.way() * 3];
-        }
-        vec![at]
+        let (copies, until) = self.storm;
+        let copies = if until > now { copies } else { u64::from(self.dice.in_a_million(self.ways.twice)) };
+        let later = (0..copies).map(|_| at + self.way() * 3);
+        std::iter::once(at).chain(later).collect()
     }
 
     pub(super) fn way(&mut self) -> Duration {
@@ -215,7 +224,7 @@ impl Simulation {
         self.trace.logged(self.now, id);
         match host.disk.trouble() {
             Some(super::disk::Trouble::PowerCut) => self.power_off(id, self.faults.down_for(id)),
-            Some(super::disk::Trouble::Error) => {
+            Some(super::disk::Trouble::Error | super::disk::Trouble::OneError) => {
                 self.give(id, [Input::Failed { reason: "cannot remember the life of a peer".into() }]);
                 Ok(())
             }

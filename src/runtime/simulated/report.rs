@@ -61,11 +61,61 @@ pub struct Report {
     pub faults: u64,
     /// Those of them that befell nobody: they were impossible then.
     pub skipped: u64,
+    /// Nodes that refused to start with what was on their disks: these are among those that refused or were refused.
+    pub unreadable: u64,
+    /// Writes and syncs that did not return before a hanging disk did.
+    pub hung: u64,
+    /// Operations for which a disk had no room.
+    pub full: u64,
+    /// Syncs that did nothing and succeeded.
+    pub lied: u64,
+    /// Bytes that changed on disks.
+    pub rotted: u64,
+    /// Turns that waited until a process no longer stood still.
+    pub paused: u64,
+    /// Processes that were refused a folder because another had it.
+    pub locked_out: u64,
+    /// Machines of state that were replaced by a snapshot's, at a start or later.
+    pub restored: u64,
+    /// Snapshots that arrived where all they cover had been applied already.
+    pub stale_snapshots: u64,
+    /// Things that were not as they must be after syncs had lied, which nobody can demand.
+    pub excused: u64,
+    /// Most bytes of log on one disk at the end.
+    pub log_bytes: u64,
     /// Rare paths that were taken.
     pub marks: Counts,
+    /// What became of the faults, in order. A sum has none.
+    pub befallen: Vec<Befallen>,
     /// A hash of everything that happened, in order: when, every message's bytes, every operation on a disk and its bytes, roles
     /// and terms, what machines applied, and what clients were told.
     pub hash: u64,
+}
+
+/// How things stood at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Virtual time.
+    pub at: Duration,
+    /// The leader of the highest term that had one then.
+    pub leader: Option<(Term, NodeId)>,
+    /// Entries that were committed.
+    pub committed: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+}
+
+/// A fault, when it came and when it was over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Befallen {
+    /// Its number in the scenario, from 0.
+    pub fault: usize,
+    /// Whom it befell.
+    pub nodes: Vec<NodeId>,
+    /// Just before.
+    pub began: Standing,
+    /// Once it was over, and at the latest when all faults were.
+    pub ended: Option<Standing>,
 }
 
 impl Report {
@@ -106,11 +156,22 @@ impl Report {
             (&mut self.operations, other.operations),
             (&mut self.faults, other.faults),
             (&mut self.skipped, other.skipped),
+            (&mut self.unreadable, other.unreadable),
+            (&mut self.hung, other.hung),
+            (&mut self.full, other.full),
+            (&mut self.lied, other.lied),
+            (&mut self.rotted, other.rotted),
+            (&mut self.paused, other.paused),
+            (&mut self.locked_out, other.locked_out),
+            (&mut self.restored, other.restored),
+            (&mut self.stale_snapshots, other.stale_snapshots),
+            (&mut self.excused, other.excused),
         ];
         for (sum, more) in pairs {
             *sum += more;
         }
         self.marks.add(&other.marks);
+        self.log_bytes = self.log_bytes.max(other.log_bytes);
         self.mix(other.hash);
     }
 }

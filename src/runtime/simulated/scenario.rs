@@ -122,8 +122,57 @@ pub enum Target {
     Node(u64),
     /// Whoever leads then.
     Leader,
+    /// The first node that runs then and does not lead.
+    Follower,
     /// All nodes.
     Everyone,
+}
+
+/// Which way something is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// It neither hears nor is heard.
+    Both,
+    /// It hears the others, and is not heard.
+    Out,
+    /// It is heard, and does not hear the others.
+    In,
+}
+
+/// What a power loss takes of what was not synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loses {
+    /// Some of it.
+    #[default]
+    Some,
+    /// Some or all names of files, and no bytes.
+    Names,
+    /// Some or all sectors, and no names.
+    Sectors,
+    /// All of it.
+    All,
+}
+
+/// What rots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotten {
+    /// Any file but the newest segment of the log. What is at its very end after a crash, nobody can tell from a write that was
+    /// interrupted.
+    #[default]
+    Any,
+    /// An older segment of the log.
+    Segment,
+    /// The newest segment of the log, up to its last batch, after a clean stop: then all of it is known to be whole.
+    Newest,
+    /// A snapshot.
+    Snapshot,
+    /// Who the node is.
+    Identity,
+    /// Whom it knows.
+    Peers,
 }
 
 /// What goes wrong.
@@ -134,6 +183,22 @@ pub enum FaultKind {
     Cut {
         /// From whom to whom.
         links: Vec<(u64, u64)>,
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// A node is cut off from all others for so long.
+    Isolate {
+        /// Whom.
+        target: Target,
+        /// Which way.
+        way: Way,
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// Every message arrives so many times more.
+    Storm {
+        /// How many times.
+        copies: u64,
         /// Milliseconds.
         for_ms: u64,
     },
@@ -157,6 +222,9 @@ pub enum FaultKind {
         target: Target,
         /// After so many operations on the disk; 0: at once.
         after: u64,
+        /// What is gone.
+        #[serde(default)]
+        loses: Loses,
         /// It starts again after so many milliseconds.
         down_ms: u64,
     },
@@ -190,6 +258,13 @@ pub enum FaultKind {
         /// Thousandths: 1000 is right.
         per_mille: u64,
     },
+    /// The clock is ahead from one moment to the next, as after a sleep that nobody noticed.
+    ClockJumps {
+        /// Whose.
+        target: Target,
+        /// Milliseconds.
+        by_ms: u64,
+    },
     /// A write or sync that has begun does not return for so long.
     DiskHangs {
         /// Whose.
@@ -203,6 +278,9 @@ pub enum FaultKind {
         target: Target,
         /// After so many operations.
         after: u64,
+        /// The later ones succeed.
+        #[serde(default)]
+        once: bool,
         /// It starts again after so many milliseconds.
         down_ms: u64,
     },
@@ -219,6 +297,9 @@ pub enum FaultKind {
     BitRot {
         /// Whose.
         target: Target,
+        /// Of which file.
+        #[serde(default)]
+        file: Rotten,
         /// Decides which.
         place: u64,
         /// It starts again after so many milliseconds.
@@ -240,48 +321,91 @@ pub enum FaultKind {
         /// It starts again after so many milliseconds.
         down_ms: u64,
     },
+    /// The node is killed, and comes back with a copy of another node's disk.
+    OtherDisk {
+        /// Whose.
+        target: Target,
+        /// The other node.
+        of: u64,
+        /// It starts again after so many milliseconds.
+        down_ms: u64,
+    },
+    /// Syncs do nothing and succeed for so long. Then the machine loses power, and everything since the lies began: what is broken
+    /// after that is not the nodes' fault.
+    SyncsLie {
+        /// Whose.
+        target: Target,
+        /// Milliseconds.
+        for_ms: u64,
+        /// It starts again after so many milliseconds.
+        down_ms: u64,
+    },
+    /// A second process is started on the folder of one that runs.
+    SecondProcess {
+        /// Whose.
+        target: Target,
+    },
     /// The leader is asked to hand leadership over.
     Transfer,
+    /// The leader sends the oldest snapshot that it has, whatever the receiver needs.
+    OldSnapshot {
+        /// To whom.
+        target: Target,
+    },
 }
 
 impl FaultKind {
-    /// Whom it befalls, if it is about nodes.
+    /// Whom it befalls, if there is one.
     pub fn target(&self) -> Option<Target> {
         match self {
-            FaultKind::Cut { .. } | FaultKind::Clog { .. } => None,
+            FaultKind::Cut { .. } | FaultKind::Clog { .. } | FaultKind::Storm { .. } => None,
             FaultKind::Transfer => Some(Target::Leader),
-            FaultKind::Kill { target, .. }
+            FaultKind::Isolate { target, .. }
+            | FaultKind::Kill { target, .. }
             | FaultKind::PowerLoss { target, .. }
             | FaultKind::Stop { target, .. }
             | FaultKind::Pause { target, .. }
             | FaultKind::Slow { target, .. }
             | FaultKind::ClockRate { target, .. }
+            | FaultKind::ClockJumps { target, .. }
             | FaultKind::DiskHangs { target, .. }
             | FaultKind::DiskFails { target, .. }
             | FaultKind::DiskFull { target, .. }
             | FaultKind::BitRot { target, .. }
             | FaultKind::Wipe { target, .. }
-            | FaultKind::OldCopy { target, .. } => Some(*target),
+            | FaultKind::OldCopy { target, .. }
+            | FaultKind::OtherDisk { target, .. }
+            | FaultKind::SyncsLie { target, .. }
+            | FaultKind::SecondProcess { target }
+            | FaultKind::OldSnapshot { target } => Some(*target),
         }
     }
 
-    /// How long it lasts, or what it breaks is away.
-    pub(super) fn longest_ms(&self) -> u64 {
+    /// How long it lasts, in milliseconds: until what was cut off, slow or down need not be so any more.
+    pub fn lasts_ms(&self) -> u64 {
         match self {
+            FaultKind::Transfer
+            | FaultKind::ClockRate { .. }
+            | FaultKind::ClockJumps { .. }
+            | FaultKind::SecondProcess { .. }
+            | FaultKind::OldSnapshot { .. } => 0,
             FaultKind::Cut { for_ms, .. }
+            | FaultKind::Isolate { for_ms, .. }
+            | FaultKind::Storm { for_ms, .. }
             | FaultKind::Clog { for_ms, .. }
             | FaultKind::Pause { for_ms, .. }
             | FaultKind::Slow { for_ms, .. }
             | FaultKind::DiskHangs { for_ms, .. }
             | FaultKind::DiskFull { for_ms, .. } => *for_ms,
+            FaultKind::SyncsLie { for_ms, down_ms, .. } => for_ms.saturating_add(*down_ms),
             FaultKind::Kill { down_ms, .. }
             | FaultKind::PowerLoss { down_ms, .. }
             | FaultKind::Stop { down_ms, .. }
             | FaultKind::DiskFails { down_ms, .. }
             | FaultKind::BitRot { down_ms, .. }
             | FaultKind::Wipe { down_ms, .. }
-            | FaultKind::OldCopy { down_ms, .. } => *down_ms,
-            FaultKind::ClockRate { .. } | FaultKind::Transfer => 0,
+            | FaultKind::OldCopy { down_ms, .. }
+            | FaultKind::OtherDisk { down_ms, .. } => *down_ms,
         }
     }
 }
@@ -471,8 +595,10 @@ impl<'a> Faults<'a> {
     fn draw(mut self) -> Vec<Fault> {
         let mut makers: Vec<Make<'a>> = Vec::new();
         let kinds = self.kinds;
-        let all: [(bool, Make<'a>); 12] = [
+        let all: [(bool, Make<'a>); 15] = [
             (kinds.cut, Self::cut),
+            (kinds.cut, Self::isolate),
+            (kinds.twice, Self::storm),
             (kinds.clog, Self::clog),
             (kinds.kill, Self::kill),
             (kinds.power, Self::power_loss),
@@ -484,6 +610,7 @@ impl<'a> Faults<'a> {
             (kinds.fail, Self::fail),
             (kinds.full, Self::full),
             (kinds.transfer, |_| FaultKind::Transfer),
+            (kinds.transfer, |faults| FaultKind::OldSnapshot { target: faults.target() }),
         ];
         makers.extend(all.iter().filter(|(on, _)| *on).map(|(_, make)| *make));
         let mut faults = Vec::new();
@@ -565,6 +692,15 @@ impl<'a> Faults<'a> {
         FaultKind::Cut { links: self.links(), for_ms: self.a_while() }
     }
 
+    fn isolate(&mut self) -> FaultKind {
+        let (target, way) = (self.target(), *self.dice.pick(&[Way::Both, Way::Out, Way::In]));
+        FaultKind::Isolate { target, way, for_ms: self.a_while() }
+    }
+
+    fn storm(&mut self) -> FaultKind {
+        FaultKind::Storm { copies: self.dice.between(1, 5), for_ms: self.a_while() }
+    }
+
     fn clog(&mut self) -> FaultKind {
         FaultKind::Clog { links: self.links(), for_ms: self.a_while() }
     }
@@ -575,10 +711,14 @@ impl<'a> Faults<'a> {
 
     fn power_loss(&mut self) -> FaultKind {
         let after = if self.dice.once_in(2) { 0 } else { self.dice.between(1, 40) };
-        FaultKind::PowerLoss { target: self.target(), after, down_ms: self.a_while() }
+        let loses = *self.dice.pick(&[Loses::Some, Loses::Some, Loses::Names, Loses::Sectors, Loses::All]);
+        FaultKind::PowerLoss { target: self.target(), after, loses, down_ms: self.a_while() }
     }
 
     fn stop(&mut self) -> FaultKind {
+        if self.dice.once_in(4) {
+            return FaultKind::SecondProcess { target: self.target() };
+        }
         FaultKind::Stop { target: self.target(), down_ms: self.a_while() }
     }
 
@@ -591,6 +731,9 @@ impl<'a> Faults<'a> {
     }
 
     fn clock_rate(&mut self) -> FaultKind {
+        if self.dice.once_in(4) {
+            return FaultKind::ClockJumps { target: self.target(), by_ms: self.dice.of_any_size(1, 3_600_000) };
+        }
         FaultKind::ClockRate {
             target: self.target(),
             per_mille: *self.dice.pick(&[500, 800, 950, 1000, 1050, 1500, 3000]),
@@ -602,7 +745,8 @@ impl<'a> Faults<'a> {
     }
 
     fn fail(&mut self) -> FaultKind {
-        FaultKind::DiskFails { target: self.target(), after: self.dice.below(40), down_ms: self.a_while() }
+        let (target, after, once) = (self.target(), self.dice.below(40), self.dice.once_in(2));
+        FaultKind::DiskFails { target, after, once, down_ms: self.a_while() }
     }
 
     fn full(&mut self) -> FaultKind {
@@ -610,10 +754,14 @@ impl<'a> Faults<'a> {
     }
 
     fn damage(&mut self, at_ms: u64) -> FaultKind {
-        let (target, down_ms) = (Target::Node(self.dice.between(1, self.nodes)), self.a_while());
-        match self.dice.below(3) {
-            0 => FaultKind::BitRot { target, place: self.dice.number(), down_ms },
-            1 => FaultKind::Wipe { target, down_ms },
+        let node = self.dice.between(1, self.nodes);
+        let (target, down_ms) = (Target::Node(node), self.a_while());
+        let kinds = [Rotten::Any, Rotten::Segment, Rotten::Newest, Rotten::Snapshot, Rotten::Identity, Rotten::Peers];
+        match self.dice.below(12) {
+            0..4 => FaultKind::BitRot { target, file: *self.dice.pick(&kinds), place: self.dice.number(), down_ms },
+            4..7 => FaultKind::Wipe { target, down_ms },
+            7 => FaultKind::OtherDisk { target, of: node % self.nodes + 1, down_ms },
+            8 => FaultKind::SyncsLie { target, for_ms: self.a_while(), down_ms },
             _ => FaultKind::OldCopy { target, age_ms: self.dice.between(1, at_ms), down_ms },
         }
     }

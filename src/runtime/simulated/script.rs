@@ -112,7 +112,7 @@ impl Scenario {
             }
         }
         for (number, fault) in self.faults.iter().enumerate() {
-            if fault.at_ms > DAY_MS || fault.kind.longest_ms() > DAY_MS {
+            if fault.at_ms > DAY_MS || fault.kind.lasts_ms() > DAY_MS {
                 return Err(format!("fault {number} is beyond a day ({DAY_MS} ms)"));
             }
             match fault.kind {
@@ -121,6 +121,12 @@ impl Scenario {
                 }
                 FaultKind::Slow { times, .. } if !(1..=1_000_000).contains(&times) => {
                     return Err(format!("fault {number}: times = {times} is not in 1..=1000000"));
+                }
+                FaultKind::ClockJumps { by_ms, .. } if by_ms > DAY_MS => {
+                    return Err(format!("fault {number}: by_ms = {by_ms} is more than a day ({DAY_MS} ms)"));
+                }
+                FaultKind::Storm { copies, .. } if copies > 1_000 => {
+                    return Err(format!("fault {number}: copies = {copies} is not in 0..=1000"));
                 }
                 _ => {}
             }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::clients::{Answers, Client};
 use super::dice::Dice;
 use super::disk::Trouble;
-use super::host::{Host, StageKind, StageState};
+use super::host::{Host, Process, StageKind, StageState};
 use super::network::Network;
 use super::observed::{Notes, Observation};
 use super::oracle::{Check, OperationId, Oracle, Violation, fail, hold};
@@ -181,8 +182,19 @@ impl Simulation {
         }
     }
 
-    /// The next thing that happens. False: nothing more will.
+    /// The next thing that happens. False: nothing more will, or nothing more can be demanded.
     fn step(&mut self) -> Result<bool, Violation> {
+        match self.next() {
+            Err(violation) if self.faults.has_lied() => {
+                self.report.excused += 1;
+                self.trace.line(self.now, || format!("after syncs that lied: {violation}"));
+                Ok(false)
+            }
+            other => other,
+        }
+    }
+
+    fn next(&mut self) -> Result<bool, Violation> {
         let Some((at, happening)) = self.schedule.pop() else { return Ok(false) };
         self.now = at;
         self.report.mix(at.as_nanos() as u64);
@@ -255,7 +267,10 @@ impl Simulation {
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
         match host.disk.trouble() {
             Some(Trouble::PowerCut) => return self.power_off(id, Duration::from_millis(50)),
-            Some(Trouble::Error) => return self.kill(id, Duration::from_millis(50)),
+            Some(Trouble::Error | Trouble::OneError) => {
+                self.report.disk_failures += 1;
+                return self.kill(id, Duration::from_millis(50));
+            }
             None => {}
         }
         if let StorageError::Full(_) = error {
@@ -264,13 +279,14 @@ impl Simulation {
         }
         hold!("a node starts on what it has written", host.may_end.is_some(), "node {id} does not start: {error}");
         self.report.refused += 1;
+        self.report.unreadable += 1;
         self.rejoin(id)
     }
 
     /// Somebody does what the message says: the node comes back, as one that abstains, with an empty disk if its own is damaged.
     pub fn rejoin(&mut self, id: NodeId) -> Check {
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
-        if host.may_end == Some("its disk is damaged") {
+        if host.may_end == Some(super::faults::DAMAGED) {
             host.disk = super::disk::SimulatedDisk::new();
         }
         host.may_end = None;
@@ -287,8 +303,9 @@ impl Simulation {
     /// The machine is without power. It starts again after this time.
     pub fn power_off(&mut self, id: NodeId, down: Duration) -> Check {
         self.report.power_cuts += 1;
-        let garbles = self.scenario.disks.garbles;
-        self.end(id, down, |host, dice| host.disk.after_power_loss(dice, garbles))
+        self.lies_come_out(id);
+        let (garbles, loses) = (self.scenario.disks.garbles, self.faults.loses(id));
+        self.end(id, down, |host, dice| host.disk.after_power_loss(dice, garbles, loses))
     }
 
     fn end(
@@ -320,8 +337,9 @@ impl Simulation {
     /// Sees to it that the driver has a turn at this time at the latest.
     pub fn plan_turn(&mut self, id: NodeId, at: Duration) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
-        let at = at.max(host.paused_until).max(self.now);
         let node = (id, host.epoch);
+        self.report.paused += u64::from(host.process.is_some() && host.paused_until > at.max(self.now));
+        let at = at.max(host.paused_until).max(self.now);
         let Some(process) = &mut host.process else { return };
         if process.turn_at.is_none_or(|planned| at < planned) {
             process.turn_at = Some(at);
@@ -350,6 +368,7 @@ impl Simulation {
         }
         process.turn_at = None;
         if paused_until > now {
+            self.report.paused += 1;
             self.plan_turn(id, paused_until);
             return Ok(());
         }
@@ -402,14 +421,14 @@ impl Simulation {
             (_, Some(Trouble::PowerCut)) => self.power_off(id, Duration::from_millis(50)),
             // It was asked to stop: its storage stage still has to close.
             (Ok(()), _) => {
-                if let Some(process) = host.process.take() {
-                    process.close();
-                    self.report.ends += 1;
-                }
+                let is_closed = host.process.take().map(Process::close);
+                self.report.ends += u64::from(is_closed.is_some());
                 self.observe(id)?;
-                self.kill(id, self.faults.down_for(id))
+                self.kill(id, self.faults.down_for(id))?;
+                self.stopped(id, is_closed == Some(true));
+                Ok(())
             }
-            (Err(_), Some(Trouble::Error)) => {
+            (Err(_), Some(Trouble::Error | Trouble::OneError)) => {
                 self.report.disk_failures += 1;
                 self.kill(id, Duration::from_millis(100))
             }
@@ -452,6 +471,7 @@ impl Simulation {
         let sync = Duration::from_micros(self.scenario.disks.sync_us);
         let Some(host) = self.host(node) else { return Ok(()) };
         let (operations, paused_until) = (host.disk.operations(), host.paused_until);
+        let full = host.disk.full();
         let Some(process) = &mut host.process else { return Ok(()) };
         match process.stages[stage as usize] {
             StageState::Planned(at) | StageState::Blocked(at) if at == now => {}
@@ -469,6 +489,7 @@ impl Simulation {
         let hash = host.disk.hash();
         let touched = host.disk.operations() > operations;
         let hangs_until = host.disk_hangs_until;
+        let full = host.disk.full() - full;
         self.report.mix(hash);
         self.observe(id)?;
         self.take_answers()?;
@@ -482,8 +503,10 @@ impl Simulation {
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
         let mut done = now + host.stretched(usual, now);
         if touched {
+            self.report.hung += u64::from(hangs_until > done);
             done = done.max(hangs_until);
         }
+        self.report.full += full;
         self.schedule.at(done.max(host.paused_until), Happening::Done { node, stage, inputs, step });
         Ok(())
     }
@@ -522,7 +545,10 @@ impl Simulation {
                     self.report.mix(mixed(index.0, digest));
                     self.oracle.applied(id, index, &command, &answer, digest)?;
                 }
-                Observation::Restored { index, digest } => self.oracle.restored(id, index, digest)?,
+                Observation::Restored { index, digest } => {
+                    self.report.restored += 1;
+                    self.oracle.restored(id, index, digest)?;
+                }
             }
         }
         Ok(())
@@ -549,5 +575,20 @@ impl Simulation {
         self.report.elections = self.oracle.elections();
         self.report.committed = self.oracle.committed().0;
         self.report.operations = self.oracle.answers_checked();
+        let log_bytes = |host: &Host| {
+            host.disk
+                .files()
+                .all()
+                .iter()
+                .filter(|(path, _)| is_segment(path))
+                .map(|(_, bytes)| bytes.len() as u64)
+                .sum()
+        };
+        self.report.log_bytes = self.hosts.values().map(log_bytes).max().unwrap_or_default();
     }
+}
+
+/// Whether this is a file of the log.
+pub fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wal")
 }

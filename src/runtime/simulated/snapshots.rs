@@ -202,12 +202,14 @@ impl Simulation {
             process.receiving.end();
         }
         let inputs = process.delivered();
+        let applied = process.driver.server().applied();
         if is_offer {
             self.transfers.receiving.insert(to.0, number);
         }
         for input in &inputs {
             if let Input::SnapshotReceived { term, snapshot, .. } = input {
                 self.report.received += 1;
+                self.report.stale_snapshots += u64::from(snapshot.index <= applied);
                 self.oracle.snapshot_arrived(to.0, *term, snapshot);
             }
         }

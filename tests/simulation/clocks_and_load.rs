@@ -1,0 +1,106 @@
+//! T83 to T86 and T89: processes that stand still, clocks that are wrong, and more to do than can be done.
+
+use super::{
+    ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, look, passes, quiet, seeds, snapshots, taken,
+    with,
+};
+use raft::marks::Mark;
+use raft::runtime::simulated::scenario::{FaultKind, Target};
+
+#[test]
+fn t83_each_role_stands_still() {
+    for (target, tenths) in [(Target::Leader, 5), (Target::Leader, 50), (Target::Follower, 10), (Target::Everyone, 30)]
+    {
+        let for_ms = tenths * ELECTION_TIMEOUT_MS / 10;
+        let scenario = |seed| {
+            let mut scenario = quiet(seed, 3);
+            // Every other one stands still in the middle of a sync, more likely than not.
+            (scenario.clients, scenario.disks.sync_us) = (3, [500, 15_000][seed as usize % 2]);
+            with(scenario, 700, FaultKind::Pause { target, for_ms })
+        };
+        each(4, scenario, |report| {
+            assert!(report.paused > 0, "somebody stood still");
+            assert!(report.elections <= 5, "no storm of elections: {}", report.elections);
+            if target == Target::Leader && tenths == 50 {
+                assert!(has_moved(report) && answered_meanwhile(report) > 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn t83_a_pause_of_fifty_election_timeouts() {
+    let scenario = |seed| {
+        let mut scenario = quiet(seed, 3);
+        scenario.time_ms = 6_500;
+        with(scenario, 700, FaultKind::Pause { target: Target::Leader, for_ms: 50 * ELECTION_TIMEOUT_MS })
+    };
+    each(2, scenario, |report| assert!(report.paused > 0 && has_moved(report) && answered_meanwhile(report) > 20));
+}
+
+/// Nodes know no wall clock. What is worst for theirs: an hour is gone at once, as after a sleep that nobody noticed.
+#[test]
+fn t84_clocks_jump_and_are_slewed() {
+    let scenario = |seed| {
+        let target = [Target::Leader, Target::Follower, Target::Everyone][seed as usize % 3];
+        let scenario = with(quiet(seed, 3), 600, FaultKind::ClockJumps { target, by_ms: 3_600_000 });
+        with(scenario, 900, FaultKind::ClockRate { target, per_mille: 995 + 10 * (seed % 2) })
+    };
+    each(12, scenario, |report| {
+        assert!(report.befallen.iter().all(|befallen| !befallen.nodes.is_empty()));
+        assert!(report.elections <= 4, "no storm of elections: {}", report.elections);
+    });
+}
+
+#[test]
+fn t85_clocks_at_half_and_at_twice_the_rate() {
+    let scenario = |seed| {
+        let rates = [500, 2_000, 1_000, 1_500, 800];
+        (1..=3).fold(quiet(seed, 3), |scenario, node| {
+            let per_mille = rates[((seed + node) % 5) as usize];
+            with(scenario, 0, FaultKind::ClockRate { target: Target::Node(node), per_mille })
+        })
+    };
+    each(10, scenario, |report| {
+        assert_eq!(report.befallen.len(), 3);
+        assert!(report.answered > 20, "there was a leader before clocks were right again: {}", report.answered);
+    });
+}
+
+/// Far more is asked than machines that are slow can do; then they are quick again.
+#[test]
+fn t86_too_much_load_is_refused_and_leaves_nothing_behind() {
+    for seed in seeds(1) {
+        let mut scenario = quiet(seed, 3);
+        scenario.clients = 6;
+        scenario.settings.max_pending_bytes = 32 << 10;
+        scenario.time_ms = 2_400;
+        scenario.load.value_bytes = 4_096;
+        (scenario.load.depth, scenario.load.pause_us, scenario.load.patience_ms) = (12, 8_000, 150);
+        let slow = FaultKind::Slow { target: Target::Everyone, times: 100, for_ms: 700 };
+        let scenario = look(with(scenario, 800, slow), 2_200);
+        let report = passes(&scenario);
+        println!("seed {seed}: {report:?}");
+        taken(&report, &[Mark::ProposalsOverloaded, Mark::ClientOverloaded]);
+        let (slow, later) = (befallen(&report, 0), befallen(&report, 1));
+        let healed = slow.ended.as_ref().expect("it is over").answered;
+        assert!(later.began.answered > healed + 50, "as many are answered as before");
+    }
+}
+
+/// It has to be sent snapshots, since the leader does not keep for it all that it lacks, and must catch up in the end.
+#[test]
+fn t89_one_slow_follower_under_load() {
+    let scenario = |seed| {
+        let mut scenario = snapshots(quiet(seed, 3));
+        (scenario.clients, scenario.load.pause_us, scenario.load.value_bytes) = (6, 4_000, 1_024);
+        (scenario.settings.snapshot_entries, scenario.settings.max_pending_bytes) = (40, 32 << 10);
+        with(scenario, 500, FaultKind::Slow { target: Target::Follower, times: 400, for_ms: 900 })
+    };
+    let sum = each(3, scenario, |report| {
+        assert!(answered_meanwhile(report) > 100, "the others are not held up");
+        assert!(report.transfers < 30, "no perpetual loop of snapshots: {}", report.transfers);
+    });
+    assert!(sum.received > 0, "it lagged further than the log");
+    taken(&sum, &[Mark::TailEvicted, Mark::LogKeptForPeer]);
+}
