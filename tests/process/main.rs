@@ -12,6 +12,7 @@ mod in_memory;
 mod linearizability;
 mod maelstrom;
 mod peers;
+mod scenarios;
 mod shell;
 mod snapshot;
 mod snapshot_attack;

@@ -115,6 +115,8 @@ impl Bench {
         let mut config = DriverConfig {
             labels,
             election_timeout: TIMEOUT,
+            heartbeat_interval: Duration::from_millis(20),
+            start: None,
             max_inflight_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
             snapshot_entries: 20,
