@@ -85,7 +85,7 @@ fn assert_nothing_commits(cluster: &Cluster) {
 #[track_caller]
 fn assert_began(cluster: &Cluster, id: u64, role: &str, term: u64) {
     let log = cluster.log(id);
-    assert!(log.contains(&format!("node {id} will begin as {role} in term {term} ")), "{log}");
+    assert!(log.contains(&format!("node {id} begins as {role} in term {term} ")), "{log}");
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn follower_missing_entries() {
 fn follower_extra_entries() {
     let cluster = Cluster::of_scenario("follower-extra-entries");
     wait_for_leader(&cluster, 1, 6);
-    wait_for(&cluster, "the leader knows that all have the five", |all| all[0].peers.iter().all(|peer| peer.matched == 5));
+    wait_for(&cluster, "the leader knows that all have the five", |all| {
+        all[0].peers.iter().all(|peer| peer.matched == 5)
+    });
     assert_nothing_commits(&cluster);
     wait_for_terms(&cluster, &[2], &[1, 1, 1, 4, 4, 5, 5]);
     wait_for_terms(&cluster, &[1, 3], &[1, 1, 1, 4, 4]);
@@ -179,6 +181,7 @@ fn commit_of_earlier_term() {
 #[test]
 fn a_read_is_answered_with_all_that_is_committed_for_it() {
     let cluster = Cluster::of_scenario("commit-of-earlier-term");
+    wait_for_leader(&cluster, 1, 4);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 2, 2]);
     assert_nothing_commits(&cluster);
     assert_messages(&cluster, &["1.1", "2.2", "3.2"]);

@@ -13,25 +13,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Beginning {
     start: ForcedStart,
     missing: BTreeSet<NodeId>,
+    /// Soon, once all are connected; otherwise when patience ends.
     at: Duration,
+    patience_ends: Duration,
 }
 
 impl Beginning {
     pub fn new(start: ForcedStart, server: &Server, now: Duration) -> Self {
         let mut missing = server.membership().members();
         missing.remove(&server.id());
-        let (id, term, log) = (server.id(), start.hard_state.term, &start.log);
+        let (id, term) = (server.id(), start.hard_state.term);
+        let log: Vec<_> = start.log.iter().map(ToString::to_string).collect();
         let role = match start.role {
             ForcedRole::Follower => Role::Follower,
             ForcedRole::Candidate => Role::Candidate,
             ForcedRole::Leader(_) => Role::Leader,
         };
-        log::info!(
-            "node {id} will begin as {role} in term {term} with {} entries, when all others are connected",
-            log.len()
-        );
-        let at = if missing.is_empty() { now } else { now + PATIENCE };
-        Beginning { start, missing, at }
+        let log = log.join(" ");
+        log::info!("node {id} begins as {role} in term {term} with the log [{log}] as soon as all nodes are connected");
+        let patience_ends = now + PATIENCE;
+        let at = if missing.is_empty() { now } else { patience_ends };
+        Beginning { start, missing, at, patience_ends }
     }
 }
 
@@ -39,9 +41,16 @@ impl Driver {
     /// Begins as soon as all peers are connected. They may take a moment longer to be connected to this node.
     pub(super) fn beginning_linked(&mut self, peer: NodeId, up: bool) {
         let Some(beginning) = &mut self.beginning else { return };
-        let changed = if up { beginning.missing.remove(&peer) } else { beginning.missing.insert(peer) };
-        if changed && beginning.missing.is_empty() {
-            beginning.at = beginning.at.min(self.now + self.config.heartbeat_interval);
+        let was_connected = beginning.missing.is_empty();
+        if up {
+            beginning.missing.remove(&peer);
+        } else if self.server.membership().members().contains(&peer) {
+            beginning.missing.insert(peer);
+        }
+        if !beginning.missing.is_empty() {
+            beginning.at = beginning.patience_ends;
+        } else if !was_connected {
+            beginning.at = beginning.patience_ends.min(self.now + self.config.heartbeat_interval);
         }
     }
 
