@@ -1,9 +1,11 @@
 //! The log that a scenario starts with, told by the terms of its entries alone.
 
-use bytes::Bytes;
-
-use super::command::{Change, Command, Condition};
+use super::command::{Change, Command};
+use super::queue::command::QueueChange;
 use crate::consensus::{Entry, EntryHeader, EntryKind, Index, LogTime, Payload, Term};
+
+/// Where the commands of forced entries put their messages.
+const TOPIC: &str = "scenario";
 
 /// The entries of a forced log, from index 1.
 pub fn entries(terms: &[Term]) -> Vec<Entry> {
@@ -15,10 +17,8 @@ pub fn entries(terms: &[Term]) -> Vec<Entry> {
     (1..).map(Index).zip(terms).map(entry).collect()
 }
 
-/// The command of the entry at this index, of this term: the same everywhere.
+/// The command of the entry at this index, of this term, the same everywhere: to put message `index.term` on the topic.
 fn payload(index: Index, term: Term) -> Payload {
-    let key = Bytes::from(format!("scenario:{index}"));
-    let value = Bytes::from(format!("{index}.{term}"));
-    let set = Change::Set { key, value, condition: Condition::Always, want_old: false };
-    Payload(Command::Change(set).encode())
+    let put = QueueChange::Put { message: format!("{index}.{term}").into(), create: true };
+    Payload(Command::Change(Change::Queue { topic: TOPIC.into(), change: put }).encode())
 }
