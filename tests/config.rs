@@ -1,12 +1,13 @@
 //! raft.ini: what is accepted, and the exact words for every kind of mistake.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use raft::config::{Config, ConfigError, RuntimeKind, StorageClass, key_help};
-use raft::consensus::NodeId;
+use raft::consensus::{ForcedRole, ForcedStart, HardState, Index, NodeId, Term};
 
 /// Every `tests/golden/config/*.ini` is wrong in one way, and is refused with the words of the `.txt` beside it. With
 /// `UPDATE_GOLDENFILES=1` these are written anew, to be reviewed as part of the change.
@@ -41,15 +42,57 @@ fn the_checked_in_file_is_what_init_writes_for_five_nodes() {
 #[test]
 fn every_key_is_in_the_file_and_explained() {
     let text = fs::read_to_string("raft.ini").unwrap();
+    let scenarios: String = scenarios().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for key in key_help() {
-        assert!(
-            text.lines().any(|line| line.starts_with(&format!("{} = ", key.name))),
-            "{} is not in raft.ini",
-            key.name
-        );
+        let (place, text) = if key.section == "Start.X" { ("scenarios", &scenarios) } else { ("raft.ini", &text) };
+        let is_there = text.lines().any(|line| line.starts_with(&format!("{} = ", key.name)));
+        assert!(is_there, "{} is not in {place}", key.name);
         assert!(key.explanation.len() > 40 && key.explanation.ends_with('.'), "{}: {}", key.name, key.explanation);
         assert!(!key.allowed.is_empty());
     }
+}
+
+/// The files in `scenarios`.
+fn scenarios() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir("scenarios").unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_scenario_forces_a_start_that_could_have_come_about() {
+    let raft = Config::load("raft.ini").unwrap();
+    let mut ports: BTreeSet<u16> = raft.nodes.iter().map(|node| node.port).collect();
+    for file in scenarios() {
+        let name = file.display();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with(";; ") && text.contains("What to expect"), "{name} says what to expect");
+        let config = Config::load(&file).unwrap();
+        assert!(config.nodes.iter().all(|node| config.forced_start(node).is_some()), "{name}");
+        assert_eq!(config.name, file.file_stem().unwrap().to_str().unwrap(), "no two scenarios are one cluster");
+        assert_eq!(config.nodes[0].port % 10, 1, "{name}");
+        assert!(config.nodes.iter().all(|node| ports.insert(node.port)), "{name} has a port of another file");
+    }
+}
+
+#[test]
+fn a_forced_start_is_what_the_file_says() {
+    let text = "[Cluster]\nStorageClass = InMemoryStorage\n[Nodes]\nNode1 = A\nNode2 = B\nNode3 = C\n\
+                [Node.A]\nId = 1\nHost = ::1\nPort = 3111\n[Node.B]\nId = 2\nHost = ::1\nPort = 3112\n\
+                [Node.C]\nId = 3\nHost = ::1\nPort = 3113\n";
+    let plain = load(text);
+    assert!(plain.nodes.iter().all(|node| plain.forced_start(node).is_none()), "a start is forced only in a scenario");
+    let config = load(&format!(
+        "{text}[Start.A]\nRole = Leader\nLog = 1 1 4\nNextIndex = B:2\nMatchIndex = 2:1\n\
+         [Start.B]\nTerm = 4\nVotedFor = A\nLog = 1\n"
+    ));
+    let [a, b, c] = [0, 1, 2].map(|node| config.forced_start(&config.nodes[node]).unwrap());
+    let hard_state = HardState { term: Term(4), vote: Some(NodeId(1)) };
+    let progress = BTreeMap::from([(NodeId(2), (Index(1), Index(2))), (NodeId(3), (Index(0), Index(4)))]);
+    assert_eq!(a, ForcedStart { hard_state, log: [1, 1, 4].map(Term).into(), role: ForcedRole::Leader(progress) });
+    assert_eq!(b, ForcedStart { hard_state, log: [1].map(Term).into(), role: ForcedRole::Follower });
+    assert_eq!(c, ForcedStart::default(), "without a section a node is blank");
+    assert_eq!(load(&config.to_ini()), config);
 }
 
 #[test]

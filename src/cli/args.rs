@@ -16,6 +16,7 @@ Examples:
   raft simulate --seeds 0..100       run a hundred clusters on virtual time, with all that can go wrong
   raft check datasets/raft/A         verify every byte that a stopped node keeps there
   raft help ElectionTimeout          explain a key of raft.ini
+  raft cluster -c scenarios/figure-7.ini    begin in a given state: docs/SCENARIOS.md
   raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
 
 Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";

@@ -40,9 +40,13 @@ impl Config {
         let mut mistakes = out_of_range("Cluster", keys::CLUSTER, self);
         for (node, section) in self.nodes.iter().zip(sections) {
             mistakes.extend(out_of_range(section, keys::NODE, node));
+            if let Some(start) = &node.start {
+                mistakes.extend(out_of_range(&section.replacen("Node.", "Start.", 1), keys::START, start));
+            }
         }
         mistakes.extend(self.cluster_mistakes());
         mistakes.extend(self.node_mistakes(sections));
+        mistakes.extend(self.start_mistakes(sections));
         mistakes
     }
 

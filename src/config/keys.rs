@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, NodeConfig};
+use super::{Config, NodeConfig, Start, start};
 use crate::consensus::NodeId;
 
 /// A key of a section whose values are kept in a `T`.
@@ -354,6 +354,82 @@ pub(super) static NODE: &[Key<NodeConfig>] = &[
         },
         summary: "for clients: HTTP (not served yet)",
         details: "Kept free for it: no other port of the host may be the same.",
+    },
+];
+
+/// `[Start.X]`.
+pub(super) static START: &[Key<Start>] = &[
+    Key {
+        name: "Term",
+        absent: Absent::Derived("the term of the last entry"),
+        kind: Kind::Word {
+            allowed: start::TERM,
+            get: |s| s.term.map_or_else(String::new, |term| term.to_string()),
+            set: |s, text| start::term(text).map(|v| s.term = v),
+        },
+        summary: "in a scenario, the term that the node begins in",
+        details: "A section [Start.X] forces a state on node X, and goes with StorageClass = InMemoryStorage only: \
+                  docs/SCENARIOS.md. At least the term of the last entry of Log.",
+    },
+    Key {
+        name: "VotedFor",
+        absent: Absent::Derived("itself for a leader or candidate, otherwise nobody"),
+        kind: Kind::Word {
+            allowed: "a Label or an Id",
+            get: |s| s.voted_for.clone().unwrap_or_default(),
+            set: |s, text| {
+                s.voted_for = (!text.is_empty()).then(|| text.to_owned());
+                Ok(())
+            },
+        },
+        summary: "in a scenario, whom the node has voted for in its term",
+        details: "One that has voted votes for nobody else in that term. So a leader's rivals cannot win its term, too, give \
+                  a majority the leader's Term and VotedFor.",
+    },
+    Key {
+        name: "Role",
+        absent: Absent::Default,
+        kind: Kind::Word {
+            allowed: start::ROLE,
+            get: |s| s.role.to_string(),
+            set: |s, text| text.parse().map(|v| s.role = v),
+        },
+        summary: "in a scenario, the role that the node takes once it is connected to all others",
+        details: "After 5 seconds it takes it all the same. A leader appends nothing until a client asks for something; a \
+                  candidate asks for votes in its Term.",
+    },
+    Key {
+        name: "Log",
+        absent: Absent::Derived("no entries"),
+        kind: Kind::Word {
+            allowed: start::LOG,
+            get: |s| start::listed(s.log.iter().map(|term| term.to_string())),
+            set: |s, text| start::log(text).map(|v| s.log = v),
+        },
+        summary: "in a scenario, the log that the node begins with, as the terms of its entries",
+        details: "None of them is known to be committed. The entry of term t at index i is the same command on every node.",
+    },
+    Key {
+        name: "NextIndex",
+        absent: Absent::Derived("the index after the leader's last"),
+        kind: Kind::Word {
+            allowed: start::INDEXES,
+            get: |s| start::listed(s.next_index.iter().map(|(name, index)| format!("{name}:{index}"))),
+            set: |s, text| start::indexes(text).map(|v| s.next_index = v),
+        },
+        summary: "in a scenario, the index of the entry that a leader sends each peer next",
+        details: "From 1 to one more than the leader's last, and above the peer's MatchIndex. Peers are named by Label or Id.",
+    },
+    Key {
+        name: "MatchIndex",
+        absent: Absent::Derived("0 for every peer"),
+        kind: Kind::Word {
+            allowed: start::INDEXES,
+            get: |s| start::listed(s.match_index.iter().map(|(name, index)| format!("{name}:{index}"))),
+            set: |s, text| start::indexes(text).map(|v| s.match_index = v),
+        },
+        summary: "in a scenario, how far a leader knows each peer's log to be equal to its own",
+        details: "It must be so: the peer's Log is compared.",
     },
 ];
 

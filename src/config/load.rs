@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Document, Entry, Section};
 use super::error::{ConfigError, Mistake};
 use super::keys::{self, Absent, Key};
-use super::{CLIENT_PORT_DISTANCE, Config, HTTP_PORT_DISTANCE, NodeConfig};
+use super::{CLIENT_PORT_DISTANCE, Config, HTTP_PORT_DISTANCE, NodeConfig, Start};
 use crate::consensus::NodeId;
 
 impl Config {
@@ -49,7 +49,15 @@ fn read(document: &Document, path: &Path) -> (Config, Vec<String>, Vec<Mistake>)
     let sections: Vec<_> = listed.iter().map(|entry| format!("Node.{}", entry.value)).collect();
     for (entry, section) in listed.into_iter().zip(&sections) {
         match document.section(section) {
-            Some(found) => config.nodes.push(read_node(found, entry, &mut mistakes)),
+            Some(found) => {
+                let mut node = read_node(found, entry, &mut mistakes);
+                node.start = document.section(&format!("Start.{}", entry.value)).map(|section| {
+                    let mut start = Start::default();
+                    fill(section, keys::START, &mut start, &mut mistakes);
+                    start
+                });
+                config.nodes.push(node);
+            }
             None => mistakes.push(missing_node(document, entry, &sections)),
         }
     }
@@ -59,6 +67,7 @@ fn read(document: &Document, path: &Path) -> (Config, Vec<String>, Vec<Mistake>)
             "Cluster" => fill(section, keys::CLUSTER, &mut config, &mut mistakes),
             "Nodes" => {}
             name if sections.iter().any(|section| section == name) => {}
+            name if listed_start(name, &sections) => {}
             name => mistakes.push(Mistake::of_section(name, unexpected_section(document, name, &sections))),
         }
     }
@@ -116,12 +125,17 @@ fn missing_node(document: &Document, entry: &Entry, listed: &[String]) -> Mistak
     Mistake::of_value("Nodes", &entry.key, &entry.value, problem)
 }
 
+/// Whether this is the section of a listed node's start.
+fn listed_start(name: &str, listed: &[String]) -> bool {
+    name.strip_prefix("Start.").is_some_and(|label| listed.iter().any(|node| *node == format!("Node.{label}")))
+}
+
 fn unexpected_section(document: &Document, name: &str, listed: &[String]) -> String {
     if name == "Security" {
         return "encryption and authentication are planned, but not supported yet; remove this section".into();
     }
-    if name.starts_with("Start.") {
-        return "starting from a given state is planned, but not supported yet; remove this section".into();
+    if let Some(label) = name.strip_prefix("Start.") {
+        return format!("[Nodes] does not list a node {label}; expected the X of a section [Node.X]");
     }
     let missing = listed.iter().map(String::as_str).filter(|name| document.section(name).is_none());
     let nearest = nearest(name, ["Cluster", "Nodes"].into_iter().chain(missing));
@@ -132,7 +146,7 @@ fn unexpected_section(document: &Document, name: &str, listed: &[String]) -> Str
             let number = listed.len() + 1;
             format!("[Nodes] does not list this node; add Node{number} = {label} there, or remove this section")
         }
-        (None, None) => "there is no such section; existing: [Cluster], [Nodes], [Node.X]".into(),
+        (None, None) => "there is no such section; existing: [Cluster], [Nodes], [Node.X], [Start.X]".into(),
     }
 }
 
@@ -144,6 +158,7 @@ fn read_node(section: &Section, name: &Entry, mistakes: &mut Vec<Mistake>) -> No
         port: 0,
         client_port: 0,
         http_port: 0,
+        start: None,
     };
     fill(section, keys::NODE, &mut node, mistakes);
     if node.port > 0 {

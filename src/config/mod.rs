@@ -5,6 +5,8 @@ mod document;
 mod error;
 mod keys;
 mod load;
+mod start;
+mod start_check;
 mod write;
 
 use std::fmt;
@@ -13,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::error::{ConfigError, Mistake};
+pub use self::start::{Start, StartRole};
 pub use self::write::{KeyHelp, key_help};
 use crate::consensus::{Membership, NodeId};
 
@@ -88,7 +91,7 @@ pub enum RuntimeKind {
     ThreadedRuntime,
 }
 
-/// `[Node.X]`.
+/// `[Node.X]`, and `[Start.X]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// `Label`: the name in logs, and of the data folder.
@@ -103,6 +106,8 @@ pub struct NodeConfig {
     pub client_port: u16,
     /// `HttpPort`.
     pub http_port: u16,
+    /// `[Start.X]`: where the node begins, in a scenario.
+    pub start: Option<Start>,
 }
 
 impl Default for Limits {
@@ -181,6 +186,7 @@ impl NodeConfig {
             port,
             client_port: port.saturating_add(CLIENT_PORT_DISTANCE),
             http_port: port.saturating_add(HTTP_PORT_DISTANCE),
+            start: None,
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use super::keys::{self, Absent, Key};
-use super::{Config, NodeConfig};
+use super::{Config, NodeConfig, Start};
 
 /// What there is to know about a key of raft.ini.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyHelp {
-    /// The section: `Cluster`, `Nodes` or `Node.X`.
+    /// The section: `Cluster`, `Nodes`, `Node.X` or `Start.X`.
     pub section: &'static str,
     /// The key.
     pub name: &'static str,
@@ -31,7 +31,8 @@ pub fn key_help() -> Vec<KeyHelp> {
     };
     let cluster = keys::CLUSTER.iter().map(|key| help("Cluster", key, &Config::default()));
     let node = keys::NODE.iter().map(|key| help("Node.X", key, &NodeConfig::local(1)));
-    cluster.chain([nodes]).chain(node).collect()
+    let start = keys::START.iter().map(|key| help("Start.X", key, &Start::default()));
+    cluster.chain([nodes]).chain(node).chain(start).collect()
 }
 
 fn help<T>(section: &'static str, key: &Key<T>, defaults: &T) -> KeyHelp {
@@ -68,6 +69,15 @@ impl Config {
             let _ = writeln!(text, "\n[Node.{}]", node.label);
             for key in keys::NODE {
                 line(&mut text, key.name, &key.get(node), key.summary);
+            }
+        }
+        let starts = self.nodes.iter().filter_map(|node| Some((&node.label, node.start.as_ref()?)));
+        for (label, start) in starts {
+            let _ = writeln!(text, "\n[Start.{label}]");
+            for (key, value) in
+                keys::START.iter().map(|key| (key, key.get(start))).filter(|(_, value)| !value.is_empty())
+            {
+                line(&mut text, key.name, &value, key.summary);
             }
         }
         text

@@ -55,6 +55,17 @@ impl Candidate {
     pub fn begin(common: &mut Common, transfer: bool, turn: &mut Turn<'_>) -> Self {
         common.adopt_term(common.term().next());
         common.vote_for(common.id());
+        Candidate::ask(common, transfer, turn)
+    }
+
+    /// Goes on in a term for which this server has already voted for itself, durably.
+    pub fn forced(common: &mut Common, turn: &mut Turn<'_>) -> Self {
+        let mut candidate = Candidate::ask(common, false, turn);
+        candidate.persisted(common);
+        candidate
+    }
+
+    fn ask(common: &mut Common, transfer: bool, turn: &mut Turn<'_>) -> Self {
         for to in common.other_voters() {
             common.send_when_durable(to, request_vote(common, false, transfer), turn);
         }

@@ -57,22 +57,45 @@ pub(super) type StepDown = &'static str;
 impl Leader {
     /// Leads the current term: appends its first entry and tells everyone.
     pub fn begin(common: &mut Common, turn: &mut Turn<'_>) -> Self {
+        let mut leader = Leader::new(common, turn.now);
+        leader.append_noop(common, turn);
+        leader.heartbeat_due = turn.now + common.config.heartbeat_interval;
+        leader
+    }
+
+    /// Leads the current term with this knowledge of its peers' logs, matching and next index, and leaves the term's first
+    /// entry to the first client, if there is none yet. Its first tick, which is due now, tells everyone.
+    pub fn forced(common: &Common, progress: &BTreeMap<NodeId, (Index, Index)>, now: Duration) -> Self {
+        let mut leader = Leader::new(common, now);
+        let before = Term(common.term().0.saturating_sub(1));
+        leader.noop = common.log.last_not_after(common.log.last_index(), before).0.next();
+        for (id, &(matched, next)) in progress {
+            if let Some(peer) = leader.peers.get_mut(id) {
+                *peer = Progress { matched, ..Progress::new(next, now) };
+            }
+        }
+        leader
+    }
+
+    /// Has no entry of its own term yet, nor told anyone.
+    fn new(common: &Common, now: Duration) -> Self {
         let next = common.log.last_index().next();
         let unapplied = common.log.last_index().0.saturating_sub(common.applied.0);
-        let mut leader = Leader {
-            peers: common.others().into_iter().map(|id| (id, Progress::new(next, turn.now))).collect(),
+        Leader {
+            peers: common.others().into_iter().map(|id| (id, Progress::new(next, now))).collect(),
             reads: Reads::default(),
             transfer: None,
             noop: next,
             pending_bytes: common.log.bytes(common.applied.next(), common.log.last_index())
                 + unapplied * ENTRY_OVERHEAD_BYTES,
-            heartbeat_due: turn.now,
-            began: (common.log.time(), turn.now),
-        };
-        leader.append(common, vec![(EntryKind::Noop, 0, None)], turn);
-        leader.replicate_to_all(common, turn);
-        leader.heartbeat_due = turn.now + common.config.heartbeat_interval;
-        leader
+            heartbeat_due: now,
+            began: (common.log.time(), now),
+        }
+    }
+
+    fn append_noop(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
+        self.append(common, vec![(EntryKind::Noop, 0, None)], turn);
+        self.replicate_to_all(common, turn);
     }
 
     /// Clients' commands: a prefix is accepted, the rest rejected.
@@ -134,7 +157,11 @@ impl Leader {
 
     /// Clients' reads (Raft thesis §6.4). Until the term's first entry is committed the commit index may lag behind what
     /// earlier leaders committed, so a read waits for that entry.
-    pub fn read(&mut self, common: &Common, tickets: Vec<Ticket>, turn: &mut Turn<'_>) {
+    pub fn read(&mut self, common: &mut Common, tickets: Vec<Ticket>, turn: &mut Turn<'_>) {
+        if self.noop > common.log.last_index() {
+            // Only a forced start has left it out; without it the read could wait for ever.
+            self.append_noop(common, turn);
+        }
         mark_if(common.commit < self.noop, Mark::ReadWaitedForFirstEntry);
         self.reads.add(tickets, common.commit.max(self.noop));
         self.confirm_reads(common, turn);

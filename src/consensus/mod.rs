@@ -34,5 +34,5 @@ pub use log::{ENTRY_OVERHEAD_BYTES, Log};
 pub use membership::Membership;
 pub use message::{AppendEntries, Message, MessageBody, SnapshotMeta};
 pub(crate) use random::Random;
-pub use server::{PeerProgress, Remembered, Server, ServerConfig, ServerStatus};
+pub use server::{ForcedRole, ForcedStart, PeerProgress, Remembered, Server, ServerConfig, ServerStatus};
 pub use types::{Entry, EntryHeader, EntryKind, HardState, Index, LogTime, NodeId, Payload, SessionSequence, Term};

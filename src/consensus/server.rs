@@ -1,5 +1,7 @@
 //! The Raft server: one role at a time over what all roles share; dispatches events, keeps the rules about terms.
 
+mod forced;
+
 use std::time::Duration;
 
 use super::common::{Common, Turn};
@@ -15,6 +17,7 @@ use super::message::{Message, MessageBody, SnapshotMeta};
 use super::quorum::VoteResult;
 use super::types::{EntryHeader, HardState, Index, NodeId, Term};
 use crate::marks::{Mark, mark, mark_if};
+pub use forced::{ForcedRole, ForcedStart};
 
 /// What a server is told once, when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -194,7 +197,7 @@ impl Server {
                 }),
             },
             Event::Read(tickets) => match &mut self.role {
-                RoleState::Leader(leader) => leader.read(&self.common, tickets, turn),
+                RoleState::Leader(leader) => leader.read(&mut self.common, tickets, turn),
                 _ => tickets.into_iter().for_each(|ticket| {
                     turn.effect(Effect::Reject { ticket, reason: RejectReason::NotLeader });
                 }),
@@ -214,6 +217,11 @@ impl Server {
                 self.common.log.compact(keep_from.prev().min(snapshot.index).min(self.common.applied));
             }
         }
+        self.conclude(turn);
+    }
+
+    /// Ends a turn.
+    fn conclude(&mut self, turn: &mut Turn<'_>) {
         self.common.ask_terms(turn);
         self.common.persist(turn);
         let leads = matches!(self.role, RoleState::Leader(_));

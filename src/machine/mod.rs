@@ -11,6 +11,7 @@ pub mod kv;
 pub mod once;
 pub mod queue;
 mod scan;
+pub mod scenario;
 pub mod session;
 mod table;
 pub mod words;

@@ -13,7 +13,7 @@ use super::stage::loader::Loader;
 use super::stage::snapshot::SnapshotStage;
 use super::stage::storage::StorageStage;
 use crate::config::{Config, Limits};
-use crate::consensus::{Index, Membership, NodeId, Remembered, Server, ServerConfig, SnapshotMeta};
+use crate::consensus::{ForcedStart, Index, Membership, NodeId, Remembered, Server, ServerConfig, SnapshotMeta};
 use crate::machine::Machine;
 use crate::marks::{Mark, mark, mark_if};
 use crate::storage::snapshot::{SnapshotInfo, SnapshotStore};
@@ -35,6 +35,8 @@ pub struct NodeOptions {
     pub snapshot_entries: u64,
     /// And so long after the first entry that the last one does not cover; `None`: never for its age.
     pub snapshot_age: Option<Duration>,
+    /// How a scenario makes the node begin, whose storage has the term, the vote and the log of it already.
+    pub start: Option<ForcedStart>,
 }
 
 impl NodeOptions {
@@ -47,6 +49,7 @@ impl NodeOptions {
             snapshot_bytes: Limits::default().snapshot_bytes,
             snapshot_entries: Limits::default().snapshot_entries,
             snapshot_age: Limits::default().snapshot_age,
+            start: None,
         }
     }
 
@@ -63,6 +66,7 @@ impl NodeOptions {
             snapshot_bytes: config.limits.snapshot_bytes,
             snapshot_entries: config.limits.snapshot_entries,
             snapshot_age: config.limits.snapshot_age,
+            start: config.node(id).and_then(|node| config.forced_start(node)),
         }
     }
 }
@@ -107,12 +111,17 @@ impl Parts {
         let config = DriverConfig {
             labels: options.labels,
             election_timeout: options.server.election_timeout,
+            heartbeat_interval: options.server.heartbeat_interval,
+            start: options.start.clone(),
             max_inflight_bytes: options.server.max_pending_bytes,
             snapshot_bytes: options.snapshot_bytes,
             snapshot_entries: options.snapshot_entries,
             snapshot_age: options.snapshot_age,
         };
-        let server = Server::new(options.server, remembered, seed, Duration::ZERO);
+        let server = match &options.start {
+            Some(start) => Server::forced(options.server, remembered, start, seed, Duration::ZERO),
+            None => Server::new(options.server, remembered, seed, Duration::ZERO),
+        };
         let (to_storage, storage_jobs) = unbounded();
         let (to_apply, apply_jobs) = unbounded();
         let (to_loader, loader_jobs) = unbounded();

@@ -49,6 +49,13 @@ impl InMemoryStorage {
         InMemoryStorage::default()
     }
 
+    /// Storage in a new life that remembers this, as if it had been written before: for scenarios. The entries follow each
+    /// other from index 1.
+    pub fn starting_with(hard_state: HardState, entries: Vec<Entry>) -> Self {
+        let memory = Memory { hard_state, entries, ..Memory::default() };
+        InMemoryStorage { memory: Arc::new(RwLock::new(memory)), ..InMemoryStorage::default() }
+    }
+
     /// The same memory, as a restart finds it: everything written is there, synced or not.
     pub fn reopen(&self) -> Self {
         let life = Life { boot: self.life.boot + 1, ..self.life };

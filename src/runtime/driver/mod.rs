@@ -7,6 +7,7 @@
 
 mod connections;
 mod effects;
+mod forced;
 mod forwarding;
 mod lanes;
 mod proposing;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
+use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::marks::{Mark, mark, mark_if};
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
@@ -36,6 +37,7 @@ use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
 
 use effects::Payloads;
+use forced::Beginning;
 use lanes::Lane;
 use report::RateLimit;
 use requests::Requests;
@@ -56,6 +58,10 @@ pub struct DriverConfig {
     pub labels: BTreeMap<NodeId, String>,
     /// Each election timeout is drawn from [T, 2T).
     pub election_timeout: Duration,
+    /// Time between a leader's heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How a scenario makes the server begin.
+    pub start: Option<ForcedStart>,
     /// Most bytes of recent entries in memory, and most bytes of own clients' requests that wait for an answer.
     pub max_inflight_bytes: u64,
     /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
@@ -118,6 +124,8 @@ pub struct Driver {
     /// When to look at limits of time again, while anything waits.
     next_sweep: Option<Duration>,
     stop: Option<Stop>,
+    /// Until a forced start begins, no clock fires.
+    beginning: Option<Beginning>,
     ended: Option<Ended>,
     /// The role that the log told of last.
     told: Role,
@@ -126,13 +134,14 @@ pub struct Driver {
 impl Driver {
     /// A driver of a server that was just started, whose snapshots are in this store. `now` is the time on the clock that later turns will use, too.
     pub fn new(
-        config: DriverConfig,
+        mut config: DriverConfig,
         server: Server,
         transport: Box<dyn Transport>,
         stages: Stages,
         snapshots: Arc<dyn SnapshotStore>,
         now: Duration,
     ) -> Self {
+        let beginning = config.start.take().map(|start| Beginning::new(start, &server, now));
         let request_limit = MIN_REQUEST_LIMIT.max(20 * config.election_timeout);
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
@@ -157,6 +166,7 @@ impl Driver {
             refusals: RateLimit::default(),
             next_sweep: None,
             stop: None,
+            beginning,
             ended: None,
             told: Role::Follower,
         }
@@ -174,6 +184,7 @@ impl Driver {
         for input in inputs {
             self.input(input);
         }
+        self.begin_if_due();
         for request in requests {
             self.request(request);
         }
@@ -199,7 +210,7 @@ impl Driver {
 
     /// When the election clock must fire.
     pub fn election_deadline(&self) -> Option<Duration> {
-        self.server.election_deadline()
+        self.server.election_deadline().filter(|_| self.beginning.is_none())
     }
 
     /// When the heartbeat clock must fire.
@@ -209,7 +220,7 @@ impl Driver {
 
     /// When the next turn is due even if nothing comes in.
     pub fn next_turn(&self) -> Option<Duration> {
-        self.next_sweep.into_iter().chain(self.snapshots.next_due()).min()
+        [self.next_sweep, self.snapshots.next_due(), self.begins_at()].into_iter().flatten().min()
     }
 
     /// Whether the node has ended, and why. No further turn has any effect.
@@ -282,6 +293,7 @@ impl Driver {
     }
 
     fn link_changed(&mut self, peer: NodeId, up: bool) {
+        self.beginning_linked(peer, up);
         if !up {
             self.unreachable(peer);
             self.feed_caused();
@@ -294,6 +306,13 @@ impl Driver {
     fn feed(&mut self, event: Event, payloads: Payloads) {
         self.server.handle(self.now, event, &mut self.effects);
         self.carry_out(payloads);
+        self.feed_caused();
+    }
+
+    /// Has the server begin a forced start.
+    fn begin(&mut self, start: &ForcedStart) {
+        self.server.begin(self.now, start, &mut self.effects);
+        self.carry_out(Payloads::None);
         self.feed_caused();
     }
 
@@ -366,6 +385,7 @@ impl Driver {
         if !self.server.abstains() {
             log::warn!("{reason}. {} neither votes nor counts until it has caught up with all others", self.me());
         }
+        self.beginning = None;
         self.feed(Event::Forgot, Payloads::None);
         self.transport.abstain();
     }

@@ -115,6 +115,8 @@ impl Bench {
         let mut config = DriverConfig {
             labels,
             election_timeout: TIMEOUT,
+            heartbeat_interval: Duration::from_millis(20),
+            start: None,
             max_inflight_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
             snapshot_entries: 20,
@@ -592,6 +594,47 @@ fn without_a_leader_requests_are_held_and_then_refused() {
     bench.turn([], []);
     assert!(bench.answered().iter().all(|(_, outcome)| matches!(outcome, Err(Failure::NotReady(_)))));
     assert_eq!(bench.driver.next_turn(), None, "nothing waits any more, and nobody wakes up for it");
+}
+
+/// A driver of a scenario, in which this node is blank.
+fn scenario(voters: &[NodeId]) -> Bench {
+    Bench::assemble(voters.iter().copied(), 1 << 20, |config| config.start = Some(ForcedStart::default()))
+}
+
+#[test]
+fn in_a_scenario_no_clock_runs_before_all_peers_are_connected() {
+    let mut bench = scenario(&[ME, PEER, OTHER]);
+    let link = |peer, up| Input::Link { peer, up };
+    bench.turn([link(PEER, true), link(OTHER, true), link(PEER, false)], []);
+    bench.now = Duration::from_secs(1);
+    bench.turn([link(OTHER, true)], []);
+    assert_eq!(bench.driver.election_deadline(), None);
+    bench.turn([link(PEER, true)], []);
+    let begins = bench.driver.next_turn().expect("it begins a heartbeat later");
+    assert_eq!(begins, bench.now + Duration::from_millis(20));
+    assert_eq!(bench.driver.election_deadline(), None);
+    bench.now = begins;
+    bench.turn([], []);
+    assert!(bench.driver.election_deadline().is_some_and(|at| at >= begins + TIMEOUT), "a whole election timeout");
+    assert_eq!(bench.driver.next_turn(), None);
+}
+
+#[test]
+fn a_scenario_begins_after_five_seconds_at_the_latest() {
+    let mut bench = scenario(&[ME, PEER, OTHER]);
+    bench.turn([Input::Link { peer: PEER, up: true }], []);
+    assert_eq!(bench.driver.next_turn(), Some(Duration::from_secs(5)));
+    bench.now = Duration::from_secs(5);
+    bench.turn([], []);
+    assert!(bench.driver.election_deadline().is_some());
+
+    let mut alone = scenario(&[ME]);
+    alone.turn([], []);
+    assert!(alone.driver.election_deadline().is_some(), "there is nobody to wait for");
+
+    let mut forgetful = scenario(&[ME, PEER]);
+    forgetful.turn([Input::Forgot { reason: "seen before".into() }], []);
+    assert_eq!(forgetful.driver.begins_at(), None, "it has begun in an earlier life");
 }
 
 #[test]

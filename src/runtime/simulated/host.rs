@@ -178,6 +178,7 @@ impl Host {
         let (handle, inboxes) = NodeHandle::new();
         let outbox = Outbox::default();
         let options = NodeOptions {
+            start: None,
             server: ServerConfig {
                 min_replication_interval: Duration::from_millis(settings.min_replication_interval_ms),
                 max_batch_bytes: settings.max_batch_bytes,

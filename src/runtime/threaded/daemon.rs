@@ -10,7 +10,7 @@ use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, bind
 use crate::config::{Config, NodeConfig, StorageClass};
 use crate::consensus::NodeId;
 use crate::gateway::resp::{RespOptions, RespSession};
-use crate::machine::Machine;
+use crate::machine::{Machine, scenario};
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::NodeOptions;
 use crate::runtime::{Input, Life, NodeHandle};
@@ -144,7 +144,10 @@ fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64, rejoin: bool)
             log::warn!(
                 "StorageClass is InMemoryStorage: nothing that node {me} stores survives its end, votes included"
             );
-            let storage = InMemoryStorage::new();
+            let storage = match config.forced_start(me) {
+                Some(start) => InMemoryStorage::starting_with(start.hard_state, scenario::entries(&start.log)),
+                None => InMemoryStorage::new(),
+            };
             let life = storage.life();
             Ok(Opened { storage: Box::new(storage), life, abstains: false, memory: PeerMemory::default() })
         }

@@ -27,6 +27,13 @@ pub fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
+/// A loopback address that no other cluster has.
+fn own_host() -> Ipv4Addr {
+    let process = std::process::id();
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
+    Ipv4Addr::new(127, 1 + (process >> 8) as u8 % 250, process as u8, cluster)
+}
+
 /// A cluster of `raft` processes on a loopback address of its own, so that clusters never meet.
 pub struct Cluster {
     folder: tempfile::TempDir,
@@ -51,17 +58,28 @@ impl Cluster {
         cluster
     }
 
+    /// Starts the nodes of `scenarios/NAME.ini`.
+    pub fn of_scenario(name: &str) -> Self {
+        let mut cluster = Self::prepare_scenario(name);
+        for id in cluster.ids() {
+            cluster.spawn(id);
+        }
+        cluster
+    }
+
+    /// Takes over `scenarios/NAME.ini` but starts nothing.
+    pub fn prepare_scenario(name: &str) -> Self {
+        let guard = super::one_at_a_time();
+        let file = format!("{}/scenarios/{name}.ini", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(file).expect("the scenario is there");
+        assert!(text.contains("Host = 127.0.0.1\n"), "{text}");
+        Self::of_text(&text.replace("Host = 127.0.0.1\n", &format!("Host = {}\n", own_host())), guard)
+    }
+
     /// Writes raft.ini but starts nothing.
     pub fn prepare(nodes: usize, settings: &str) -> Self {
         let guard = super::one_at_a_time();
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let process = std::process::id();
-        let host = Ipv4Addr::new(
-            127,
-            1 + (process >> 8) as u8 % 250,
-            process as u8,
-            CLUSTERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1),
-        );
+        let host = own_host();
         let mut text = format!("[Cluster]\nNodeCount = {nodes}\nDataDirectory = data\n{settings}\n[Nodes]\n");
         for id in 1..=nodes {
             text += &format!("Node{id} = {}\n", label(id as u64));
@@ -70,10 +88,16 @@ impl Cluster {
             let label = label(id as u64);
             text += &format!("[Node.{label}]\nLabel = {label}\nId = {id}\nHost = {host}\nPort = {}\n", 3110 + id);
         }
+        Self::of_text(&text, guard)
+    }
+
+    fn of_text(text: &str, guard: MutexGuard<'static, ()>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let ini = folder.path().join("raft.ini");
         std::fs::write(&ini, text).expect("raft.ini is written");
         let config = Config::load(&ini).expect("raft.ini is valid");
-        Cluster { folder, ini, config, processes: (0..nodes).map(|_| None).collect(), _guard: guard }
+        let processes = config.nodes.iter().map(|_| None).collect();
+        Cluster { folder, ini, config, processes, _guard: guard }
     }
 
     pub fn ids(&self) -> Vec<u64> {
