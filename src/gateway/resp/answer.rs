@@ -8,7 +8,9 @@ use serde_json::json;
 use super::RespOptions;
 use super::frame::Frame;
 use super::info;
+use crate::codec::binary::DecodeError;
 use crate::machine::command::{Answer, MAX_ANSWER_BYTES, Value};
+use crate::machine::queue::command::{Delivery, QueueAnswer, TopicInfo, TopicLimits};
 use crate::machine::words::Words;
 use crate::runtime::{NodeStatus, Outcome, Response};
 use crate::transport::Failure;
@@ -46,15 +48,46 @@ pub enum Shape {
     Log,
     /// OK.
     Done,
+    /// `RAFT SESSION`: its id.
+    Session,
+    /// `RAFT DO`: what the command inside wants.
+    InSession(Box<Shape>),
+    /// `RAFT TOPIC CREATE`: OK, or an error if it exists.
+    Created,
+    /// `RAFT TOPIC DELETE`: OK, or an error if there is none.
+    Deleted,
+    /// `RAFT TOPIC LIST`: numbers and names.
+    Topics,
+    /// `RAFT TOPIC INFO`.
+    Topic,
+    /// `RAFT LENGTH`: a number.
+    Length,
+    /// `RAFT PUT`: the message's id.
+    Put,
+    /// `RAFT TAKE topic`: the message or null.
+    Message,
+    /// `RAFT TAKE topic count`: at most so many messages.
+    Messages(u64),
+    /// `RAFT RECEIVE`: at most so many messages, each with its id, deliveries and lease.
+    Deliveries(u64),
+    /// `RAFT ACK`, `NACK`, `EXTEND`: OK, or an error if the lease is over.
+    Settled,
 }
 
 impl Shape {
     /// How large an answer must be expected, if values are expected to have so many bytes.
     pub fn answer_bytes(&self, value_bytes: usize) -> usize {
         match self {
-            Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log => MAX_ANSWER_BYTES,
-            Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap => value_bytes,
+            Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log | Shape::Topics => MAX_ANSWER_BYTES,
+            Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap | Shape::Message => value_bytes,
+            Shape::Messages(max) | Shape::Deliveries(max) => {
+                let max = usize::try_from(*max).unwrap_or(usize::MAX);
+                value_bytes.saturating_mul(max).min(value_bytes.max(MAX_ANSWER_BYTES))
+            }
+            Shape::InSession(shape) => shape.answer_bytes(value_bytes),
             Shape::Set | Shape::Count | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Done => 0,
+            Shape::Session | Shape::Created | Shape::Deleted | Shape::Topic | Shape::Length => 0,
+            Shape::Put | Shape::Settled => 0,
         }
     }
 
@@ -63,16 +96,24 @@ impl Shape {
         match self {
             Shape::Value | Shape::Revision | Shape::Keys | Shape::Page | Shape::Items => true,
             Shape::State | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Log => true,
+            Shape::Topics | Shape::Topic | Shape::Length => true,
+            Shape::InSession(shape) => shape.is_read(),
             Shape::Set | Shape::OldValue | Shape::Count | Shape::Swap | Shape::Done => false,
+            Shape::Session | Shape::Created | Shape::Deleted | Shape::Put | Shape::Settled => false,
+            Shape::Message | Shape::Messages(_) | Shape::Deliveries(_) => false,
         }
     }
 
     /// The reply to a request of this shape.
     pub fn frame(&self, outcome: Outcome, options: &RespOptions) -> Frame {
         match (outcome, self) {
-            (Ok(Response::Answer(bytes)), _) => match Answer::decode(&bytes) {
-                Ok(answer) => self.answer(answer),
-                Err(error) => unreadable(&error.to_string()),
+            (Ok(Response::Answer(bytes)), _) => match (self.answered(&bytes), self) {
+                (Ok(Some(frame)), _) => frame,
+                (Ok(None), Shape::InSession(_)) => {
+                    Frame::error("ERR the session has used this number for another command; this one had no effect")
+                }
+                (Ok(None), _) => unreadable("it answers another question"),
+                (Err(error), _) => unreadable(&error.to_string()),
             },
             (Ok(Response::Status(status)), Shape::Status) => to_json(&*status),
             (Ok(Response::Status(status)), Shape::Leader) => leader(&status, options),
@@ -84,8 +125,18 @@ impl Shape {
         }
     }
 
-    fn answer(&self, answer: Answer) -> Frame {
-        match (self, answer) {
+    /// The reply to a request that was answered so; none if this answers another request.
+    fn answered(&self, answer: &[u8]) -> Result<Option<Frame>, DecodeError> {
+        let Shape::InSession(shape) = self else { return Ok(self.answer(Answer::decode(answer)?)) };
+        match Answer::decode(answer)? {
+            // A query in a session is a transaction of this one step.
+            Answer::Transaction(steps) => steps.first().map_or(Ok(None), |step| shape.answered(step)),
+            answer => Ok(shape.answer(answer)),
+        }
+    }
+
+    fn answer(&self, answer: Answer) -> Option<Frame> {
+        Some(match (self, answer) {
             (_, Answer::Malformed(why)) => Frame::error(format!("ERR {why}")),
             (_, Answer::TooLarge) => {
                 let limit_mib = MAX_ANSWER_BYTES >> 20;
@@ -115,8 +166,47 @@ impl Shape {
                 let digest = format!("{digest:016x}");
                 to_json(&json!({ "applied": applied, "keys": keys, "digest": digest, "kv": kv, "more": more }))
             }
-            _ => unreadable("it answers another question"),
-        }
+            (Shape::Session, Answer::Session { id }) => Frame::number(id),
+            (Shape::Created | Shape::Deleted, Answer::Count(1)) => Frame::Simple("OK"),
+            (Shape::Created, Answer::Count(_)) => Frame::error("EXISTS there is such a topic; it stays as it is"),
+            (Shape::Deleted, Answer::Count(_)) => no_topic(),
+            (shape, Answer::Queue(answer)) => return shape.queue_answer(answer),
+            (_, Answer::SessionUnknown) => Frame::error(
+                "NOSESSION there is no such session (any more). The command had no effect now; whether an earlier \
+                 attempt had is unknown: look, and open another session",
+            ),
+            (_, Answer::SequenceTooOld) => Frame::error(
+                "OUTDATED the session's answers to such low numbers are gone. The command had no effect now; whether \
+                 an earlier attempt had is unknown: look, and go on with a higher number",
+            ),
+            _ => return None,
+        })
+    }
+
+    fn queue_answer(&self, answer: QueueAnswer) -> Option<Frame> {
+        Some(match (self, answer) {
+            (_, QueueAnswer::NoTopic) => no_topic(),
+            (_, QueueAnswer::Full { limits: TopicLimits { messages, bytes, .. } }) => Frame::error(format!(
+                "FULL the topic takes at most {messages} messages of {bytes} bytes together: take some, or try later"
+            )),
+            (_, QueueAnswer::LeaseLost) => Frame::error(
+                "STALE there is no such lease: it has expired or was settled, and others may have the message",
+            ),
+            (Shape::Settled, QueueAnswer::Settled) => Frame::Simple("OK"),
+            (Shape::Put, QueueAnswer::Put { id }) => Frame::number(id),
+            (Shape::Message, QueueAnswer::Messages(messages)) => bulk_or_null(messages.into_iter().next()),
+            (Shape::Messages(_), QueueAnswer::Messages(messages)) => bulks(messages),
+            (Shape::Deliveries(_), QueueAnswer::Deliveries(deliveries)) => {
+                Frame::Array(deliveries.into_iter().map(delivery).collect())
+            }
+            (Shape::Topics, QueueAnswer::Topics { topics, .. }) => {
+                let topic = |(number, name)| Frame::Array(vec![Frame::number(number), Frame::Bulk(name)]);
+                Frame::Array(topics.into_iter().map(topic).collect())
+            }
+            (Shape::Topic, QueueAnswer::Info(info)) => topic_info(&info),
+            (Shape::Length, QueueAnswer::Info(info)) => Frame::number(info.messages),
+            _ => return None,
+        })
     }
 }
 
@@ -133,6 +223,28 @@ fn failed(failure: Failure) -> Frame {
 /// There is an answer, so the request ran; but nobody can say with what outcome.
 fn unreadable(why: &str) -> Frame {
     Frame::error(format!("UNKNOWN outcome unknown: the answer cannot be read: {why}"))
+}
+
+fn no_topic() -> Frame {
+    Frame::error("NOTOPIC there is no such topic")
+}
+
+fn delivery(Delivery { id, message, deliveries, lease }: Delivery) -> Frame {
+    Frame::Array(vec![Frame::number(id), Frame::Bulk(message), Frame::number(deliveries.into()), Frame::number(lease)])
+}
+
+fn topic_info(info: &TopicInfo) -> Frame {
+    let TopicInfo { messages, leased, bytes, oldest_ms, limits } = info;
+    let number = |name, number| (Frame::text(name), Frame::number(number));
+    Frame::Map(vec![
+        number("messages", *messages),
+        number("leased", *leased),
+        number("bytes", *bytes),
+        (Frame::text("oldest_ms"), oldest_ms.map_or(Frame::Null, Frame::number)),
+        number("maxmessages", limits.messages),
+        number("maxbytes", limits.bytes),
+        number("maxdeliveries", limits.deliveries.into()),
+    ])
 }
 
 fn leader(status: &NodeStatus, options: &RespOptions) -> Frame {

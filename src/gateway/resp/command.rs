@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::answer::Shape;
 use super::connection::{self, Client};
 use super::frame::Frame;
-use super::{catalogue, data, raft};
+use super::{catalogue, data, raft, session};
 use crate::consensus::Payload;
 use crate::machine::command::{Change, Command, Query};
 use crate::runtime::Operation;
@@ -89,10 +89,21 @@ pub fn run(client: &mut Client, mut request: &[Bytes]) -> (Ran, bool) {
         request = rest;
         forward = false;
     }
-    (run_plain(client, request), forward)
+    let ran = match session::stamped(request) {
+        Some((session, sequence, words)) => session::run_once(client, session, sequence, words),
+        None => run_plain(client, request),
+    };
+    (ran, forward)
 }
 
-fn run_plain(client: &mut Client, request: &[Bytes]) -> Ran {
+/// Whether it is a command on what is stored, or one of `RAFT`'s: none of them changes the connection.
+pub fn is_about_data(request: &[Bytes]) -> bool {
+    let spec = request.first().and_then(|name| find(name));
+    spec.is_some_and(|spec| spec.name == "raft" || spec.flags.iter().any(|flag| matches!(*flag, "readonly" | "write")))
+}
+
+/// Runs a request that has no `RAFT ONLY` or `RAFT DO` in front.
+pub fn run_plain(client: &mut Client, request: &[Bytes]) -> Ran {
     let Some((name, arguments)) = request.split_first() else { return Err(syntax_error()) };
     let Some(spec) = find(name) else { return Err(unknown(name, arguments)) };
     let given = request.len() as i64;

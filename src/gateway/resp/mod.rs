@@ -12,7 +12,9 @@ mod data;
 mod frame;
 mod info;
 mod parser;
+mod queue;
 mod raft;
+mod session;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use super::answer::Shape;
 use super::command::{self, Action, Ran, number, read, unknown_subcommand, upper, wrong_arity};
 use super::connection::Client;
 use super::frame::Frame;
+use super::{queue, session};
 use crate::consensus::Payload;
 use crate::machine::command::{Change, MAX_ITEMS, Query};
 use crate::runtime::Operation;
@@ -42,10 +43,13 @@ pub fn raft(client: &mut Client, request: &[Bytes]) -> Ran {
         ("LIST", [prefix]) => list(prefix, None, LIST_LIMIT),
         ("LIST", [prefix, after]) => list(prefix, Some(after), LIST_LIMIT),
         ("LIST", [prefix, after, limit]) => list(prefix, Some(after), number(limit)?),
-        ("STATUS" | "LEADER" | "DEBUG" | "STATE" | "LOG" | "TRANSFER" | "CAS" | "GET" | "LIST" | "ONLY", _) => {
-            Err(wrong_arity(&format!("raft|{}", name.to_ascii_lowercase())))
-        }
-        _ => Err(unknown_subcommand("raft", subcommand)),
+        ("SESSION", []) => session::open(),
+        (
+            "STATUS" | "LEADER" | "DEBUG" | "STATE" | "LOG" | "TRANSFER" | "CAS" | "GET" | "LIST" | "ONLY" | "SESSION"
+            | "DO",
+            _,
+        ) => Err(wrong_arity(&format!("raft|{}", name.to_ascii_lowercase()))),
+        _ => queue::command(&name, arguments).unwrap_or_else(|| Err(unknown_subcommand("raft", subcommand))),
     }
 }
 

@@ -9,6 +9,7 @@ use super::slots::{MAX_QUEUED_BYTES, MAX_UNREAD_BYTES, MAX_WAITING, MAX_WAITING_
 use super::*;
 use crate::consensus::{Index, LogTime, Payload, Role, SessionSequence};
 use crate::machine::command::{Answer, MAX_ANSWER_BYTES};
+use crate::machine::session::{SESSION_ANSWERS, SESSION_MS};
 use crate::machine::{Applied, Asked, Composite, Machine};
 use crate::runtime::{Inboxes, LogLine, NodeStatus, Outcome, Response};
 
@@ -58,13 +59,14 @@ struct FakeNode {
     inboxes: Inboxes,
     machine: Composite,
     index: u64,
+    time: LogTime,
     leader: Option<NodeId>,
 }
 
 impl FakeNode {
     fn apply(&mut self, session: Option<SessionSequence>, payload: &Payload) -> Response {
         self.index += 1;
-        let (index, time) = (Index(self.index), LogTime(0));
+        let (index, time) = (Index(self.index), self.time);
         Response::Answer(self.machine.apply(Applied { index, time, session, command: &payload.0 }))
     }
 
@@ -76,7 +78,7 @@ impl FakeNode {
             Operation::Write(payload) => self.apply(None, payload),
             Operation::SessionWrite(stamp, payload) => self.apply(Some(*stamp), payload),
             Operation::Read(payload) | Operation::LocalRead(payload) => {
-                Response::Answer(self.machine.query(Asked { time: LogTime(0), query: payload }))
+                Response::Answer(self.machine.query(Asked { time: self.time, query: payload }))
             }
             Operation::Status => Response::Status(Box::new(self.status())),
             Operation::Log { from, count } => {
@@ -124,7 +126,7 @@ fn conversation_with(patience: Duration, max_request_bytes: u64) -> Conversation
     let screen = Arc::new(Screen::default());
     let options = Arc::new(RespOptions { limits, nodes, patience });
     let session = RespSession::new(options, handle.clone(), 42, screen.clone());
-    let node = FakeNode { inboxes, machine: Composite::default(), index: 0, leader: Some(NodeId(3)) };
+    let node = FakeNode { inboxes, machine: Composite::default(), index: 0, time: LogTime(0), leader: Some(NodeId(3)) };
     Conversation { session, input: BytesMut::new(), screen, node, handle }
 }
 
@@ -334,6 +336,184 @@ fn golden_conversation_about_raft() {
     assert_eq!(state["digest"], format!("{:016x}", conversation.node.machine.digest()));
     conversation.node.leader = None;
     assert_eq!(conversation.say("RAFT LEADER"), "-NOTREADY no leader known|");
+}
+
+#[test]
+fn golden_conversation_about_the_queue() {
+    let mut conversation = conversation();
+    conversation.check(
+        r#"
+        RAFT PUT jobs a    => -NOTOPIC there is no such topic|
+        RAFT TOPIC CREATE jobs => +OK|
+        RAFT TOPIC CREATE jobs => -EXISTS there is such a topic; it stays as it is|
+        raft topic create small maxmessages 2 MAXBYTES 5 MAXDELIVERIES 1 => +OK|
+        RAFT TOPIC CREATE x MAXBYTES => -ERR syntax error|
+        RAFT TOPIC CREATE x MAXBYTES y => -ERR value is not an integer or out of range|
+        RAFT TOPIC CREATE x MAXDELIVERIES 4294967296 => -ERR MAXDELIVERIES is out of range|
+        RAFT TOPIC CREATE x COLOR 5 => -ERR syntax error|
+        RAFT TOPIC LIST    => *2|*2|:1|$4|jobs|*2|:2|$5|small|
+        RAFT TOPIC LIST 1  => *1|*2|:2|$5|small|
+        RAFT TOPIC LIST 0 1 => *1|*2|:1|$4|jobs|
+        RAFT TOPIC LIST 2  => *0|
+        RAFT TOPIC LIST x  => -ERR value is not an integer or out of range|
+        RAFT TOPIC MOVE jobs => -ERR unknown subcommand 'MOVE' of 'raft|topic'|
+        RAFT TOPIC         => -ERR wrong number of arguments for 'raft|topic' command|
+        RAFT TOPIC DELETE  => -ERR wrong number of arguments for 'raft|topic|delete' command|
+        RAFT PUT small ab  => :1|
+        RAFT PUT small abcd => -FULL the topic takes at most 2 messages of 5 bytes together: take some, or try later|
+        RAFT PUT small ""  => :2|
+        RAFT PUT small ""  => -FULL the topic takes at most 2 messages of 5 bytes together: take some, or try later|
+        RAFT LENGTH small  => :2|
+        RAFT TOPIC PURGE small => :2|
+        RAFT TOPIC INFO small => *14|$8|messages|:0|$6|leased|:0|$5|bytes|:0|$9|oldest_ms|$-1|$11|maxmessages|:2|$8|maxbytes|:5|$13|maxdeliveries|:1|
+        RAFT TAKE jobs     => $-1|
+        RAFT TAKE jobs 3   => *0|
+        RAFT RECEIVE jobs  => *0|
+        RAFT PUT jobs a    => :1|
+        RAFT PUT jobs b    => :2|
+        RAFT PUT jobs c    => :3|
+        RAFT PUT jobs d    => :4|
+        RAFT PUT jobs      => -ERR wrong number of arguments for 'raft|put' command|
+        RAFT TAKE jobs     => $1|a|
+        RAFT TAKE jobs x   => -ERR value is not an integer or out of range|
+        RAFT TAKE nothing  => -NOTOPIC there is no such topic|
+        RAFT TOPIC DELETE nothing => -NOTOPIC there is no such topic|
+        RAFT TOPIC INFO nothing => -NOTOPIC there is no such topic|
+        RAFT LENGTH nothing => -NOTOPIC there is no such topic|
+        "#,
+    );
+    // Named by the log index of the command that receives.
+    let lease = conversation.node.index + 1;
+    conversation.check(&format!(
+        r#"
+        RAFT RECEIVE jobs MAX 2 LEASE 1000 => *2|*4|:2|$1|b|:1|:{lease}|*4|:3|$1|c|:1|:{lease}|
+        RAFT RECEIVE jobs MAX => -ERR syntax error|
+        RAFT RECEIVE jobs WAIT 1 => -ERR syntax error|
+        RAFT RECEIVE jobs LEASE 0 => -ERR a lease lasts 1 to 43200000 ms, not 0|
+        RAFT LENGTH jobs   => :3|
+        RAFT ACK jobs 2 {lease} => +OK|
+        RAFT ACK jobs 2 {lease} => -STALE there is no such lease: it has expired or was settled, and others may have the message|
+        RAFT EXTEND jobs 3 {lease} 5000 => +OK|
+        RAFT EXTEND jobs 3 {lease} => -ERR wrong number of arguments for 'raft|extend' command|
+        RAFT ACK jobs x {lease} => -ERR value is not an integer or out of range|
+        RAFT TAKE jobs 9   => *1|$1|d|
+        "#
+    ));
+    conversation.node.time = LogTime(4_999);
+    conversation.check("RAFT TAKE jobs => $-1|");
+    conversation.node.time = LogTime(5_000);
+    conversation.check(&format!(
+        r#"
+        RAFT NACK jobs 3 {lease} => -STALE there is no such lease: it has expired or was settled, and others may have the message|
+        RAFT TAKE jobs     => $1|c|
+        RAFT TOPIC DELETE jobs => +OK|
+        RAFT TOPIC LIST    => *1|*2|:2|$5|small|
+        HELLO 3            => %7|$6|server|$5|redis|$7|version|$5|7.4.0|$5|proto|:3|$2|id|:42|$4|mode|$10|standalone|$4|role|$6|master|$7|modules|*0|
+        RAFT TOPIC INFO small => %7|$8|messages|:0|$6|leased|:0|$5|bytes|:0|$9|oldest_ms|_|$11|maxmessages|:2|$8|maxbytes|:5|$13|maxdeliveries|:1|
+        "#
+    ));
+}
+
+#[test]
+fn golden_conversation_in_a_session() {
+    let mut conversation = conversation();
+    conversation.check(
+        r#"
+        RAFT SESSION       => :1|
+        RAFT DO 1 1 SET a 1 => +OK|
+        RAFT DO 1 2 DEL a  => :1|
+        raft do 1 1 set a 1 => +OK|
+        RAFT DO 1 2 DEL a  => :1|
+        GET a              => $-1|
+        RAFT DO 1 3 GET a  => $-1|
+        SET a 2            => +OK|
+        RAFT DO 1 3 GET a  => $-1|
+        RAFT DO 1 4 GET a  => $1|2|
+        RAFT DO 1 5 RAFT GET a => *2|$1|2|:7|
+        RAFT DO 1 6 RAFT CAS a 1 2 => -DIFFERENT the value is 2|
+        RAFT DO 1 7 SET a 3 GET => $1|2|
+        RAFT DO 1 7 SET a 3 GET => $1|2|
+        RAFT DO 1 8 EXISTS a b => :1|
+        RAFT DO 1 9 RAFT LIST "" => *1|*3|$1|a|$1|3|:12|
+        RAFT DO 1 10 DBSIZE => :1|
+        RAFT DO 1 10 GET a => -ERR the session has used this number for another command; this one had no effect|
+        RAFT DO 1 1 DEL a  => -ERR the session has used this number for another command; this one had no effect|
+        RAFT DO 1 11 RAFT TOPIC CREATE t => +OK|
+        RAFT DO 1 12 RAFT PUT t m => :1|
+        RAFT DO 1 12 RAFT PUT t m => :1|
+        RAFT DO 1 13 RAFT LENGTH t => :1|
+        RAFT DO 1 14 RAFT RECEIVE t => *1|*4|:1|$1|m|:1|:23|
+        RAFT DO 1 14 RAFT RECEIVE t => *1|*4|:1|$1|m|:1|:23|
+        RAFT DO 1 15 RAFT NACK t 1 23 => +OK|
+        RAFT DO 1 15 RAFT NACK t 1 23 => +OK|
+        RAFT DO 1 16 RAFT TAKE t => $1|m|
+        RAFT DO 1 17 RAFT TAKE t => $-1|
+        RAFT DO 1 16 RAFT TAKE t => $1|m|
+        RAFT DO 1 18 RAFT TAKE x => -NOTOPIC there is no such topic|
+        RAFT DO 1 19 RAFT TOPIC LIST => *1|*2|:1|$1|t|
+        RAFT ONLY RAFT DO 1 20 SET a 1 => -NOTREADY this node is not the leader|
+        RAFT DO            => -ERR wrong number of arguments for 'raft|do' command|
+        RAFT DO 1 20       => -ERR wrong number of arguments for 'raft|do' command|
+        RAFT SESSION 1     => -ERR wrong number of arguments for 'raft|session' command|
+        RAFT DO x 20 SET a 1 => -ERR value is not an integer or out of range|
+        RAFT DO 1 0 SET a 1 => -ERR sequence numbers of a session begin with 1|
+        RAFT DO 1 20 SET a => -ERR wrong number of arguments for 'set' command|
+        RAFT DO 1 20 KEYS * => -ERR KEYS and SCAN cannot be run in a session: use RAFT LIST, or ask outside of it|
+        "#,
+    );
+    let index = conversation.node.index;
+    for command in [
+        "PING",
+        "QUIT",
+        "HELLO 3",
+        "CLIENT SETNAME x",
+        "INFO",
+        "NOTHING",
+        "RAFT STATUS",
+        "RAFT STATE",
+        "RAFT SESSION",
+        "RAFT TRANSFER 3",
+        "RAFT ONLY SET a 1",
+        "RAFT DO 1 21 SET a 1",
+    ] {
+        conversation.check(&format!(
+            "RAFT DO 1 20 {command} => -ERR only commands on keys, topics and messages can be run in a session|"
+        ));
+    }
+    assert_eq!(conversation.node.index, index, "none of these reached the log");
+    conversation.check("CLIENT GETNAME => $-1|");
+}
+
+#[test]
+fn a_session_that_has_ended_and_a_number_that_is_too_old_say_that_nobody_knows() {
+    let mut conversation = conversation();
+    conversation.check("RAFT SESSION => :1|");
+    for sequence in 1..=SESSION_ANSWERS + 1 {
+        conversation.check(&format!("RAFT DO 1 {sequence} RAFT CAS a 1 2 => -MISSING no such key|"));
+    }
+    let outdated = "-OUTDATED the session's answers to such low numbers are gone. The command had no effect now; whether \
+                    an earlier attempt had is unknown: look, and go on with a higher number|";
+    let ended = "-NOSESSION there is no such session (any more). The command had no effect now; whether an earlier \
+                 attempt had is unknown: look, and open another session|";
+    conversation.check(&format!("RAFT DO 1 1 SET a 1 => {outdated}"));
+    conversation.check(
+        "RAFT DO 1 2 SET a 1 => -ERR the session has used this number for another command; this one had no effect|",
+    );
+    conversation.check(&format!("RAFT DO 2 1 SET a 1 => {ended}"));
+    conversation.node.time = LogTime(SESSION_MS);
+    conversation.check(&format!("RAFT DO 1 300 SET a 1 => {ended}"));
+    conversation.check("GET a => $-1|");
+}
+
+#[test]
+fn sessions_within_sessions_without_end_are_refused() {
+    let mut conversation = conversation_with(Duration::from_secs(3600), 64 << 20);
+    let depth = 200_000;
+    let words: Vec<&str> = ["RAFT", "DO", "1", "1"].into_iter().cycle().take(4 * depth).chain(["PING"]).collect();
+    let mut request = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| request.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+    assert_eq!(conversation.receive(request), Ok(Flow::Continue));
+    assert!(conversation.screen.take().starts_with("-ERR only commands on keys"));
 }
 
 #[test]
@@ -659,8 +839,9 @@ proptest! {
     fn no_words_make_it_panic(command in prop::sample::select(command::COMMANDS.iter().map(|spec| spec.name).collect::<Vec<_>>()),
         words in prop::collection::vec(prop::sample::select(vec![
             "ONLY", "GET", "NX", "IFEQ", "0", "COUNT", "MATCH", "-1", "99999999999999999999", "3", "AUTH", "SETINFO", "LIST",
-            "LOG", "INFO", "DOCS", "STATE", "CAS", "TRANSFER", "*", "[", "\"\\xff\"", "''",
-        ]), 0..5),
+            "LOG", "INFO", "DOCS", "STATE", "CAS", "TRANSFER", "*", "[", "\"\\xff\"", "''", "RAFT", "DO", "SESSION", "TOPIC",
+            "CREATE", "PUT", "TAKE", "RECEIVE", "LEASE", "MAX", "ACK", "EXTEND", "LENGTH", "DELETE",
+        ]), 0..7),
     ) {
         prop_assume!(command != "quit");
         let mut conversation = conversation();
