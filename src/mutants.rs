@@ -89,6 +89,10 @@ mutants! {
     M24b
     /// the log goes before the snapshot is durable
     M25
+    /// sessions are missing in snapshots
+    M26a
+    /// what was answered in a session is run again when it is repeated
+    M26b
     /// whoever proposed an entry is known by its index alone
     M27
     /// votes of strangers count
