@@ -48,6 +48,10 @@ pub mod consensus;
 pub mod gateway;
 pub mod machine;
 pub mod marks;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 pub mod runtime;
 #[cfg(feature = "cli")]
 pub mod shell;

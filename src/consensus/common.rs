@@ -11,6 +11,7 @@ use super::recall::Recall;
 use super::server::ServerConfig;
 use super::types::{EntryHeader, HardState, Index, LogTime, NodeId, Term};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 
 /// One call of [`Server::handle`](super::Server::handle): the time, and where the effects go.
 pub(super) struct Turn<'a> {
@@ -148,7 +149,7 @@ impl Common {
 
     /// Whether this server may vote for anybody: it remembers what it promised, and has where to keep another promise.
     pub fn may_vote(&self) -> bool {
-        !self.abstains() && !self.disk_full
+        (!self.abstains() || mutant(Mutant::P7)) && !self.disk_full
     }
 
     /// Whether this server may campaign: it votes, and does so in its own membership.
@@ -187,7 +188,8 @@ impl Common {
     /// A higher term begins: nobody has this server's vote.
     pub fn adopt_term(&mut self, term: Term) {
         debug_assert!(term > self.hard_state.term);
-        self.hard_state = HardState { term, vote: None };
+        let vote = if mutant(Mutant::M11a) { self.hard_state.vote } else { None };
+        self.hard_state = HardState { term, vote };
         self.unwritten.hard_state = true;
     }
 
@@ -214,7 +216,7 @@ impl Common {
         self.log.truncate(from);
         self.durable = self.durable.min(from.prev());
         mark_if(self.outstanding.iter().any(|write| write.last >= Some(from)), Mark::TruncationOvertookWrite);
-        for outstanding in &mut self.outstanding {
+        for outstanding in self.outstanding.iter_mut().filter(|_| !mutant(Mutant::P4)) {
             outstanding.last = outstanding.last.map(|last| last.min(from.prev()));
         }
         self.unwritten.append = self
@@ -249,7 +251,7 @@ impl Common {
 
     /// Moves the commit index up, never down.
     pub fn commit_to(&mut self, index: Index, turn: &mut Turn<'_>) {
-        if index > self.commit {
+        if index > self.commit || mutant(Mutant::M10a) {
             self.commit = index;
             turn.effect(Effect::Commit { index });
         }
@@ -257,7 +259,7 @@ impl Common {
 
     /// The entries up to `index` are committed, and equal here. They count as far as they are durable here (B42).
     pub fn learn_commit(&mut self, index: Index, turn: &mut Turn<'_>) {
-        self.learned = self.learned.max(index);
+        self.learned = if mutant(Mutant::M10a) { index } else { self.learned.max(index) };
         self.commit_to(self.learned.min(self.durable), turn);
     }
 

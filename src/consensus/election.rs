@@ -7,6 +7,7 @@ use super::message::MessageBody;
 use super::quorum::{VoteResult, vote_result};
 use super::types::{Index, NodeId, Term};
 use crate::marks::{Mark, mark};
+use crate::mutants::{Mutant, mutant};
 
 /// Asks whether an election could be won, without disturbing anybody (Raft thesis §9.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -127,7 +128,11 @@ impl VoteRequest {
             (true, false) => {
                 common.vote_for(self.candidate);
                 common.postpone_election(turn.now);
-                common.send_when_durable(self.candidate, body, turn);
+                if mutant(Mutant::M1) {
+                    turn.send(self.candidate, common.term(), body);
+                } else {
+                    common.send_when_durable(self.candidate, body, turn);
+                }
             }
             (false, _) => turn.send(self.candidate, common.term(), body),
         }

@@ -6,6 +6,7 @@ use super::common::{Common, Turn};
 use super::message::{AppendEntries, MessageBody, SnapshotMeta};
 use super::types::{Index, NodeId};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
@@ -38,7 +39,11 @@ impl Follower {
         }
         let AppendEntries { prev_index, prev_term, commit, round, entries } = append;
         // Below the base everything is covered by a snapshot, hence committed, hence equal: no conflict (B10).
-        if prev_index >= common.log.base_index() && common.log.term_at(prev_index) != Some(prev_term) {
+        let agrees = match common.log.term_at(prev_index) {
+            Some(term) => term == prev_term || mutant(Mutant::M6b) || mutant(Mutant::M6a),
+            None => mutant(Mutant::M6a),
+        };
+        if prev_index >= common.log.base_index() && !agrees {
             let (hint_index, hint_term) = common.log.last_not_after(prev_index, prev_term);
             mark_if(prev_index <= common.log.last_index(), Mark::AppendAfterOtherTerm);
             mark_if(hint_index < prev_index.min(common.log.last_index()), Mark::HintSkippedTerm);
@@ -51,10 +56,15 @@ impl Follower {
         mark_if(prev_index < common.log.base_index(), Mark::AppendBelowBase);
 
         // Skip what is there already; truncate only where a term really differs (B1).
-        let known =
-            |common: &Common, index, term| index <= common.log.base_index() || common.log.term_at(index) == Some(term);
+        let known = |common: &Common, index, term| match mutant(Mutant::M7) {
+            true => index <= common.commit.max(common.learned),
+            false => index <= common.log.base_index() || common.log.term_at(index) == Some(term),
+        };
         let fresh = entries.iter().position(|entry| !known(common, entry.index, entry.term)).unwrap_or(entries.len());
-        let fresh: Vec<_> = entries.into_iter().skip(fresh).collect();
+        let mut fresh: Vec<_> = entries.into_iter().skip(fresh).collect();
+        if mutant(Mutant::M8) {
+            fresh.retain(|entry| entry.index > common.log.last_index());
+        }
         if let Some(first) = fresh.first() {
             if first.index <= common.commit.max(common.learned) {
                 return turn.refuse(from, "sent an entry that conflicts with a committed one");
@@ -67,15 +77,17 @@ impl Follower {
         common.append(fresh, turn);
 
         // Never beyond what this request has verified (B2).
-        common.learn_commit(commit.min(verified), turn);
+        common.learn_commit(if mutant(Mutant::M9) { commit } else { commit.min(verified) }, turn);
         if commit <= verified && verified <= common.durable {
             common.caught_up(turn);
         }
         let abstains = common.abstains();
         if is_heartbeat && common.hard_state_is_durable() {
             // Answered at once, for what is durable: a slow disk must not look like a lost connection.
-            let body = MessageBody::AppendAccepted { matched: verified.min(common.durable), round, abstains };
-            turn.send(from, common.term(), body);
+            let matched = if mutant(Mutant::P3) { verified } else { verified.min(common.durable) };
+            turn.send(from, common.term(), MessageBody::AppendAccepted { matched, round, abstains });
+        } else if mutant(Mutant::M2) {
+            turn.send(from, common.term(), MessageBody::AppendAccepted { matched: verified, round, abstains });
         } else {
             common.send_when_durable(from, MessageBody::AppendAccepted { matched: verified, round, abstains }, turn);
         }
@@ -90,11 +102,12 @@ impl Follower {
         if !self.hear(common, from, turn) {
             return;
         }
-        let matched = if snapshot.index <= common.commit {
+        let known = common.log.term_at(snapshot.index).filter(|_| !mutant(Mutant::M17));
+        let matched = if snapshot.index <= common.commit && !mutant(Mutant::M17) {
             // Stale: everything it covers is here and committed (B49).
             mark(Mark::SnapshotStale);
             common.commit
-        } else if common.log.term_at(snapshot.index) == Some(snapshot.term) {
+        } else if known == Some(snapshot.term) || (known.is_some() && mutant(Mutant::M18)) {
             // The log reaches further and agrees: all that is new is that its beginning is committed.
             mark(Mark::SnapshotKeptLog);
             common.learn_commit(snapshot.index, turn);

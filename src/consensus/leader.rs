@@ -13,6 +13,7 @@ use super::quorum::agreed;
 use super::read::Reads;
 use super::types::{EntryHeader, EntryKind, Index, LogTime, NodeId, SessionSequence, Term};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
@@ -163,14 +164,19 @@ impl Leader {
             self.append_noop(common, turn);
         }
         mark_if(common.commit < self.noop, Mark::ReadWaitedForFirstEntry);
-        self.reads.add(tickets, common.commit.max(self.noop));
+        let index = if mutant(Mutant::M16) { common.commit } else { common.commit.max(self.noop) };
+        self.reads.add(tickets, index);
         self.confirm_reads(common, turn);
     }
 
     /// Answers the reads that a quorum has confirmed, and begins the next round if one is needed.
     fn confirm_reads(&mut self, common: &Common, turn: &mut Turn<'_>) {
         let round = self.reads.round();
-        let confirmed = self.agreed(common, round, |peer| peer.round);
+        let confirmed = match () {
+            () if mutant(Mutant::M14a) => round,
+            () if mutant(Mutant::M14b) => self.peers.values().map(|peer| peer.round).max().unwrap_or(round),
+            () => self.agreed(common, round, |peer| peer.round),
+        };
         self.reads.confirm(confirmed, self.log_time(turn.now), turn);
         if self.reads.must_tell() {
             self.heartbeat_all(common, turn);
@@ -259,8 +265,9 @@ impl Leader {
     /// Commits what a quorum has durably. Only an entry of the current term commits by counting; earlier ones commit with
     /// it (Raft paper §5.4.2, figure 8).
     fn advance_commit(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
-        let index = self.agreed(common, common.durable, |peer| peer.matched);
-        if common.log.term_at(index) == Some(common.term()) {
+        let own = if mutant(Mutant::M3) { common.log.last_index() } else { common.durable };
+        let index = self.agreed(common, own, |peer| peer.matched);
+        if common.log.term_at(index) == Some(common.term()) || mutant(Mutant::M5) {
             mark_if(index > common.durable, Mark::CommittedBeforeOwnDisk);
             mark_if(index > common.commit && !common.has_rivals(), Mark::AloneCommitted);
             common.commit_to(index, turn);
@@ -375,7 +382,7 @@ impl Leader {
     fn agreed<T: Ord + Copy + Default>(&self, common: &Common, own: T, reached: impl Fn(&Progress) -> T) -> T {
         agreed(common.log.membership(), |id| match self.peers.get(&id) {
             _ if id == common.id() => own,
-            Some(peer) if !peer.abstains => reached(peer),
+            Some(peer) if !peer.abstains || mutant(Mutant::P6) => reached(peer),
             _ => {
                 mark(Mark::AbstainingNotCounted);
                 T::default()

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::membership::Membership;
 use super::message::SnapshotMeta;
 use super::types::{EntryHeader, EntryKind, Index, LogTime, NodeId, Term};
+use crate::mutants::{Mutant, mutant};
 
 /// The shape of the log: enough to decide everything, and small enough for logs of any size. Terms are kept as runs, so that the memory they take grows with the number of elections, not of
 /// entries; an entry costs the four bytes of its size.
@@ -111,7 +112,11 @@ impl Log {
 
     /// Whether a log that ends with this term and index is at least as up to date as this one (Raft paper §5.4.1).
     pub fn is_up_to_date(&self, last_term: Term, last_index: Index) -> bool {
-        (last_term, last_index) >= (self.last_term(), self.last_index())
+        match () {
+            () if mutant(Mutant::M12a) => last_index >= self.last_index(),
+            () if mutant(Mutant::M12b) => last_term >= self.last_term(),
+            () => (last_term, last_index) >= (self.last_term(), self.last_index()),
+        }
     }
 
     /// The largest known index ≤ `index` whose term is ≤ `term`, and its term: where this log and one that has `term` at

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::types::{Index, Term};
+use crate::mutants::{Mutant, mutant};
 
 /// A leader's view of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,9 +108,10 @@ impl Progress {
     /// The peer's log equals the leader's up to `matched`. Only an answer that covers everything up to the probed index
     /// ends the probing.
     pub fn accepted(&mut self, matched: Index) {
-        self.matched = self.matched.max(matched);
+        self.matched = if mutant(Mutant::M10b) { matched } else { self.matched.max(matched) };
         match &mut self.state {
             ProgressState::Replicate(inflight) => inflight.acknowledge(matched),
+            ProgressState::Probe { waiting: true } if mutant(Mutant::M30b) => {}
             ProgressState::Probe { .. } if matched.next() >= self.next => {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
@@ -149,6 +151,9 @@ impl Progress {
     /// Requests were lost: go back to what is certain, and wait for a sign of life. A probe goes on where it was: before
     /// it has ended, nothing at all may be certain.
     pub fn lost(&mut self) {
+        if mutant(Mutant::M30a) {
+            return;
+        }
         if !matches!(self.state, ProgressState::Probe { .. }) {
             self.next = self.matched.next();
         }

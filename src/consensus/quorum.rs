@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::membership::Membership;
 use super::types::NodeId;
+use crate::mutants::{Mutant, mutant};
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ fn agreed_in<T: Ord + Copy + Default>(voters: &BTreeSet<NodeId>, reached: &impl 
     let mut values: Vec<T> = voters.iter().map(|&id| reached(id)).collect();
     values.sort_unstable_by(|a, b| b.cmp(a));
     // Sorted from high to low, the last member of the smallest majority: of 5 the third, of 4 the third too.
-    values.get(voters.len() / 2).copied().unwrap_or_default()
+    let last = if mutant(Mutant::M4a) { voters.len().saturating_sub(1) / 2 } else { voters.len() / 2 };
+    values.get(last).copied().unwrap_or_default()
 }
 
 /// How the election stands with these votes. Votes of nodes that are not voters do not count.
@@ -48,11 +50,12 @@ pub fn vote_result(membership: &Membership, votes: &BTreeMap<NodeId, bool>) -> V
 }
 
 fn vote_result_in(voters: &BTreeSet<NodeId>, votes: &BTreeMap<NodeId, bool>) -> VoteResult {
-    let count = |vote| voters.iter().filter(|id| votes.get(id) == Some(&vote)).count();
-    let majority = voters.len() / 2 + 1;
+    let counts = |id: &NodeId| voters.contains(id) || mutant(Mutant::M28);
+    let count = |vote| votes.iter().filter(|(id, given)| counts(id) && **given == vote).count();
+    let majority = if mutant(Mutant::M4b) { voters.len().div_ceil(2) } else { voters.len() / 2 + 1 };
     if count(true) >= majority {
         VoteResult::Won
-    } else if voters.len() - count(false) < majority {
+    } else if voters.len().saturating_sub(count(false)) < majority {
         VoteResult::Lost
     } else {
         VoteResult::Pending

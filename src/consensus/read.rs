@@ -8,6 +8,7 @@ use super::effect::{Effect, RejectReason};
 use super::event::Ticket;
 use super::types::{Index, LogTime};
 use crate::marks::{Mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 
 /// The reads a leader has accepted, and the rounds that will confirm them.
 ///
@@ -58,6 +59,7 @@ impl Reads {
     /// A quorum has answered in this round or a later one: earlier reads are linearizable. `time`: log time now.
     pub fn confirm(&mut self, round: u64, time: LogTime, turn: &mut Turn<'_>) {
         self.confirmed = self.confirmed.max(round);
+        let round = round + u64::from(mutant(Mutant::M14c));
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
             mark_if(batch.round < round, Mark::ReadsShareRound);
             for ticket in batch.tickets {

@@ -17,6 +17,7 @@ use super::message::{Message, MessageBody, SnapshotMeta};
 use super::quorum::VoteResult;
 use super::types::{EntryHeader, HardState, Index, NodeId, Term};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 pub use forced::{ForcedRole, ForcedStart};
 
 /// What a server is told once, when it starts.
@@ -380,7 +381,7 @@ impl Server {
                     self.follow(term, None, "another node campaigns in a later term", turn);
                 }
             }
-            MessageBody::RequestVoteResponse { pre: true, granted: true } => {}
+            MessageBody::RequestVoteResponse { pre: true, granted } if *granted || mutant(Mutant::M29b) => {}
             MessageBody::AppendEntries(_) | MessageBody::InstallSnapshot { .. } => {
                 self.follow(term, Some(from), "a later term has a leader", turn);
             }
@@ -415,7 +416,8 @@ impl Server {
         if request.term < self.common.term() {
             mark(Mark::VoteDeniedEarlierTerm);
             let body = MessageBody::RequestVoteResponse { pre: request.pre, granted: false };
-            return turn.send(request.candidate, self.common.term(), body);
+            let term = if mutant(Mutant::M29a) { request.term } else { self.common.term() };
+            return turn.send(request.candidate, term, body);
         }
         let has_leader = self.leader().is_some();
         request.answer(&mut self.common, has_leader, turn);
@@ -515,6 +517,9 @@ impl Server {
             _ => Mark::ElectionLost,
         });
         self.role = RoleState::Follower(Follower::default());
+        if mutant(Mutant::M11b) {
+            self.common.hard_state.vote = None;
+        }
         self.announce("a majority refused", turn);
     }
 

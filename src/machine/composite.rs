@@ -15,6 +15,7 @@ use super::queue::{At, Queue};
 use super::session::{self, Sessions};
 use super::{Applied, Asked, Machine, MachineSnapshot};
 use crate::consensus::{LogTime, SessionSequence};
+use crate::mutants::{Mutant, mutant};
 
 /// All that is replicated.
 #[derive(Clone, Debug)]
@@ -99,10 +100,10 @@ impl Default for Composite {
 impl Composite {
     fn apply_in_session(&mut self, stamp: SessionSequence, command: &Bytes, time: LogTime) -> Bytes {
         match self.sessions.look(stamp, time) {
-            session::Known::Answered(answer) => answer,
+            session::Known::Answered(answer) if !mutant(Mutant::M26b) => answer,
             session::Known::TooOld => Answer::SequenceTooOld.encode(),
             session::Known::NoSession => Answer::SessionUnknown.encode(),
-            session::Known::New => {
+            session::Known::New | session::Known::Answered(_) => {
                 let answer = self.run(command, time);
                 self.sessions.keep(stamp, answer.clone());
                 answer

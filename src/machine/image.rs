@@ -16,6 +16,7 @@ use super::queue::{Message, Queue, Topic};
 use super::session::{Session, Sessions};
 use super::table::Table;
 use super::{Machine, MachineSnapshot};
+use crate::mutants::{Mutant, mutant};
 
 const VERSION: u32 = 1;
 const END: u32 = 0;
@@ -48,7 +49,11 @@ impl Image {
             queue: machine.queue.tables(),
             sessions: machine.sessions.tables(),
             once: machine.once.table(),
-            digest: machine.digest(),
+            digest: if mutant(Mutant::M26a) {
+                machine.digest().wrapping_sub(machine.sessions.digest())
+            } else {
+                machine.digest()
+            },
         }
     }
 }
@@ -63,8 +68,10 @@ impl MachineSnapshot for Image {
         entries.consume(|key, value| write_item(to, key, value))?;
         write_table(queue.0, to)?;
         write_table(queue.1, to)?;
-        write_table(sessions.0, to)?;
-        write_table(sessions.1, to)?;
+        if !mutant(Mutant::M26a) {
+            write_table(sessions.0, to)?;
+            write_table(sessions.1, to)?;
+        }
         write_table(once, to)?;
         to.write_all(&END.to_le_bytes())?;
         to.write_all(&digest.to_le_bytes())

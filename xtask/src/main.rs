@@ -1,4 +1,7 @@
-//! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`.
+//! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`,
+//! `cargo xtask mutants`.
+
+mod mutants;
 
 use std::process::{Command, ExitCode};
 
@@ -9,6 +12,7 @@ cargo xtask TASK
             then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
+  mutants   which tests find known bugs, put in one at a time: `cargo xtask mutants --help`
   help      this text";
 
 /// What `model` explores: each is exhausted within five minutes on two cores (docs/TESTING.md).
@@ -45,6 +49,11 @@ fn main() -> ExitCode {
         }
         ("model", []) => models(&MODELS),
         ("model", options) => model(options),
+        ("mutants", [option]) if option == "--help" => {
+            println!("{}", mutants::HELP);
+            ExitCode::SUCCESS
+        }
+        ("mutants", options) => mutants::mutants(options),
         ("help" | "--help" | "-h", []) => {
             println!("{HELP}");
             ExitCode::SUCCESS

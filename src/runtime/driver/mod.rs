@@ -27,6 +27,7 @@ use crossbeam_channel::Sender;
 
 use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
@@ -331,6 +332,9 @@ impl Driver {
         // A stage that is gone has said why, or will.
         if let Some(job) = self.storage_job.take() {
             let _ = self.stages.storage.send(job);
+        }
+        if mutant(Mutant::M13) {
+            self.commit = self.commit.max(self.server.last_index());
         }
         if self.commit > self.tail.handed() {
             self.apply_job.commit = Some(self.settle_commit());

@@ -8,6 +8,7 @@ use super::effects::Payloads;
 use super::{Driver, DriverConfig, report};
 use crate::consensus::{Event, Index, Message, MessageBody, NodeId, SnapshotMeta, Term};
 use crate::marks::{Mark, mark, mark_if};
+use crate::mutants::{Mutant, mutant};
 use crate::runtime::SnapshotView;
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::snapshot::SnapshotJob;
@@ -272,7 +273,9 @@ impl Driver {
     pub(super) fn send_snapshot(&mut self, to: NodeId, at_least: Index) {
         let term = self.server.term();
         // Whatever was lost before in this turn, the server knew it when it decided this: should it fail, that is news.
-        self.lost.remove(&to);
+        if !mutant(Mutant::P1) {
+            self.lost.remove(&to);
+        }
         if self.snapshots.sending.get(&to).is_some_and(|sending| sending.term == term && sending.complete.is_none()) {
             return mark(Mark::SendingAlready);
         }

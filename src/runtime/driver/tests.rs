@@ -1006,6 +1006,39 @@ fn a_peer_that_needs_one_gets_the_newest_snapshot_once() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_sent_is_told_even_if_its_peer_was_unreachable_before_in_the_turn() {
+    let mut bench = Bench::with_config(|config| config.snapshot_bytes = 100);
+    bench.elect();
+    write(&mut bench, 24);
+    let term = bench.driver.server.term();
+    bench.turn([Input::Applied { index: Index(23) }], []);
+    assert_eq!(bench.views_wanted(), 1);
+    bench.turn([view(23, term)], []);
+    // It is complete, the log before it goes; and then it is damaged, and so not there.
+    bench.turn([Input::SnapshotTaken { info: SnapshotInfo { meta: snapshot_at(23, term.0), bytes: 100 } }], []);
+    let base = bench.driver.server.base_index();
+    assert!(base > Index(0));
+    bench.sent.lock().unwrap().clear();
+
+    bench.down.lock().unwrap().insert(OTHER);
+    bench.now += TIMEOUT / 2;
+    let body = MessageBody::AppendRejected {
+        prev_index: base,
+        hint_index: Index(0),
+        hint_term: Term(0),
+        round: 0,
+        abstains: false,
+    };
+    let message = PeerMessage::Raft { message: Message { term, body }, payloads: Vec::new() };
+    bench.turn([Input::Tick, Input::Peer { from: OTHER, life: LIFE, message }], []);
+    assert!(!bench.appends(PEER).is_empty(), "a heartbeat to everybody: the one to the other peer was lost");
+    assert_eq!(bench.views_wanted(), 1, "a snapshot was wanted, and there is none: a new one is made");
+    let status = bench.driver.server.status();
+    let other = status.peers.iter().find(|peer| peer.id == OTHER).unwrap();
+    assert_eq!(other.state, "probe", "nobody sends a snapshot: the leader must not wait for its end");
+}
+
+#[test]
 fn a_leader_whose_disk_is_full_hands_over_and_its_requests_follow() {
     let mut bench = Bench::leader();
     bench.ask(&[(1, "accepted")]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connections::ConnectionKey;
 use crate::consensus::{Index, Term};
+use crate::mutants::{Mutant, mutant};
 use crate::runtime::stage::Asker;
 
 /// Who waits for an entry.
@@ -51,9 +52,11 @@ impl Waiters {
     pub fn settle(&mut self, commit: Index, term_at: impl Fn(Index) -> Option<Term>) -> Settled {
         let mut settled = Settled::default();
         let commit_term = term_at(commit);
-        let is_due = |waiter: &mut Waiter| waiter.index <= commit || commit_term.is_some_and(|term| waiter.term < term);
+        let is_dead = |waiter: &Waiter| commit_term.is_some_and(|term| waiter.term < term) && !mutant(Mutant::M27);
+        let is_due = |waiter: &mut Waiter| waiter.index <= commit || is_dead(waiter);
         while let Some(waiter) = self.0.pop_front_if(is_due) {
-            if waiter.index <= commit && term_at(waiter.index) == Some(waiter.term) {
+            let is_own = term_at(waiter.index) == Some(waiter.term) || mutant(Mutant::M27);
+            if waiter.index <= commit && is_own {
                 settled.committed.push(waiter);
             } else {
                 settled.dead.push(waiter);

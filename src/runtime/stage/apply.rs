@@ -10,6 +10,7 @@ use super::{Asker, Sinks, Stage, Step};
 use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
 use crate::machine::{Applied, Asked, Machine};
 use crate::marks::{Mark, mark};
+use crate::mutants::{Mutant, mutant};
 use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response, SnapshotView};
 use crate::storage::LogReader;
 use crate::storage::snapshot::SnapshotStore;
@@ -229,7 +230,7 @@ impl ApplyStage {
         let mut reader = match self.snapshots.open(snapshot) {
             Ok(reader) => reader,
             // A newer one has taken its place already, and it is gone.
-            Err(_) if self.will_restore(snapshot.index.next()) => {
+            Err(_) if self.will_restore(snapshot.index.next()) && !mutant(Mutant::P2) => {
                 mark(Mark::RestoreSuperseded);
                 return Ok(());
             }

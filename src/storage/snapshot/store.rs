@@ -15,6 +15,7 @@ use super::writer::FileWriter;
 use super::{SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter};
 use crate::consensus::{Index, SnapshotMeta};
 use crate::marks::{Mark, mark};
+use crate::mutants::{Mutant, mutant};
 use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 
@@ -171,9 +172,13 @@ impl Shared {
     pub fn publish(&self, file: &dyn OpenFile, path: &Path, info: &SnapshotInfo) -> Result<(), StorageError> {
         let name = file_name(&info.meta);
         let folder = &self.folder;
-        file.sync_all().map_err(|error| StorageError::io("sync", path, &error))?;
+        if !mutant(Mutant::M25) {
+            file.sync_all().map_err(|error| StorageError::io("sync", path, &error))?;
+        }
         self.files.rename(path, &folder.join(&name)).map_err(|error| StorageError::io("rename", path, &error))?;
-        self.files.sync_folder(folder).map_err(|error| StorageError::io("sync the folder", folder, &error))?;
+        if !mutant(Mutant::M22b) {
+            self.files.sync_folder(folder).map_err(|error| StorageError::io("sync the folder", folder, &error))?;
+        }
         log::info!("snapshot {name} of {} bytes is complete", info.bytes);
         self.known().insert(info.clone());
         Ok(())

@@ -7,6 +7,7 @@ use crc32fast::Hasher;
 use crate::consensus::{
     Entry, EntryHeader, EntryKind, HardState, Index, LogTime, Membership, NodeId, SessionSequence, Term,
 };
+use crate::mutants::{Mutant, mutant};
 use crate::storage::fields::Fields;
 
 /// What a disk writes as a whole. A segment header fills one sector and a batch whole sectors, so that an interrupted
@@ -39,9 +40,15 @@ const SESSION_BYTES: usize = 16;
 /// The CRC of `bytes` as the continuation of what `previous` is the CRC of. The salt is the folder's own random number:
 /// no payload can be made to look like records of a folder whose salt its author does not know.
 pub fn checksum(previous: u32, salt: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(previous ^ salt);
+    let mut hasher = Hasher::new_with_initial(if mutant(Mutant::M24b) { 0 } else { previous ^ salt });
     hasher.update(bytes);
     hasher.finalize()
+}
+
+/// The CRC of a record, all of it.
+fn record_checksum(previous: u32, salt: u32, record: &[u8]) -> u32 {
+    let left_out = if mutant(Mutant::M24a) { RECORD_HEADER_BYTES } else { 0 };
+    checksum(previous, salt, record.get(left_out..).unwrap_or_default())
 }
 
 /// The salt of a data folder's log.
@@ -222,7 +229,8 @@ impl<'a> RawRecord<'a> {
     pub fn decode(bytes: &'a [u8], previous: u32, salt: u32) -> Result<Self, Mismatch> {
         let short = || Mismatch::new("a whole record", format!("{} bytes", bytes.len()));
         let (covered, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(short)?;
-        let (computed, stored) = (checksum(previous, salt, covered), u32::from_le_bytes(*crc));
+        let computed = record_checksum(previous, salt, covered);
+        let stored = u32::from_le_bytes(*crc);
         if computed != stored {
             return Err(Mismatch::crc("a record", computed, stored));
         }
@@ -349,7 +357,7 @@ impl BatchEncoder {
         body(&mut self.bytes);
         let length = (self.bytes.len() - start - RECORD_HEADER_BYTES) as u32;
         self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        self.chain = checksum(self.chain, self.salt, &self.bytes[start..]);
+        self.chain = record_checksum(self.chain, self.salt, &self.bytes[start..]);
         self.bytes.extend(self.chain.to_le_bytes());
     }
 }
