@@ -85,6 +85,7 @@ marks! {
     StepDownNoQuorum: "a leader stepped down: no quorum answered",
     StepDownDiskHangs: "a leader stepped down: its disk hung",
     StepDownDiskFull: "a leader stepped down: its disk was full",
+    TickWritten: "the leader wrote that the time of something had come",
     TransferDone: "leadership was handed over",
     TransferWaited: "leadership was to be handed to a node that lagged",
     TransferTimedOut: "leadership was not taken over in time",
@@ -166,6 +167,11 @@ marks! {
     SameBootRefused: "a copy in the same boot was refused",
     OtherIncarnationRefused: "another incarnation was refused",
     LifeNotRemembered: "a peer was refused, since its life could not be remembered",
+    // Sessions and the queue.
+    SessionAnsweredAgain: "a command of a session came again, and was answered as before",
+    LeaseExpired: "a lease expired",
+    MessageDied: "a message was delivered too often, and is dead",
+    TopicFull: "a message was refused: its topic is full",
 }
 
 /// How many marks there are.

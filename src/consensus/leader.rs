@@ -362,6 +362,7 @@ impl Leader {
         let now = self.log_time(turn.now);
         let is_due = common.machine_deadline.is_some_and(|due| common.log.time() < due && due <= now);
         if is_due && self.transfer.is_none() && !common.disk_full {
+            mark(Mark::TickWritten);
             self.append(common, vec![(EntryKind::Tick, 0, None)], turn);
         }
     }

@@ -238,7 +238,7 @@ pub enum Answer {
     TooLarge,
     /// What the machine holds.
     State {
-        /// Log index of the last command that was applied.
+        /// Log index of the last entry that was applied.
         applied: u64,
         /// Number of keys.
         keys: u64,
@@ -266,7 +266,7 @@ pub enum Answer {
     KeyReused,
     /// Everything that clients have stored.
     View {
-        /// Log index of the last command that was applied.
+        /// Log index of the last entry that was applied.
         applied: u64,
         /// Topics in the order of their creation, and their messages, the oldest first, leased ones included.
         topics: Vec<(Bytes, Vec<Bytes>)>,

@@ -14,7 +14,8 @@ use super::once::{self, Once};
 use super::queue::{At, Queue};
 use super::session::{self, Sessions};
 use super::{Applied, Asked, Machine, MachineSnapshot};
-use crate::consensus::{LogTime, SessionSequence};
+use crate::consensus::{Index, LogTime, SessionSequence};
+use crate::marks::{Mark, mark};
 use crate::mutants::{Mutant, mutant};
 
 /// All that is replicated.
@@ -24,14 +25,13 @@ pub struct Composite {
     pub(super) queue: Queue,
     pub(super) sessions: Sessions,
     pub(super) once: Once,
-    /// Log index of the last command.
+    /// Log index of the last entry.
     pub(super) applied: u64,
 }
 
 impl Machine for Composite {
     fn apply(&mut self, command: Applied<'_>) -> Bytes {
-        self.advance(command.time);
-        self.applied = command.index.0;
+        self.advance(command.index, command.time);
         match command.session {
             Some(stamp) => self.apply_in_session(stamp, command.command, command.time),
             None => self.run(command.command, command.time),
@@ -46,7 +46,8 @@ impl Machine for Composite {
         answer.encode()
     }
 
-    fn advance(&mut self, time: LogTime) {
+    fn advance(&mut self, index: Index, time: LogTime) {
+        self.applied = index.0;
         self.queue.expire(time);
         self.sessions.expire(time);
         self.once.expire(time);
@@ -98,9 +99,17 @@ impl Default for Composite {
 }
 
 impl Composite {
+    /// A hash of what clients have stored: without sessions and answers that are kept.
+    pub fn stored_digest(&self) -> u64 {
+        self.kv.digest().wrapping_add(self.queue.digest())
+    }
+
     fn apply_in_session(&mut self, stamp: SessionSequence, command: &Bytes, time: LogTime) -> Bytes {
         match self.sessions.look(stamp, time) {
-            session::Known::Answered(answer) if !mutant(Mutant::M26b) => answer,
+            session::Known::Answered(answer) if !mutant(Mutant::M26b) => {
+                mark(Mark::SessionAnsweredAgain);
+                answer
+            }
             session::Known::TooOld => Answer::SequenceTooOld.encode(),
             session::Known::NoSession => Answer::SessionUnknown.encode(),
             session::Known::New | session::Known::Answered(_) => {

@@ -36,9 +36,9 @@ pub trait Machine: Send {
     /// Answers a question about the state without changing it.
     fn query(&self, asked: Asked<'_>) -> Bytes;
 
-    /// Log time has come this far, with an entry that is no command. For machines in which something falls due.
-    fn advance(&mut self, time: LogTime) {
-        let _ = time;
+    /// An entry that is no command has come: log time has come this far. For machines in which something falls due.
+    fn advance(&mut self, index: Index, time: LogTime) {
+        let _ = (index, time);
     }
 
     /// When something falls due next: the leader sees to it that log time comes that far, with an entry of its own if

@@ -45,7 +45,16 @@ fn quiet(seed: u64, nodes: u64) -> Scenario {
         },
         network: Network { delay_us: 500, jitter_us: 500, lost: 0, twice: 0, overtaken: 0 },
         disks: Disks { sync_us: 500, garbles: true },
-        load: Workload { keys: 4, value_bytes: 256, pause_us: 20_000, depth: 2, patience_ms: 300, reads: 25 },
+        load: Workload {
+            keys: 4,
+            value_bytes: 256,
+            pause_us: 20_000,
+            depth: 2,
+            patience_ms: 300,
+            reads: 25,
+            sessions: 0,
+            queue: 0,
+        },
         faults: Vec::new(),
     }
 }

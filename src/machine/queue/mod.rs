@@ -20,6 +20,7 @@ use super::command::{Answer, MAX_ANSWER_BYTES, MAX_ITEMS};
 use super::cow_map::CowMap;
 use super::table::{Table, key, number_of};
 use crate::consensus::LogTime;
+use crate::marks::{Mark, mark};
 
 /// The end of the name of the topic for messages that were delivered too often.
 const DEAD: &[u8] = b".dead";
@@ -153,7 +154,10 @@ impl Queue {
             let place = first.slice(8..);
             let name = number_of(&place, 0).and_then(|number| self.names.get(&key([number]))).cloned();
             match name {
-                Some(name) => self.release(&name, &place, time),
+                Some(name) => {
+                    mark(Mark::LeaseExpired);
+                    self.release(&name, &place, time);
+                }
                 None => break,
             }
         }
@@ -188,6 +192,7 @@ impl Queue {
             QueueChange::Put { message, .. } => {
                 let bytes = topic.bytes.saturating_add(message.len() as u64);
                 if topic.messages >= topic.limits.messages || bytes > topic.limits.bytes {
+                    mark(Mark::TopicFull);
                     return Answer::Queue(QueueAnswer::Full { limits: topic.limits.clone() });
                 }
                 Answer::Queue(QueueAnswer::Put { id: self.put(name, message, at.time) })
@@ -310,6 +315,7 @@ impl Queue {
             return self.woken.push(name.clone());
         }
         if let Some(message) = self.remove(name, place) {
+            mark(Mark::MessageDied);
             let dead = Bytes::from([name, DEAD].concat());
             self.create(&dead, TopicLimits { messages: u64::MAX, bytes: u64::MAX, deliveries: 0 });
             self.put(&dead, message, time);

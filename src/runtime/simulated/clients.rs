@@ -10,8 +10,9 @@ use super::dice::Dice;
 use super::oracle::{Check, Operation, OperationId, Outline};
 use super::scenario::Scenario;
 use super::simulation::{Happening, Simulation};
-use crate::consensus::{NodeId, Payload};
-use crate::machine::command::{Change, Command, Condition, Query};
+use crate::consensus::{NodeId, Payload, SessionSequence};
+use crate::machine::command::{Answer, Change, Command, Condition, Query};
+use crate::machine::queue::command::{QueueAnswer, QueueChange, Settlement, TopicLimits};
 use crate::runtime::{ClientRequest, Operation as Asked, Outcome, Reply, ReplySink, Response};
 
 /// What all clients are answered, until it is looked at. Clones share it.
@@ -51,6 +52,21 @@ pub struct Client {
     arrives: Duration,
     /// The last value that it wrote to some key, to compare with.
     last: Option<(Bytes, Bytes)>,
+    session: Session,
+}
+
+/// A client's session: one command at a time, sent again until it is answered.
+#[derive(Default)]
+struct Session {
+    id: Option<u64>,
+    /// The last command's number.
+    sequence: u64,
+    /// What is to be done, until it is answered.
+    unanswered: Option<Bytes>,
+    /// It, or the opening of the session, is on its way.
+    is_under_way: bool,
+    /// Messages that it has leased: the topic, the message and the lease.
+    leased: Vec<(Bytes, u64, u64)>,
 }
 
 impl Client {
@@ -70,6 +86,7 @@ impl Client {
             is_planned: true,
             arrives: Duration::ZERO,
             last: None,
+            session: Session::default(),
         }
     }
 
@@ -80,6 +97,7 @@ impl Client {
         self.target = NodeId(self.dice.between(1, nodes));
         self.waiting.clear();
         self.planned.clear();
+        self.session.is_under_way = false;
     }
 
     /// The next thing that it wants. No two writes have the same bytes.
@@ -89,13 +107,91 @@ impl Client {
         if self.dice.below(100) < load.reads {
             return Outline::Read(key);
         }
+        if load.sessions > 0 && !self.session.is_under_way && self.dice.below(100) < load.sessions {
+            self.session.is_under_way = true;
+            return self.next_in_session(key, scenario);
+        }
+        Outline::Write(Command::Change(self.change(key, scenario)).encode())
+    }
+
+    /// A command in the session: the one that has no answer yet, or the next.
+    fn next_in_session(&mut self, key: Bytes, scenario: &Scenario) -> Outline {
+        let Some(session) = self.session.id else { return Outline::OpenSession };
+        let command = match self.session.unanswered.take() {
+            Some(command) => command,
+            None => {
+                self.session.sequence += 1;
+                let is_for_queue = self.dice.below(100) < scenario.load.queue;
+                let change = if is_for_queue { self.queue_change(scenario) } else { self.change(key, scenario) };
+                Command::Change(change).encode()
+            }
+        };
+        self.session.unanswered = Some(command.clone());
+        Outline::InSession(SessionSequence { session, sequence: self.session.sequence }, command)
+    }
+
+    fn queue_change(&mut self, scenario: &Scenario) -> Change {
+        let dice = &mut self.dice;
+        if !self.session.leased.is_empty() && dice.once_in(2) {
+            let (topic, id, lease) =
+                self.session.leased.swap_remove(dice.below(self.session.leased.len() as u64) as usize);
+            let how = match dice.below(4) {
+                0 => Settlement::Nack,
+                1 => Settlement::Extend { lease_ms: dice.between(1, 500) },
+                _ => Settlement::Ack,
+            };
+            return Change::Queue { topic, change: QueueChange::Settle { id, lease, how } };
+        }
+        let length = dice.between(1, scenario.load.value_bytes.min(64)) as usize;
+        let change = match dice.below(32) {
+            0 => QueueChange::Delete,
+            1 => QueueChange::Purge,
+            2..4 => {
+                let (messages, bytes) = (dice.between(1, 8), dice.between(20, 500));
+                QueueChange::Create { limits: TopicLimits { messages, bytes, deliveries: dice.below(4) as u32 } }
+            }
+            4..10 => QueueChange::Take { max: dice.between(1, 3) },
+            10..18 => QueueChange::Receive { max: dice.between(1, 3), lease_ms: dice.of_any_size(1, 1_000) },
+            _ => {
+                let mut message = format!("{}-{}-", self.number, self.asked).into_bytes();
+                message.resize(message.len().max(length), b'.');
+                QueueChange::Put { message: message.into(), create: !dice.once_in(4) }
+            }
+        };
+        Change::Queue { topic: format!("t{}", self.dice.below(3)).into(), change }
+    }
+
+    /// The command of the session has its answer.
+    fn answered_in_session(&mut self, outline: &Outline, answer: &Bytes) {
+        if !matches!(outline, Outline::OpenSession | Outline::InSession(..)) {
+            return;
+        }
+        self.session.is_under_way = false;
+        match (outline, Answer::decode(answer)) {
+            (Outline::OpenSession, Ok(Answer::Session { id })) => {
+                self.session = Session { id: Some(id), ..Session::default() };
+            }
+            (Outline::InSession(_, command), Ok(answer)) => {
+                self.session.unanswered = None;
+                if let Answer::Queue(QueueAnswer::Deliveries(deliveries)) = answer
+                    && let Ok(Command::Change(Change::Queue { topic, .. })) = Command::decode(command)
+                {
+                    self.session.leased.extend(deliveries.iter().map(|it| (topic.clone(), it.id, it.lease)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A change like no other.
+    fn change(&mut self, key: Bytes, scenario: &Scenario) -> Change {
         let mut value = format!("{}-{}-", self.number, self.asked).into_bytes();
-        let length = self.dice.of_any_size(1, load.value_bytes) as usize;
+        let length = self.dice.of_any_size(1, scenario.load.value_bytes) as usize;
         value.resize(value.len().max(length), b'.');
         let (value, dice) = (Bytes::from(value), &mut self.dice);
         let last = self.last.replace((key.clone(), value.clone()));
         let (change, from) = (dice.below(10), last.filter(|_| dice.once_in(2)));
-        let change = match (change, from) {
+        match (change, from) {
             (0, _) => {
                 // A key that never is there makes the command like no other.
                 Change::Delete { keys: vec![key, format!("none {}-{}", self.number, self.asked).into()] }
@@ -104,8 +200,7 @@ impl Client {
             (3, _) => Change::Set { key, value, condition: Condition::Absent, want_old: true },
             (4, Some((key, from))) => Change::Set { key, value, condition: Condition::Equals(from), want_old: false },
             _ => Change::Set { key, value, condition: Condition::Always, want_old: dice.once_in(3) },
-        };
-        Outline::Write(Command::Change(change).encode())
+        }
     }
 }
 
@@ -158,6 +253,8 @@ impl Simulation {
         }
         let operation = match &outline {
             Outline::Write(command) => Asked::Write(Payload(command.clone())),
+            Outline::InSession(stamp, command) => Asked::SessionWrite(*stamp, Payload(command.clone())),
+            Outline::OpenSession => Asked::Write(Payload(Command::OpenSession.encode())),
             Outline::Read(key) => Asked::Read(Payload(Query::Get { key: key.clone() }.encode())),
         };
         let connection = client.connection;
@@ -203,7 +300,12 @@ impl Simulation {
             client.waiting.retain(|waiting| *waiting != id);
             let mut pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
             match outcome {
-                Ok(_) => self.report.answered += 1,
+                Ok(answer) => {
+                    self.report.answered += 1;
+                    if let (Response::Answer(answer), Some(outline)) = (answer, self.oracle.outline(id)) {
+                        client.answered_in_session(outline, &answer);
+                    }
+                }
                 Err(failure) => {
                     if failure.is_definite() {
                         self.report.refusals += 1;

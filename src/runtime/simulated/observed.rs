@@ -155,8 +155,8 @@ impl Machine for ObservedMachine {
         self.machine.query(asked)
     }
 
-    fn advance(&mut self, time: LogTime) {
-        self.machine.advance(time);
+    fn advance(&mut self, index: Index, time: LogTime) {
+        self.machine.advance(index, time);
     }
 
     fn deadline(&self) -> Option<LogTime> {

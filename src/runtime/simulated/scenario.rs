@@ -102,6 +102,12 @@ pub struct Workload {
     pub patience_ms: u64,
     /// So many of a hundred requests are reads.
     pub reads: u64,
+    /// So many of a hundred writes come in a session, where they are sent again until they are answered.
+    #[serde(default)]
+    pub sessions: u64,
+    /// So many of a hundred writes in sessions are for the queue.
+    #[serde(default)]
+    pub queue: u64,
 }
 
 /// Something goes wrong.
@@ -455,6 +461,10 @@ impl Scenario {
         let kinds = Kinds::draw(dice, wish.profile);
         let settings = Settings::draw(dice);
         let patience_ms = dice.between(settings.election_timeout_ms, 12 * settings.election_timeout_ms);
+        // From dice of their own: so the rest of a seed's scenario is what it was before there were sessions.
+        let of_sessions = &mut Dice::new(seed, "sessions");
+        let sessions = if of_sessions.once_in(2) { of_sessions.between(20, 100) } else { 0 };
+        let queue = if of_sessions.once_in(4) { 0 } else { of_sessions.between(20, 100) };
         let is_calm = wish.profile == Profile::Calm;
         // Now and then a state of several blocks, so that a part of a snapshot that has arrived can be of use.
         let (keys, value_bytes) = match dice.below(8) {
@@ -482,6 +492,8 @@ impl Scenario {
                 depth: dice.between(1, 6),
                 patience_ms,
                 reads: dice.between(10, 70),
+                sessions,
+                queue,
             },
             faults: Faults { dice, kinds: &kinds, nodes, time_ms, timeout_ms: settings.election_timeout_ms }.draw(),
             settings,

@@ -105,6 +105,8 @@ impl Scenario {
             ("load.depth", load.depth, 0, 1 << 20),
             ("load.value_bytes", load.value_bytes, 1, 1 << 20),
             ("load.patience_ms", load.patience_ms, 1, DAY_MS),
+            ("load.sessions", load.sessions, 0, 100),
+            ("load.queue", load.queue, 0, 100),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

@@ -263,7 +263,7 @@ impl ApplyStage {
                 command: &entry.payload.0,
             }),
             EntryKind::Noop | EntryKind::Membership(_) | EntryKind::Tick => {
-                self.machine.advance(entry.header.time);
+                self.machine.advance(entry.header.index, entry.header.time);
                 bytes::Bytes::new()
             }
         }

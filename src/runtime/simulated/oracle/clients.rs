@@ -5,13 +5,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::machines::Chain;
 use super::{Check, Oracle, hold};
-use crate::consensus::{EntryKind, Index, Payload};
+use crate::consensus::{EntryKind, Index, Payload, SessionSequence};
 use crate::machine::command::{Answer, Change, Command};
 use crate::runtime::{Outcome, Response};
 
@@ -33,8 +33,32 @@ pub struct Operation {
 pub enum Outline {
     /// A command.
     Write(Bytes),
+    /// A command of a session, perhaps again.
+    InSession(SessionSequence, Bytes),
+    /// A session is opened.
+    OpenSession,
     /// A key.
     Read(Bytes),
+}
+
+/// What may be asked more than once, so that nobody knows which entry is whose.
+#[derive(Default)]
+struct Attempts {
+    command: Bytes,
+    /// How often it was asked.
+    asked: usize,
+    /// Where it is in the log.
+    entries: Vec<Index>,
+}
+
+impl Attempts {
+    fn committed(&mut self, index: Index, command: &Bytes) -> Check {
+        self.entries.push(index);
+        let Attempts { asked, entries, .. } = self;
+        hold!("I17 linearizability", self.command == *command, "entry {index} is a command that no client sent");
+        hold!("I17 linearizability", entries.len() <= *asked, "what was asked {asked} times is in entries {entries:?}");
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +86,10 @@ pub struct History {
     records: Vec<Record>,
     /// Writes by their bytes.
     writes: BTreeMap<Bytes, OperationId>,
+    in_sessions: BTreeMap<SessionSequence, Attempts>,
+    openings: Attempts,
+    /// Sessions of which somebody was told.
+    told: BTreeSet<Index>,
     /// The last write of each connection that was committed, and its place in the log.
     connections: BTreeMap<u64, (OperationId, Index)>,
     /// Answers that were checked.
@@ -95,10 +123,13 @@ fn changed(change: Change) -> Vec<Bytes> {
 }
 
 impl History {
-    /// An entry is committed.
-    pub fn committed(&mut self, index: Index, kind: &EntryKind, payload: &Payload) -> Check {
-        if *kind != EntryKind::Command {
-            return Ok(());
+    /// A command is committed.
+    pub fn committed(&mut self, index: Index, session: Option<SessionSequence>, payload: &Payload) -> Check {
+        if let Some(stamp) = session {
+            return self.in_sessions.entry(stamp).or_default().committed(index, &payload.0);
+        }
+        if payload.0 == self.openings.command {
+            return self.openings.committed(index, &payload.0);
         }
         let id = self.writes.get(&payload.0).copied();
         let Some((id, record)) = id.and_then(|id| Some((id, self.records.get_mut(id.0 as usize)?))) else {
@@ -137,12 +168,29 @@ impl Oracle {
     /// An operation reaches a node.
     pub fn begins(&mut self, operation: Operation) -> OperationId {
         let id = OperationId(self.history.records.len() as u64);
-        if let Outline::Write(bytes) = &operation.outline {
-            self.history.writes.insert(bytes.clone(), id);
+        let again = match &operation.outline {
+            Outline::Write(bytes) => {
+                self.history.writes.insert(bytes.clone(), id);
+                None
+            }
+            Outline::InSession(stamp, bytes) => {
+                Some((self.history.in_sessions.entry(*stamp).or_default(), bytes.clone()))
+            }
+            Outline::OpenSession => Some((&mut self.history.openings, Command::OpenSession.encode())),
+            Outline::Read(_) => None,
+        };
+        if let Some((attempts, command)) = again {
+            attempts.command = command;
+            attempts.asked += 1;
         }
         let began = self.chain.last();
         self.history.records.push(Record { operation, began, fate: Fate::Open, index: None });
         id
+    }
+
+    /// What was asked.
+    pub fn outline(&self, id: OperationId) -> Option<&Outline> {
+        Some(&self.history.records.get(id.0 as usize)?.operation.outline)
     }
 
     /// How many answers were checked.
@@ -193,6 +241,30 @@ impl Oracle {
                     expected == Some(answer),
                     "operation {number}, entry {index}, is answered otherwise than the order of the log says"
                 );
+                Ok(())
+            }
+            Outline::InSession(stamp, _) => {
+                let attempts = self.history.in_sessions.get(stamp);
+                let mut entries = attempts.into_iter().flat_map(|attempts| &attempts.entries);
+                let entry = entries.find(|index| **index > record.began && chain.answer(**index) == Some(answer));
+                hold!(
+                    "I16 acknowledged durability",
+                    entry.is_some(),
+                    "operation {number}, {stamp:?}, is acknowledged, and not committed since it began"
+                );
+                record.index = entry.copied();
+                Ok(())
+            }
+            Outline::OpenSession => {
+                let Ok(Answer::Session { id }) = Answer::decode(answer) else {
+                    hold!("I19 sessions", false, "operation {number} opens a session, and is answered otherwise");
+                    return Ok(());
+                };
+                let index = Index(id);
+                let is_own = index > record.began && self.history.openings.entries.contains(&index);
+                hold!("I19 sessions", is_own, "operation {number} is told of session {id}, which nobody has opened");
+                hold!("I19 sessions", self.history.told.insert(index), "two clients are told of session {id}");
+                record.index = Some(index);
                 Ok(())
             }
             Outline::Read(key) => {

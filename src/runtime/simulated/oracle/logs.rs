@@ -1,7 +1,10 @@
 //! The logs in memory, and what is committed (Raft paper §5.3, §5.4).
 
 use super::{Check, Oracle, clients, hold, last_of, term_at};
-use crate::consensus::{Index, Message, MessageBody, NodeId, Role, Server, SnapshotMeta, Term};
+use crate::consensus::{
+    EntryHeader, EntryKind, Index, Message, MessageBody, NodeId, Payload, Role, Server, SnapshotMeta, Term,
+};
+use crate::machine::command::{Answer, Change, Command};
 
 impl Oracle {
     /// A message has arrived, to be handled in the next turn.
@@ -201,7 +204,31 @@ impl Oracle {
             return Ok(());
         };
         let keys = clients::keys(&made.header.kind, &made.payload);
-        self.chain.extend(&made.header, &made.payload, by, &keys);
-        self.history.committed(index, &made.header.kind, &made.payload)
+        let (header, payload) = (made.header.clone(), made.payload.clone());
+        let has_changed = self.chain.extend(&header, &payload, by, &keys);
+        self.queues.advance(header.time);
+        if header.kind != EntryKind::Command {
+            return Ok(());
+        }
+        self.history.committed(index, header.session, &payload)?;
+        self.effect(&header, &payload, has_changed)
+    }
+
+    /// What a command did, as its sender is told.
+    fn effect(&mut self, header: &EntryHeader, payload: &Payload, has_changed: bool) -> Check {
+        let Some(answer) = self.chain.answer(header.index) else { return Ok(()) };
+        if let Some(stamp) = header.session
+            && !self.sessions.applied(header.index, stamp, answer, has_changed)?
+        {
+            return Ok(());
+        }
+        let Ok(told) = Answer::decode(answer) else { return Ok(()) };
+        match Command::decode(payload) {
+            Ok(Command::OpenSession) => self.sessions.opened(header.index, &told),
+            Ok(Command::Change(Change::Queue { topic, change })) => {
+                self.queues.apply(&topic, &change, header.index, header.time, &told)
+            }
+            _ => Ok(()),
+        }
     }
 }

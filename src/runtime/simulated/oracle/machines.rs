@@ -59,18 +59,19 @@ impl Chain {
         self.versions.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// The next entry is committed. `keys`: those that it may change.
-    pub fn extend(&mut self, header: &EntryHeader, payload: &Payload, by: Term, keys: &[Bytes]) {
+    /// The next entry is committed. `keys`: those that it may change. Whether what clients have stored has changed by it, and
+    /// not just with time.
+    pub fn extend(&mut self, header: &EntryHeader, payload: &Payload, by: Term, keys: &[Bytes]) -> bool {
         self.terms.push(header.term);
         self.committed_in.push(by);
+        self.machine.advance(header.index, header.time);
+        let before = self.machine.stored_digest();
         let command = (header.kind == EntryKind::Command).then(|| {
             let applied =
                 Applied { index: header.index, time: header.time, session: header.session, command: &payload.0 };
             (payload.0.clone(), self.machine.apply(applied))
         });
-        if command.is_none() {
-            self.machine.advance(header.time);
-        }
+        let has_changed = self.machine.stored_digest() != before;
         self.commands.push(command);
         self.digests.push(self.machine.digest());
         for key in keys {
@@ -85,6 +86,7 @@ impl Chain {
                 versions.push((header.index, value));
             }
         }
+        has_changed
     }
 }
 
@@ -121,7 +123,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A node's state is that of a snapshot whose last command is this entry.
+    /// A node's state is that of a snapshot whose last entry is this one.
     pub fn restored(&mut self, id: NodeId, index: Index, digest: u64) -> Check {
         if index == Index(0) {
             return Ok(());

@@ -11,8 +11,10 @@
 //! | `messages` | I10 persist before send, I15 terms of messages |
 //! | `machines` | I12 apply order, state machines that are equal, snapshots that are what they cover |
 //! | `clients` | I16 acknowledged durability, I17 linearizability, I18 read freshness |
+//! | `sessions` | I19 exactly once in a session |
+//! | `queue` | I20 messages, leases and their order |
 //!
-//! Not yet applicable, and never counted as passed: I11 (configurations that change at run time), I19 (sessions), I20 (the queue).
+//! Not yet applicable, and never counted as passed: I11 (configurations that change at run time).
 //! I21 (bounds) and I22 (liveness) are checked where the simulation runs: `bounds` and `liveness`.
 
 mod clients;
@@ -21,6 +23,8 @@ mod elections;
 mod logs;
 mod machines;
 mod messages;
+mod queue;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +33,8 @@ use self::clients::History;
 pub use self::clients::{Operation, OperationId, Outline};
 use self::disks::DiskMemory;
 use self::machines::Chain;
+use self::queue::Queues;
+use self::sessions::Sessions;
 use crate::consensus::{EntryHeader, Index, Membership, NodeId, Payload, Term};
 
 /// Something is not as it must be.
@@ -71,6 +77,8 @@ pub struct Oracle {
     nodes: BTreeMap<NodeId, Seen>,
     chain: Chain,
     history: History,
+    sessions: Sessions,
+    queues: Queues,
 }
 
 /// An entry, and the term of the one before it.
@@ -118,12 +126,19 @@ impl Oracle {
             nodes,
             chain: Chain::default(),
             history: History::default(),
+            sessions: Sessions::default(),
+            queues: Queues::default(),
         }
     }
 
     /// Last index that any node has ever committed.
     pub fn committed(&self) -> Index {
         self.chain.last()
+    }
+
+    /// How many entries repeated a command of a session.
+    pub fn repeated(&self) -> u64 {
+        self.sessions.repeated()
     }
 
     /// How many terms had a leader.

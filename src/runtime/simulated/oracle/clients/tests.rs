@@ -113,7 +113,7 @@ impl World {
         let keys = keys(&header.kind, &payload);
         self.oracle.chain.extend(&header, &payload, TERM, &keys);
         self.asked[at].index = Some(index);
-        self.oracle.history.committed(index, &header.kind, &payload)
+        self.oracle.history.committed(index, None, &payload)
     }
 
     fn answer(&mut self, at: usize) -> Check {
@@ -135,6 +135,7 @@ impl World {
                 Ok(Response::Answer(Answer::Set { revision: Some(now + 1), old: None }.encode()))
             }
             (Outline::Write(_), None) => refused(),
+            (Outline::InSession(..) | Outline::OpenSession, _) => panic!("nobody here has a session"),
         };
         self.asked[at].is_answered = true;
         self.asked[at].seen.ended = self.now;
