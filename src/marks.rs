@@ -169,6 +169,7 @@ marks! {
     LifeNotRemembered: "a peer was refused, since its life could not be remembered",
     // Sessions and the queue.
     SessionAnsweredAgain: "a command of a session came again, and was answered as before",
+    SessionOver: "a command came in a session that is over",
     LeaseExpired: "a lease expired",
     MessageDied: "a message was delivered too often, and is dead",
     TopicFull: "a message was refused: its topic is full",

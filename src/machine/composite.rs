@@ -111,7 +111,10 @@ impl Composite {
                 answer
             }
             session::Known::TooOld => Answer::SequenceTooOld.encode(),
-            session::Known::NoSession => Answer::SessionUnknown.encode(),
+            session::Known::NoSession => {
+                mark(Mark::SessionOver);
+                Answer::SessionUnknown.encode()
+            }
             session::Known::New | session::Known::Answered(_) => {
                 let answer = self.run(command, time);
                 self.sessions.keep(stamp, answer.clone());

@@ -5,6 +5,7 @@ mod clocks_and_load;
 mod commit;
 mod disks;
 mod network;
+mod sessions;
 mod snapshots;
 
 use raft::consensus::{NodeId, Term};

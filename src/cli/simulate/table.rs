@@ -63,7 +63,7 @@ impl Sum {
                     n(r.given_up)
                 ),
             ),
-            ("operations", format!("{} checked", n(r.operations))),
+            ("operations", format!("{} checked, {} repeated in sessions", n(r.operations), n(r.repeated))),
             ("hash", format!("{:016x}", r.hash)),
         ];
         rows.iter().fold(String::new(), |mut table, (name, value)| {

@@ -171,6 +171,7 @@ impl Client {
             (Outline::OpenSession, Ok(Answer::Session { id })) => {
                 self.session = Session { id: Some(id), ..Session::default() };
             }
+            (Outline::InSession(..), Ok(Answer::SessionUnknown)) => self.session = Session::default(),
             (Outline::InSession(_, command), Ok(answer)) => {
                 self.session.unanswered = None;
                 if let Answer::Queue(QueueAnswer::Deliveries(deliveries)) = answer

@@ -57,6 +57,8 @@ pub struct Report {
     pub given_up: u64,
     /// Answers that were compared with the order of the log.
     pub operations: u64,
+    /// Entries that repeated a command of a session.
+    pub repeated: u64,
     /// Faults that were due.
     pub faults: u64,
     /// Those of them that befell nobody: they were impossible then.
@@ -154,6 +156,7 @@ impl Report {
             (&mut self.unknown, other.unknown),
             (&mut self.given_up, other.given_up),
             (&mut self.operations, other.operations),
+            (&mut self.repeated, other.repeated),
             (&mut self.faults, other.faults),
             (&mut self.skipped, other.skipped),
             (&mut self.unreadable, other.unreadable),

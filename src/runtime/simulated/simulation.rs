@@ -575,6 +575,7 @@ impl Simulation {
         self.report.elections = self.oracle.elections();
         self.report.committed = self.oracle.committed().0;
         self.report.operations = self.oracle.answers_checked();
+        self.report.repeated = self.oracle.repeated();
         let log_bytes = |host: &Host| {
             host.disk
                 .files()

@@ -207,6 +207,7 @@ impl Oracle {
         let (header, payload) = (made.header.clone(), made.payload.clone());
         let has_changed = self.chain.extend(&header, &payload, by, &keys);
         self.queues.advance(header.time);
+        self.sessions.advance(header.time);
         if header.kind != EntryKind::Command {
             return Ok(());
         }
@@ -218,13 +219,13 @@ impl Oracle {
     fn effect(&mut self, header: &EntryHeader, payload: &Payload, has_changed: bool) -> Check {
         let Some(answer) = self.chain.answer(header.index) else { return Ok(()) };
         if let Some(stamp) = header.session
-            && !self.sessions.applied(header.index, stamp, answer, has_changed)?
+            && !self.sessions.applied((header.index, header.time), stamp, answer, has_changed)?
         {
             return Ok(());
         }
         let Ok(told) = Answer::decode(answer) else { return Ok(()) };
         match Command::decode(payload) {
-            Ok(Command::OpenSession) => self.sessions.opened(header.index, &told),
+            Ok(Command::OpenSession) => self.sessions.opened(header.index, header.time, &told),
             Ok(Command::Change(Change::Queue { topic, change })) => {
                 self.queues.apply(&topic, &change, header.index, header.time, &told)
             }

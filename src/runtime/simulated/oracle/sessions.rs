@@ -1,18 +1,22 @@
 //! I19 session exactly-once: a command of a session changes the state at most once, and every entry that repeats it is answered
 //! as the first one was (Raft thesis §6.3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Check, hold};
-use crate::consensus::{Index, SessionSequence};
+use super::{Check, Violation, hold};
+use crate::consensus::{Index, LogTime, SessionSequence};
 use crate::machine::command::Answer;
+
+/// How long a session lasts without use.
+const HOUR_MS: u64 = 60 * 60 * 1000;
 
 /// What sessions have done.
 #[derive(Default)]
 pub struct Sessions {
-    opened: BTreeSet<u64>,
+    /// Those that are open, and when they were used last.
+    open: BTreeMap<u64, LogTime>,
     /// Where each command took effect, and its answer.
     done: BTreeMap<SessionSequence, (Index, Bytes)>,
     /// Entries that repeated one.
@@ -25,29 +29,46 @@ impl Sessions {
         self.repeated
     }
 
-    /// An entry opens a session, and is answered so.
-    pub fn opened(&mut self, index: Index, answer: &Answer) -> Check {
+    /// Log time has come this far: what was not used for an hour is over.
+    pub fn advance(&mut self, time: LogTime) {
+        self.open.retain(|_, used| used.0 + HOUR_MS > time.0);
+    }
+
+    /// An entry of this time opens a session, and is answered so.
+    pub fn opened(&mut self, index: Index, time: LogTime, answer: &Answer) -> Check {
         hold!("I19 sessions", *answer == Answer::Session { id: index.0 }, "entry {index} opens a session: {answer:?}");
-        self.opened.insert(index.0);
+        self.open.insert(index.0, time);
         Ok(())
     }
 
     /// An entry of a session is answered so, and may have changed what clients have stored. Whether it is the first one.
     pub fn applied(
         &mut self,
-        index: Index,
+        (index, time): (Index, LogTime),
         stamp: SessionSequence,
         answer: &Bytes,
         has_changed: bool,
-    ) -> Result<bool, super::Violation> {
+    ) -> Result<bool, Violation> {
         let SessionSequence { session, sequence } = stamp;
+        let is_open = self.open.contains_key(&session);
         let first = self.done.get(&stamp);
-        let is_again = first.is_some() || !self.opened.contains(&session);
+        let may_change = is_open && first.is_none();
         hold!(
             "I19 sessions",
-            !(is_again && has_changed),
-            "entry {index}, command {sequence} of session {session}, changes something, after {first:?}"
+            may_change || !has_changed,
+            "entry {index}, command {sequence} of session {session}, changes something, after {first:?}; \
+             the session is open: {is_open}"
         );
+        let is_refused = matches!(Answer::decode(answer), Ok(Answer::SessionUnknown | Answer::SequenceTooOld));
+        hold!(
+            "I19 sessions",
+            is_refused != is_open,
+            "entry {index}, command {sequence} of session {session}, is refused: {is_refused}; the session is open: {is_open}"
+        );
+        if !is_open {
+            return Ok(false);
+        }
+        self.open.insert(session, time);
         if let Some((place, expected)) = first {
             self.repeated += 1;
             hold!(
@@ -57,16 +78,7 @@ impl Sessions {
             );
             return Ok(false);
         }
-        let refused = matches!(Answer::decode(answer), Ok(Answer::SessionUnknown | Answer::SequenceTooOld));
-        hold!(
-            "I19 sessions",
-            refused == is_again,
-            "entry {index}, command {sequence} of session {session}, is refused: {refused}; the session is open: {}",
-            !is_again
-        );
-        if !is_again {
-            self.done.insert(stamp, (index, answer.clone()));
-        }
-        Ok(!is_again)
+        self.done.insert(stamp, (index, answer.clone()));
+        Ok(true)
     }
 }
