@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod folder;
 mod full_disk;
+mod http;
 mod identity;
 mod in_memory;
 mod linearizability;

@@ -26,12 +26,13 @@ use crossbeam_channel::Sender;
 
 use crate::consensus::{Effect, Event, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::marks::{Mark, mark, mark_if};
+use crate::runtime::metrics::Metrics;
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
 use crate::runtime::stage::storage::StorageJob;
 use crate::runtime::stage::{Asker, Load, Sinks};
-use crate::runtime::{ClientRequest, Input};
+use crate::runtime::{ClientRequest, Input, Response};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
 
@@ -121,6 +122,7 @@ pub struct Driver {
     ended: Option<Ended>,
     /// The role that the log told of last.
     told: Role,
+    metrics: Arc<Metrics>,
 }
 
 impl Driver {
@@ -159,7 +161,13 @@ impl Driver {
             stop: None,
             ended: None,
             told: Role::Follower,
+            metrics: Arc::default(),
         }
+    }
+
+    /// From now on its numbers are counted here.
+    pub fn count_in(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = metrics;
     }
 
     /// One turn: everything that came in, in order, the node's own inputs before its clients' requests.
@@ -258,6 +266,10 @@ impl Driver {
             Input::SnapshotPutOff { reason } => self.snapshot_put_off(&reason),
             Input::SnapshotSent { to, term, index, outcome } => self.snapshot_sent(to, term, index, outcome),
             Input::SnapshotReceived { from, term, snapshot } => self.snapshot_received(from, term, snapshot),
+            Input::Status { reply } => {
+                let status = Box::new(self.status());
+                self.sinks.add(reply.send(Ok(Response::Status(status))));
+            }
             Input::Failed { reason } => self.fail(reason),
             Input::Stop => self.stop(),
         }
