@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
 use raft::runtime::session::{Close, Flow, Output, Session};
-use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, bind};
+use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, Seats, bind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,7 +20,7 @@ fn controller(name: &str, workers: usize) -> Controller {
 fn listen_options() -> ListenOptions {
     ListenOptions {
         name: "tests".into(),
-        max_connections: 10_000,
+        seats: Seats::new(10_000),
         farewell: b"too many\n".to_vec(),
         max_output_bytes: 1 << 20,
         max_total_output_bytes: 1 << 30,
@@ -353,7 +353,7 @@ fn a_flood_does_not_starve_others() {
 #[test]
 fn too_many_connections_are_told_so_and_their_places_are_freed() {
     let controller = controller("full", 2);
-    let options = ListenOptions { max_connections: 3, ..listen_options() };
+    let options = ListenOptions { seats: Seats::new(3), ..listen_options() };
     let address = serve(&controller, options, |connection| Echo(connection.clone()));
     let clients: Vec<TcpStream> = (0..3).map(|_| connect(address)).collect();
     clients.iter().for_each(|client| assert_eq!(ask(client, "a\n"), "a\n"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::runtime::session::{Close, Flow, Output, Session};
-use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, bind};
+use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, Seats, bind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -52,7 +52,7 @@ fn running_out_of_descriptors_neither_spins_nor_ends_the_service() {
     let address = listener.local_addr().unwrap();
     let options = ListenOptions {
         name: "tests".into(),
-        max_connections: 1000,
+        seats: Seats::new(1000),
         farewell: Vec::new(),
         max_output_bytes: 1 << 20,
         max_total_output_bytes: 1 << 30,

@@ -352,8 +352,9 @@ pub(super) static NODE: &[Key<NodeConfig>] = &[
             get: |n| n.http_port.into(),
             set: |n, v| n.http_port = v as u16,
         },
-        summary: "for clients: HTTP (not served yet)",
-        details: "Kept free for it: no other port of the host may be the same.",
+        summary: "for clients: HTTP",
+        details: "The REST service: topics, messages, keys and values, status and metrics. No other port of the host may be \
+                  the same.",
     },
 ];
 

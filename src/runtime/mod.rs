@@ -1,6 +1,7 @@
 //! Time, threads and effects: what turns the pure protocol into a running node.
 
 pub mod driver;
+pub mod metrics;
 pub mod parts;
 pub mod session;
 pub mod simulated;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
+use self::metrics::Metrics;
 use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SessionSequence, SnapshotMeta, Term};
 use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
@@ -106,6 +108,11 @@ pub enum Input {
         /// The snapshot.
         snapshot: SnapshotMeta,
     },
+    /// How is the node? Through this inbox it is answered even while clients' requests are refused.
+    Status {
+        /// Gets the answer.
+        reply: Reply,
+    },
     /// Stop: hand leadership over if there is any, then tell the runtime.
     Stop,
 }
@@ -117,6 +124,7 @@ pub struct NodeHandle {
     clients: Sender<ClientRequest>,
     progress: Arc<Progress>,
     waiting: Arc<Waiting>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the apply stage tells the event handler without waking it.
@@ -171,19 +179,30 @@ impl NodeHandle {
             progress: Arc::clone(&progress),
             taken: (0, NO_DEADLINE),
         };
-        (NodeHandle { internal, clients, progress, waiting: Arc::default() }, inboxes)
+        (NodeHandle { internal, clients, progress, waiting: Arc::default(), metrics: Arc::default() }, inboxes)
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
     /// answers it with [`Failure::NotReady`].
     pub fn request(&self, request: ClientRequest) -> Result<(), ClientRequest> {
         if self.clients.len() >= CLIENT_REQUESTS {
+            self.metrics.inbox_full.add(1);
             return Err(request);
         }
         if let Err(SendError(request)) = self.clients.send(request) {
             request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
         }
         Ok(())
+    }
+
+    /// What the node counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many inputs wait in the internal inbox, and how many requests in the clients'.
+    pub fn waiting_inputs(&self) -> (usize, usize) {
+        (self.internal.len(), self.clients.len())
     }
 
     /// Hands in anything else. Waits while the inbox is full, which the event handler, never blocking, ends soon.

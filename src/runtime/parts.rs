@@ -133,7 +133,8 @@ impl Parts {
         let storage = StorageStage::new(storage, storage_jobs, handle.clone());
         let snapshot = SnapshotStage::new(Arc::clone(&snapshots), snapshot_jobs, handle.clone());
         let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
-        let driver = Driver::new(config, server, transport, stages, snapshots, Duration::ZERO);
+        let mut driver = Driver::new(config, server, transport, stages, snapshots, Duration::ZERO);
+        driver.count_in(Arc::clone(handle.metrics()));
         Ok(Parts { driver, storage, apply, loader, snapshot })
     }
 }

@@ -46,14 +46,12 @@ fn the_redis_crate_finds_redis() {
     assert_eq!(node.get::<_, Option<String>>("none").expect("GET"), None);
 }
 
-/// A Python with redis-py, made once; `Err` says why there is none.
-fn python_with_redis() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-py");
+/// A Python with this module, made once; `Err` says why there is none.
+pub fn python_with(module: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}-py"));
     let python = folder.join("bin/python");
-    let has_redis = |python: &Path| {
-        Command::new(python).args(["-c", "import redis"]).output().is_ok_and(|out| out.status.success())
-    };
-    if has_redis(&python) {
+    let import = format!("import {module}");
+    if Command::new(&python).args(["-c", &import]).output().is_ok_and(|out| out.status.success()) {
         return Ok(python);
     }
     let run = |command: &mut Command| match command.output() {
@@ -62,13 +60,13 @@ fn python_with_redis() -> Result<PathBuf, String> {
         Err(error) => Err(error.to_string()),
     };
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "redis>=5"]))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
     Ok(python)
 }
 
 #[test]
 fn redis_py_finds_redis_at_every_node() {
-    let python = match python_with_redis() {
+    let python = match python_with("redis", "redis>=5") {
         Ok(python) => python,
         Err(reason) => {
             println!("skipped: redis-py cannot be installed: {reason}");

@@ -8,6 +8,7 @@ mod crash;
 mod elections;
 mod folder;
 mod full_disk;
+mod http;
 mod identity;
 mod in_memory;
 mod linearizability;

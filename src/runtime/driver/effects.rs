@@ -125,6 +125,11 @@ impl Driver {
     }
 
     fn role_changed(&mut self, role: Role, term: Term, leader: Option<NodeId>, reason: &'static str) {
+        match role {
+            Role::Candidate => self.metrics.elections.add(1),
+            Role::Leader => self.metrics.elections_won.add(1),
+            Role::Follower | Role::PreCandidate => {}
+        }
         self.tell(role, term, leader, reason);
         self.recall_batch();
         self.clear_lanes();

@@ -28,12 +28,13 @@ use crossbeam_channel::Sender;
 use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::marks::{Mark, mark, mark_if};
 use crate::mutants::{Mutant, mutant};
+use crate::runtime::metrics::Metrics;
 use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
 use crate::runtime::stage::storage::StorageJob;
 use crate::runtime::stage::{Asker, Load, Sinks};
-use crate::runtime::{ClientRequest, Input};
+use crate::runtime::{ClientRequest, Input, Response};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
 
@@ -130,6 +131,7 @@ pub struct Driver {
     ended: Option<Ended>,
     /// The role that the log told of last.
     told: Role,
+    metrics: Arc<Metrics>,
 }
 
 impl Driver {
@@ -170,7 +172,13 @@ impl Driver {
             beginning,
             ended: None,
             told: Role::Follower,
+            metrics: Arc::default(),
         }
+    }
+
+    /// From now on its numbers are counted here.
+    pub fn count_in(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = metrics;
     }
 
     /// One turn: everything that came in, in order, the node's own inputs before its clients' requests.
@@ -270,6 +278,10 @@ impl Driver {
             Input::SnapshotPutOff { reason } => self.snapshot_put_off(&reason),
             Input::SnapshotSent { to, term, index, outcome } => self.snapshot_sent(to, term, index, outcome),
             Input::SnapshotReceived { from, term, snapshot } => self.snapshot_received(from, term, snapshot),
+            Input::Status { reply } => {
+                let status = Box::new(self.status());
+                self.sinks.add(reply.send(Ok(Response::Status(status))));
+            }
             Input::Failed { reason } => self.fail(reason),
             Input::Stop => self.stop(),
         }

@@ -64,7 +64,8 @@ impl Driver {
             let Request { connection, payload, asker, expires, .. } = request;
             if place <= last.0 {
                 payloads.push(payload);
-                self.requests.waiters.push(Waiter { index: Index(place), term, connection, asker, answer_by: expires });
+                let (since, answer_by) = (self.now, expires);
+                self.requests.waiters.push(Waiter { index: Index(place), term, connection, asker, since, answer_by });
             } else {
                 self.requests.connections.written(connection, last);
                 let request = Request { payload, asker, ..request };
@@ -135,6 +136,7 @@ impl Driver {
         let mut askers = Vec::with_capacity(settled.committed.len());
         for waiter in settled.committed {
             self.settled(waiter.connection);
+            self.metrics.commit.observe(self.now.saturating_sub(waiter.since));
             askers.push((waiter.index, waiter.asker));
         }
         for waiter in settled.dead {

@@ -140,6 +140,7 @@ impl Driver {
         let ClientRequest { connection, operation, forward, reply } = request;
         let Some(permit) = self.requests.load.admit(operation.payload_bytes() as u64) else {
             mark(Mark::ClientOverloaded);
+            self.metrics.too_much_unanswered.add(1);
             self.sinks.add(reply.send(Err(report::overloaded())));
             return;
         };

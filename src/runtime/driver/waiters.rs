@@ -18,6 +18,8 @@ pub(super) struct Waiter {
     pub connection: ConnectionKey,
     /// Who asked.
     pub asker: Asker,
+    /// When it was proposed.
+    pub since: Duration,
     /// When to give up.
     pub answer_by: Duration,
 }
@@ -107,6 +109,7 @@ mod tests {
             term: Term(term),
             connection: ConnectionKey { node: NodeId(1), connection: 1 },
             asker: Asker::Peer { node: NodeId(2), life: Life::default(), sequence: index },
+            since: Duration::ZERO,
             answer_by: Duration::from_millis(index),
         };
         Waiters(entries.iter().map(waiter).collect())

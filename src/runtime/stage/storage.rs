@@ -2,7 +2,7 @@
 //! nothing is queued, the storage gets its chores done.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
@@ -66,13 +66,17 @@ impl StorageStage {
     fn work(&mut self) -> Result<(), StorageError> {
         while let Some(job) = self.waiting.front() {
             self.storage.write(&job.batch)?;
+            let bytes: usize = job.batch.entries.iter().map(|entry| entry.payload.len()).sum();
+            self.node.metrics().log_bytes.add(bytes as u64);
             let unsynced = self.unsynced.get_or_insert_default();
             unsynced.token = job.token;
             unsynced.keep_from = unsynced.keep_from.max(job.keep_from);
             self.waiting.pop_front();
         }
         let Some(Unsynced { token, keep_from }) = self.unsynced else { return Ok(()) };
+        let began = Instant::now();
         self.storage.sync()?;
+        self.node.metrics().sync.observe(began.elapsed());
         self.unsynced = None;
         if std::mem::take(&mut self.is_full) {
             log::info!("storage: there is space on the disk again, and the node goes on");

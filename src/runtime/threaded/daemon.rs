@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
-use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, bind};
+use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, Seats, bind};
 use crate::config::{Config, NodeConfig, StorageClass};
 use crate::consensus::NodeId;
+#[cfg(feature = "http")]
+use crate::gateway::http::{HttpOptions, HttpServer};
 use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::{Machine, scenario};
 use crate::runtime::driver::Ended;
@@ -26,10 +28,16 @@ const CLIENTS_OUTPUT_BYTES: usize = 512 << 20;
 /// A client that has been silent for so long is probed.
 const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long HTTP clients have to take their answers once the node has stopped.
+#[cfg(feature = "http")]
+const HTTP_PATIENCE: Duration = Duration::from_millis(300);
+
 /// A running node with its ports.
 pub struct Daemon {
     node: Node,
     controller: Controller,
+    #[cfg(feature = "http")]
+    http: HttpServer,
 }
 
 /// Why a node could not be started, for people.
@@ -78,6 +86,8 @@ impl Daemon {
         let Opened { storage, life, abstains, memory } = open_storage(config, me, cluster_id, rejoin)?;
         let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
         let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
+        #[cfg(feature = "http")]
+        let http = bind(&me.host, me.http_port, &format!("HttpPort of node {me}"))?;
 
         let (handle, inboxes) = NodeHandle::new();
         let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
@@ -88,15 +98,21 @@ impl Daemon {
         let mut options = NodeOptions::from_config(config, id);
         options.server.abstains = abstains;
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
-        serve_clients(config, &node.handle(), &controller.handle(), clients)?;
+        let seats = Seats::new(config.limits.max_connections);
+        serve_clients(config, &node.handle(), &controller.handle(), clients, seats.clone())?;
+        #[cfg(feature = "http")]
+        let http = HttpServer::start(http_options(config, seats), node.handle(), http, &me.label)?;
         let process = std::process::id();
-        log::info!(
-            "node {id} serves peers on {0}:{1}, clients on {0}:{2}, as process {process}",
-            me.host,
-            me.port,
-            me.client_port
-        );
-        Ok(Daemon { node, controller })
+        let NodeConfig { host, port, client_port, .. } = me;
+        log::info!("node {id} serves peers on {host}:{port}, clients on {host}:{client_port}, as process {process}");
+        #[cfg(feature = "http")]
+        log::info!("node {id} serves HTTP on http://{host}:{}", me.http_port);
+        Ok(Daemon {
+            node,
+            controller,
+            #[cfg(feature = "http")]
+            http,
+        })
     }
 
     /// The node behind the ports.
@@ -106,7 +122,11 @@ impl Daemon {
 
     /// Stops the node as [`Node::stop`] does, then closes its ports.
     pub fn stop(self, patience: Duration) -> Ended {
+        #[cfg(feature = "http")]
+        self.http.close();
         let ended = self.node.stop(patience);
+        #[cfg(feature = "http")]
+        self.http.stop(HTTP_PATIENCE);
         self.controller.stop();
         ended
     }
@@ -174,6 +194,7 @@ fn serve_clients(
     node: &NodeHandle,
     controller: &ControllerHandle,
     listener: std::net::TcpListener,
+    seats: Seats,
 ) -> io::Result<()> {
     let options = Arc::new(RespOptions {
         limits: config.limits,
@@ -182,7 +203,7 @@ fn serve_clients(
     });
     let listen = ListenOptions {
         name: "clients".into(),
-        max_connections: config.limits.max_connections,
+        seats,
         farewell: b"-ERR max number of clients reached\r\n".to_vec(),
         max_output_bytes: CLIENT_OUTPUT_BYTES + config.limits.max_request_bytes as usize,
         max_total_output_bytes: CLIENTS_OUTPUT_BYTES,
@@ -193,4 +214,13 @@ fn serve_clients(
         let session = RespSession::new(options.clone(), node.clone(), connection.id(), connection.clone());
         Box::new(session)
     })
+}
+
+#[cfg(feature = "http")]
+fn http_options(config: &Config, seats: Seats) -> HttpOptions {
+    HttpOptions {
+        max_request_bytes: config.limits.max_request_bytes,
+        seats,
+        nodes: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
+    }
 }

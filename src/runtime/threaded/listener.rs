@@ -19,12 +19,12 @@ use crate::runtime::session::Session;
 const BACKLOG: i32 = 1024;
 
 /// How the connections of one listener are treated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// Whose connections these are, for the log: `clients`, `peers`.
     pub name: String,
-    /// Most connections at a time; more are closed at once.
-    pub max_connections: usize,
+    /// How many connections there may be; more are closed at once.
+    pub seats: Seats,
     /// What they are told before they are closed.
     pub farewell: Vec<u8>,
     /// Most bytes queued for one connection; more break it.
@@ -39,13 +39,37 @@ pub struct ListenOptions {
 /// Makes the session of an accepted connection.
 pub(super) type SessionFactory = Arc<dyn Fn(&Arc<Connection>) -> Box<dyn Session> + Send + Sync>;
 
-/// Counts a listener's open connections: one less when dropped.
-pub(super) struct Seat(Arc<AtomicUsize>);
+/// How many connections there may be at a time, through all doors that share them.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    taken: Arc<AtomicUsize>,
+    limit: usize,
+}
 
-impl Seat {
-    fn take(open: &Arc<AtomicUsize>, limit: usize) -> Option<Seat> {
-        let seat = Seat(open.clone());
-        (open.fetch_add(1, Ordering::Relaxed) < limit).then_some(seat)
+/// The place of one open connection, given back when it is dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Seats {
+    /// So many.
+    pub fn new(limit: usize) -> Self {
+        Seats { taken: Arc::default(), limit }
+    }
+
+    /// One of them, if one is left.
+    pub fn take(&self) -> Option<Seat> {
+        let seat = Seat(Arc::clone(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(seat)
+    }
+
+    /// How many there are.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -61,7 +85,6 @@ pub(super) struct Listener {
     listener: TcpListener,
     options: ListenOptions,
     session: SessionFactory,
-    open: Arc<AtomicUsize>,
     limits: OutputLimits,
     /// The system refused the last time.
     failing: bool,
@@ -71,7 +94,7 @@ impl Listener {
     pub(super) fn new(token: Token, listener: TcpListener, options: ListenOptions, session: SessionFactory) -> Self {
         let shared = SharedLimit { limit_bytes: options.max_total_output_bytes, queued_bytes: AtomicUsize::new(0) };
         let limits = OutputLimits { own_bytes: options.max_output_bytes, shared: Some(Arc::new(shared)) };
-        Listener { token, listener, options, session, open: Arc::default(), limits, failing: false }
+        Listener { token, listener, options, session, limits, failing: false }
     }
 
     /// Accepts one connection and gives it to a worker. `false`: none is waiting. An error: the system refuses, and will
@@ -97,7 +120,7 @@ impl Listener {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {
-        let Some(seat) = Seat::take(&self.open, self.options.max_connections) else {
+        let Some(seat) = self.options.seats.take() else {
             return self.turn_away(stream, peer, shared);
         };
         let silence = self.options.keepalive.max(Duration::from_secs(1));
@@ -119,8 +142,8 @@ impl Listener {
         let _ = stream.shutdown(Shutdown::Write);
         let _ = (&stream).read(&mut [0; 4096]);
         if let Some(suppressed) = shared.log_limit.admit() {
-            let ListenOptions { name, max_connections, .. } = &self.options;
-            warn!("turned {peer} away: there are {max_connections} connections of {name} already{suppressed}");
+            let (name, limit) = (&self.options.name, self.options.seats.limit());
+            warn!("turned {peer} away: there are {limit} connections of {name} already{suppressed}");
         }
     }
 }

@@ -15,5 +15,5 @@ mod worker;
 pub use connection::Connection;
 pub use controller::{Controller, ControllerHandle, ControllerOptions};
 pub(crate) use guard::spawn_guarded;
-pub use listener::{ListenOptions, bind};
+pub use listener::{ListenOptions, Seat, Seats, bind};
 pub use log_limit::{LogLimit, LogRepeats};

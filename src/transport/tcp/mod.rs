@@ -28,7 +28,7 @@ use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;
 use crate::consensus::{NodeId, SnapshotMeta, Term};
 use crate::runtime::session::Output;
-use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats};
+use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats, Seats};
 use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::{PeerMemory, Start};
@@ -234,7 +234,7 @@ impl Shared {
     fn listen(self: &Arc<Self>, controller: &ControllerHandle, listener: TcpListener) -> io::Result<()> {
         let options = ListenOptions {
             name: "peers".into(),
-            max_connections: inbound::MAX_CONNECTIONS,
+            seats: Seats::new(inbound::MAX_CONNECTIONS),
             farewell: Vec::new(),
             max_output_bytes: inbound::MAX_OUTPUT_BYTES,
             max_total_output_bytes: inbound::MAX_CONNECTIONS * inbound::MAX_OUTPUT_BYTES,

@@ -226,6 +226,11 @@ impl Cluster {
         format!("{}:{}", node.host, node.client_port).parse().expect("an address")
     }
 
+    pub fn http_address(&self, id: u64) -> SocketAddr {
+        let node = &self.config.nodes[id as usize - 1];
+        format!("{}:{}", node.host, node.http_port).parse().expect("an address")
+    }
+
     pub fn peer_address(&self, id: u64) -> SocketAddr {
         let node = &self.config.nodes[id as usize - 1];
         format!("{}:{}", node.host, node.port).parse().expect("an address")
