@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use raft::client::Client;
 use raft::config::{Config, ConfigError};
 use raft::shell;
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
 /// Sends requests into a raft cluster.
 ///
@@ -32,9 +36,9 @@ struct Arguments {
     /// Print one line of JSON for each command
     ///
     /// {"ok":true,...} or {"ok":false,"error":WORD,"definite":BOOL,"message":...}. WORD is one of unreachable, not_ready,
-    /// overloaded, unknown_outcome, timeout, missing, different, refused, protocol, usage. definite: the command certainly
-    /// did not and never will take effect. `help COMMAND` names the other fields. Keys and values that are not UTF-8
-    /// are key_base64 and value_base64.
+    /// overloaded, unknown_outcome, timeout, missing, different, exists, no_topic, full, stale, no_session, refused,
+    /// protocol, usage. definite: the command certainly did not and never will take effect. `help COMMAND` names the other
+    /// fields. Keys, values, topics and messages that are not UTF-8 are key_base64 and so on.
     #[arg(long)]
     json: bool,
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    catch_interrupts();
     let mut client = Client::from_config(&config, arguments.timeout);
     let code = match arguments.execute.as_slice() {
         [] => shell::run(&mut client, arguments.json, |_| {}),
@@ -58,6 +63,18 @@ fn main() -> ExitCode {
         }
     };
     code.into()
+}
+
+/// Ctrl-C ends the `watch` that runs, and otherwise the shell. Where it cannot be caught it ends the shell in any case.
+fn catch_interrupts() {
+    let Ok(mut signals) = Signals::new([SIGINT]) else { return };
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            if !shell::interrupt() {
+                let _ = low_level::emulate_default_handler(signal);
+            }
+        }
+    });
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

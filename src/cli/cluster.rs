@@ -99,6 +99,9 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
+            if signal == SIGINT && shell::interrupt() {
+                continue;
+            }
             let _ = events.send(if signal == SIGCHLD { Event::ChildEnded } else { Event::Signal(signal) });
         }
     })?;

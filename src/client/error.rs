@@ -28,6 +28,21 @@ pub enum Error {
     /// A compare-and-set found another value.
     #[error("{0}")]
     Different(String),
+    /// There is a topic of this name already.
+    #[error("{0}")]
+    Exists(String),
+    /// There is no such topic.
+    #[error("{0}")]
+    NoTopic(String),
+    /// The topic has as many messages or bytes as it may.
+    #[error("{0}")]
+    Full(String),
+    /// The lease is over: somebody else may have the message.
+    #[error("{0}")]
+    Stale(String),
+    /// The session has ended, or forgotten so low a number. Nothing happened now; of earlier attempts nobody knows.
+    #[error("{0}")]
+    NoSession(String),
     /// The node cannot serve such a request.
     #[error("{0}")]
     Refused(String),
@@ -46,6 +61,8 @@ pub(super) enum Effect {
     Read,
     /// Changes something: must not be repeated once it may have reached a node.
     Write,
+    /// Changes something, in a session: may be repeated as it is.
+    Once,
 }
 
 impl Error {
@@ -59,6 +76,11 @@ impl Error {
             Error::Timeout(_) => "timeout",
             Error::Missing(_) => "missing",
             Error::Different(_) => "different",
+            Error::Exists(_) => "exists",
+            Error::NoTopic(_) => "no_topic",
+            Error::Full(_) => "full",
+            Error::Stale(_) => "stale",
+            Error::NoSession(_) => "no_session",
             Error::Refused(_) => "refused",
             Error::Protocol(_) => "protocol",
             Error::Usage(_) => "usage",
@@ -77,7 +99,16 @@ impl Error {
 
     /// Whether the node did its part, so that another one would not do better.
     pub(super) fn is_nodes_answer(&self) -> bool {
-        matches!(self, Error::Overloaded(_) | Error::Missing(_) | Error::Different(_) | Error::Refused(_))
+        matches!(self, Error::Overloaded(_) | Error::Refused(_) | Error::NoSession(_)) || self.is_outcome()
+    }
+
+    /// Whether this is what came of the request when the cluster ran it.
+    pub(super) fn is_outcome(&self) -> bool {
+        match self {
+            Error::Missing(_) | Error::Different(_) | Error::Exists(_) => true,
+            Error::NoTopic(_) | Error::Full(_) | Error::Stale(_) => true,
+            _ => false,
+        }
     }
 
     /// From an error reply: a word in capitals and a text.
@@ -88,10 +119,15 @@ impl Error {
         match (word, effect) {
             ("NOTREADY", _) => Error::NotReady(format!("{node} is not ready: {text}")),
             ("OVERLOADED", _) => Error::Overloaded(format!("{node} is overloaded: {text}")),
-            ("UNKNOWN", Effect::Write) => Error::Unknown(text.to_owned()),
+            ("UNKNOWN", Effect::Write | Effect::Once) => Error::Unknown(text.to_owned()),
             ("UNKNOWN", Effect::Read) => Error::Timeout(format!("{node} has no answer: {text}")),
             ("MISSING", _) => Error::Missing(text.to_owned()),
             ("DIFFERENT", _) => Error::Different(text.to_owned()),
+            ("EXISTS", _) => Error::Exists(text.to_owned()),
+            ("NOTOPIC", _) => Error::NoTopic(text.to_owned()),
+            ("FULL", _) => Error::Full(text.to_owned()),
+            ("STALE", _) => Error::Stale(text.to_owned()),
+            ("NOSESSION" | "OUTDATED", _) => Error::NoSession(text.to_owned()),
             ("ERR", _) => Error::Refused(text.to_owned()),
             _ => Error::Refused(reply),
         }
@@ -106,7 +142,7 @@ impl Error {
     pub(super) fn no_answer(node: &NodeAddress, why: &str, effect: Effect) -> Error {
         match effect {
             Effect::Read => Error::Timeout(format!("no answer from {node}: {why}")),
-            Effect::Write => Error::Unknown(format!(
+            Effect::Write | Effect::Once => Error::Unknown(format!(
                 "outcome unknown: no answer from {node}: {why}; it may or may not take effect, so look before you repeat it"
             )),
         }

@@ -2,14 +2,25 @@
 //!
 //! Any node serves any request, passing it on if it has to; going to the leader saves that hop. So the client asks a
 //! node who leads, goes there, and remembers. A request that certainly had no effect (the connection was refused, the
-//! node was not ready or overloaded) is repeated with growing pauses until the timeout, and so is every read. A write
-//! that may have reached a node is never repeated: it ends as [`Error::Unknown`].
+//! node was not ready or overloaded) is repeated with growing pauses until the timeout, and so is every read.
+//!
+//! # Writes
+//! A write takes effect **at most once**, and exactly once if there is an answer. With its first write a client opens a
+//! session; each write has a number there, and is sent again with that number, to any node, when its answer is lost. The
+//! cluster knows it by the number and gives the first answer again, also after leader changes and restarts. Only when
+//! there is no answer until the timeout it ends as [`Error::Unknown`]: it may have taken effect, or still do so.
+//!
+//! A session ends an hour after its last use. The client then opens another; only a write whose earlier attempt may have
+//! reached the old one is [`Error::Unknown`], too. What belongs to no session is never repeated once it may have
+//! reached a node: [`Client::transfer`], [`Client::raw`], [`Client::pipeline`], and all writes of [`Client::only`].
 
 mod connection;
 mod error;
 mod node;
+mod queue;
 mod resp;
 mod routing;
+mod session;
 
 use std::fmt;
 use std::panic;
@@ -26,9 +37,11 @@ use crate::runtime::{LogLine, NodeStatus};
 use error::Effect;
 use node::Node;
 use routing::{BRIEF, LEADER, Route};
+use session::Session;
 
 pub use error::Error;
 pub use node::NodeAddress;
+pub use queue::Peeked;
 pub use resp::Reply;
 
 /// How long a request may take, all attempts together, unless told otherwise.
@@ -45,6 +58,8 @@ pub struct Client {
     search_from: usize,
     /// The leader that nodes name but that we cannot reach, and since when.
     cut_off: Option<(usize, Instant)>,
+    /// Of the writes; opened by the first one.
+    session: Option<Session>,
 }
 
 /// Who leads.
@@ -62,7 +77,7 @@ impl Client {
     /// A client of these nodes. Connects when there is something to send. `timeout` bounds each request.
     pub fn new(nodes: impl IntoIterator<Item = NodeAddress>, timeout: Duration) -> Client {
         let nodes = nodes.into_iter().map(Node::new).collect();
-        Client { nodes, timeout, only: false, route: None, search_from: 0, cut_off: None }
+        Client { nodes, timeout, only: false, route: None, search_from: 0, cut_off: None, session: None }
     }
 
     /// A client of the cluster that raft.ini describes.
@@ -148,7 +163,8 @@ impl Client {
     /// Hands leadership over to this node.
     pub fn transfer(&mut self, to: NodeId) -> Result<(), Error> {
         let to = self.find(&to.to_string())?.id.to_string();
-        self.write(&[b"RAFT", b"TRANSFER", to.as_bytes()], done)?;
+        let transferred = self.request(&[b"RAFT", b"TRANSFER", to.as_bytes()], Effect::Write, self.deadline())?;
+        self.decode(transferred, done)?;
         self.route = None;
         Ok(())
     }
@@ -203,12 +219,25 @@ impl Client {
     }
 
     fn read(&mut self, args: &[&[u8]]) -> Result<Reply, Error> {
-        self.request(args, Effect::Read).map(|(reply, _)| reply)
+        self.request(args, Effect::Read, self.deadline()).map(|(reply, _)| reply)
     }
 
-    /// A write whose reply `decode` must accept: one that makes no sense says nothing about the outcome.
+    /// When a request that begins now must have its answer.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// A write, in the session unless it is for one node only.
     fn write<T>(&mut self, args: &[&[u8]], decode: fn(Reply) -> Result<T, Reply>) -> Result<T, Error> {
-        let (reply, node) = self.request(args, Effect::Write)?;
+        let answer = match self.only {
+            true => self.request(args, Effect::Write, self.deadline())?,
+            false => self.request_once(args)?,
+        };
+        self.decode(answer, decode)
+    }
+
+    /// What a write was answered. A reply that makes no sense says nothing about the outcome.
+    fn decode<T>(&self, (reply, node): (Reply, usize), decode: fn(Reply) -> Result<T, Reply>) -> Result<T, Error> {
         decode(reply).map_err(|reply| match self.nodes.get(node) {
             Some(node) => Error::no_answer(&node.address, &unexpected(&reply).to_string(), Effect::Write),
             None => unexpected(&reply),

@@ -28,8 +28,12 @@ pub(super) struct Route {
 
 impl Client {
     /// Sends a request until there is an answer or nothing more may be tried: the reply, and whose it is.
-    pub(super) fn request(&mut self, args: &[&[u8]], effect: Effect) -> Result<(Reply, usize), Error> {
-        let deadline = Instant::now() + self.timeout;
+    pub(super) fn request(
+        &mut self,
+        args: &[&[u8]],
+        effect: Effect,
+        deadline: Instant,
+    ) -> Result<(Reply, usize), Error> {
         if self.only {
             let request = resp::encode(&[&[&b"RAFT"[..], b"ONLY"], args].concat());
             return self.call(0, &request, effect, deadline);
@@ -37,6 +41,8 @@ impl Client {
         let request = resp::encode(args);
         let mut pauses = Pauses { next: PAUSES.0, deadline };
         let mut patience = self.timeout / 5;
+        // Why an earlier attempt may have taken effect, or still may.
+        let mut doubt = None;
         loop {
             let error = match self.attempt(&request, effect, patience, deadline) {
                 Ok(answer) => return Ok(answer),
@@ -45,17 +51,24 @@ impl Client {
             if !error.is_nodes_answer() {
                 self.drop_route();
             }
-            if let Error::Timeout(_) = error {
-                patience *= 2;
+            match error {
+                Error::Timeout(_) => patience *= 2,
+                Error::Unknown(_) => {
+                    patience *= 2;
+                    doubt = Some(error.clone());
+                }
+                Error::NoSession(_) => self.session = None,
+                _ => {}
             }
-            if !error.is_temporary() || !pauses.pause() {
-                return Err(error);
+            let may_repeat = error.is_temporary() || (effect == Effect::Once && !error.definite());
+            if !may_repeat || !pauses.pause() {
+                return Err(doubt.filter(|_| !error.is_outcome()).unwrap_or(error));
             }
         }
     }
 
-    /// Sends a request once. A read waits for `patience` only, so that a node that hangs leaves time for another; a write
-    /// waits to the end, since it cannot be repeated.
+    /// Sends a request once. What may be repeated waits for `patience` only, so that a node that hangs leaves time for
+    /// another; anything else waits to the end.
     fn attempt(
         &mut self,
         request: &[u8],
@@ -65,7 +78,7 @@ impl Client {
     ) -> Result<(Reply, usize), Error> {
         let node = self.route(deadline)?;
         let until = match effect {
-            Effect::Read => deadline.min(Instant::now() + patience),
+            Effect::Read | Effect::Once => deadline.min(Instant::now() + patience),
             Effect::Write => deadline,
         };
         self.call(node, request, effect, until)

@@ -152,6 +152,7 @@ impl Display for Query {
             Query::State { .. } => f.write_str("state"),
             Query::Queue(QueueQuery::Topics { .. }) => f.write_str("topics"),
             Query::Queue(QueueQuery::Info { topic }) => write!(f, "topic {}", Words(topic)),
+            Query::Queue(QueueQuery::Peek { topic, after, .. }) => write!(f, "peek at {} after {after}", Words(topic)),
             Query::View => f.write_str("view"),
         }
     }

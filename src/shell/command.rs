@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::queue::QueueCommand;
 use super::words;
 use crate::client::Error;
 
@@ -38,6 +39,13 @@ pub enum Command {
     List {
         /// What the keys begin with.
         prefix: Vec<u8>,
+    },
+    /// A command on topics or messages.
+    Queue(QueueCommand),
+    /// `watch TOPIC`
+    Watch {
+        /// The topic.
+        topic: Vec<u8>,
     },
     /// `status`
     Status,
@@ -131,6 +139,74 @@ pub const COMMANDS: &[Usage] = &[
                   each with key, value, revision.",
     },
     Usage {
+        name: "topic",
+        arguments: "ACTION [NAME]",
+        summary: "create, list, delete, info, purge",
+        details: "topic create NAME [messages N] [bytes N] [deliveries N]: prints OK. The limits are 10,000,000 messages, 1 \
+                  GiB, and 5 deliveries, after which a message goes to the topic NAME.dead (0: never). If there is such a \
+                  topic it stays as it is, which is an error (`exists`).\n\
+                  topic list: prints the names in the order of creation. JSON: topics, each with topic.\n\
+                  topic delete NAME: prints OK. No such topic is an error (`no_topic`), here and everywhere.\n\
+                  topic info NAME: prints a table. JSON: topic, messages, leased, bytes, oldest_ms (null: no message), \
+                  max_messages, max_bytes, max_deliveries.\n\
+                  topic purge NAME: removes all messages, leased ones too, and prints how many. JSON: purged.",
+    },
+    Usage {
+        name: "put",
+        arguments: "TOPIC MESSAGE",
+        summary: "add a message to a topic",
+        details: "Prints its id. A topic that has as much as it may is an error (`full`). JSON: id.",
+    },
+    Usage {
+        name: "take",
+        arguments: "TOPIC [COUNT]",
+        summary: "remove the oldest message",
+        details: "Prints the message alone, or (nil); its bytes as `get` prints those of a value. With COUNT it takes up to \
+                  so many, at most 1000, and prints each on a line, quoted where needed. What is taken is gone, whatever \
+                  becomes of it: see `receive`. Leased messages are left out. JSON: messages, each with message.",
+    },
+    Usage {
+        name: "receive",
+        arguments: "TOPIC [COUNT [LEASE_MS]]",
+        summary: "lease the oldest messages, to ack them later",
+        details: "Prints a table of 1 or up to COUNT messages, at most 1000. Nobody else gets them until the lease ends, after \
+                  30 s or LEASE_MS milliseconds, at most 12 hours. What was not acknowledged until then is back at its old \
+                  place. JSON: messages, each with id, message, deliveries (how often it was leased), lease.",
+    },
+    Usage {
+        name: "ack",
+        arguments: "TOPIC ID LEASE",
+        summary: "remove a leased message: its work is done",
+        details: "ID and LEASE are those that `receive` has printed. Prints OK. A lease that is over is an error (`stale`): \
+                  somebody else may have the message. JSON: nothing more than ok.",
+    },
+    Usage {
+        name: "nack",
+        arguments: "TOPIC ID LEASE",
+        summary: "give a leased message back",
+        details: "It is back at its old place at once. Prints OK, or fails as `ack` does. JSON: nothing more than ok.",
+    },
+    Usage {
+        name: "extend",
+        arguments: "TOPIC ID LEASE LEASE_MS",
+        summary: "let a lease last longer",
+        details: "It ends LEASE_MS milliseconds from now. Prints OK, or fails as `ack` does. JSON: nothing more than ok.",
+    },
+    Usage {
+        name: "length",
+        arguments: "TOPIC",
+        summary: "number of messages, leased ones included",
+        details: "Prints the number alone. JSON: length.",
+    },
+    Usage {
+        name: "watch",
+        arguments: "TOPIC",
+        summary: "show messages as they come, until Ctrl-C",
+        details: "Prints id and message, quoted where needed, a line for each that is there and for each that comes, and leaves \
+                  them where they are. It looks four times a second: a message that is put and taken in between is not seen. \
+                  Ctrl-C ends it, with exit code 0. JSON: a line for each message, with id and message.",
+    },
+    Usage {
         name: "status",
         arguments: "",
         summary: "how all nodes are",
@@ -203,6 +279,7 @@ impl Command {
             ("del", &[key]) => Command::Delete { key: key.into() },
             ("list", &[]) => Command::List { prefix: Vec::new() },
             ("list", &[prefix]) => Command::List { prefix: prefix.into() },
+            ("watch", &[topic]) => Command::Watch { topic: topic.into() },
             ("status", &[]) => Command::Status,
             ("leader", &[]) => Command::Leader,
             ("transfer", &[to]) => Command::Transfer { to: text(to) },
@@ -217,7 +294,7 @@ impl Command {
             ("help", &[]) => Command::Help { topic: None },
             ("help", &[topic]) => Command::Help { topic: Some(self::usage(topic)?) },
             ("quit", &[]) => Command::Quit,
-            _ => return Err(usage.error()),
+            _ => Command::Queue(QueueCommand::parse(usage, arguments)?.ok_or_else(|| usage.error())?),
         })
     }
 
@@ -242,7 +319,8 @@ impl Usage {
 
     fn error(&self) -> Error {
         let quoting = match self.name {
-            "set" | "cas" => "; words with blanks need quotes",
+            "set" | "cas" | "put" => "; words with blanks need quotes",
+            "topic" => ", see `help topic`",
             _ => "",
         };
         Error::Usage(format!("wrong arguments: the form is `{}`{quoting}", self.form()))
@@ -253,7 +331,7 @@ impl Usage {
 pub fn overview() -> String {
     let mut text = String::new();
     for usage in COMMANDS {
-        let _ = writeln!(text, "  {:<18} {}", usage.form(), usage.summary);
+        let _ = writeln!(text, "  {:<31} {}", usage.form(), usage.summary);
     }
     text + "`help COMMAND` says more. N is a node's id or label. Words with blanks are quoted: 'a b' or \"a b\"; the latter knows \\n, \\\", \\x1b.\n\
             A line that begins with # is a comment."
@@ -282,6 +360,7 @@ fn index(word: &[u8]) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::queue::command::{Settlement, TopicLimits};
 
     fn parse(line: &str) -> Result<Option<Command>, String> {
         Command::parse(line.as_bytes()).map_err(|error| {
@@ -293,6 +372,7 @@ mod tests {
     #[test]
     fn every_command_has_a_form() {
         let get = || Box::new(Command::Get { key: "k".into() });
+        let queue = Command::Queue;
         for (line, command) in [
             ("set k 'a b'", Command::Set { key: "k".into(), value: "a b".into() }),
             ("GET k", *get()),
@@ -300,6 +380,32 @@ mod tests {
             ("del k", Command::Delete { key: "k".into() }),
             ("list", Command::List { prefix: "".into() }),
             ("list user:", Command::List { prefix: "user:".into() }),
+            ("topic create t", queue(QueueCommand::Create { topic: "t".into(), limits: TopicLimits::default() })),
+            (
+                "topic create t deliveries 0 messages 7",
+                queue(QueueCommand::Create {
+                    topic: "t".into(),
+                    limits: TopicLimits { messages: 7, deliveries: 0, ..TopicLimits::default() },
+                }),
+            ),
+            ("topic list", queue(QueueCommand::Topics)),
+            ("topic delete t", queue(QueueCommand::Delete { topic: "t".into() })),
+            ("put t 'a b'", queue(QueueCommand::Put { topic: "t".into(), message: "a b".into() })),
+            ("take t", queue(QueueCommand::Take { topic: "t".into(), count: None })),
+            ("take t 1", queue(QueueCommand::Take { topic: "t".into(), count: Some(1) })),
+            ("receive t", queue(QueueCommand::Receive { topic: "t".into(), count: 1, lease_ms: 30_000 })),
+            ("receive t 5 100", queue(QueueCommand::Receive { topic: "t".into(), count: 5, lease_ms: 100 })),
+            (
+                "extend t 1 2 3",
+                queue(QueueCommand::Settle {
+                    topic: "t".into(),
+                    id: 1,
+                    lease: 2,
+                    how: Settlement::Extend { lease_ms: 3 },
+                }),
+            ),
+            ("length t", queue(QueueCommand::Length { topic: "t".into() })),
+            ("watch t", Command::Watch { topic: "t".into() }),
             ("status", Command::Status),
             ("leader", Command::Leader),
             ("transfer B", Command::Transfer { to: "B".into() }),
@@ -336,10 +442,19 @@ mod tests {
             ("send 2 send 3 get k", "send cannot be sent: set, get, cas, del and list can"),
             ("log 2 x", "FROM is an index of the log, such as 17, not x"),
             (
-                "put k v",
-                "unknown command put: there are set, get, cas, del, list, status, leader, transfer, log, state, debug, \
-                 send, help, quit",
+                "push k v",
+                "unknown command push: there are set, get, cas, del, list, topic, put, take, receive, ack, nack, extend, \
+                 length, watch, status, leader, transfer, log, state, debug, send, help, quit",
             ),
+            ("topic", "wrong arguments: the form is `topic ACTION [NAME]`, see `help topic`"),
+            ("topic create t messages", "wrong arguments: the form is `topic ACTION [NAME]`, see `help topic`"),
+            ("topic create t color 1", "wrong arguments: the form is `topic ACTION [NAME]`, see `help topic`"),
+            ("topic create t deliveries 4294967296", "deliveries is a number, such as 10, not 4294967296"),
+            ("put t a b", "wrong arguments: the form is `put TOPIC MESSAGE`; words with blanks need quotes"),
+            ("take t -1", "COUNT is a number, such as 10, not -1"),
+            ("receive t 1 2 3", "wrong arguments: the form is `receive TOPIC [COUNT [LEASE_MS]]`"),
+            ("ack t 1", "wrong arguments: the form is `ack TOPIC ID LEASE`"),
+            ("ack t 1 x", "LEASE is a number, such as 10, not x"),
             ("set k 'v", "a ' is not closed"),
         ] {
             assert_eq!(parse(line), Err(message.to_owned()), "{line}");

@@ -4,7 +4,7 @@ use super::command::{self, Command, Usage};
 use super::output::Output;
 use crate::client::{Client, Error};
 
-/// Runs a command.
+/// Runs a command. `watch` and `quit` are not for here: they do nothing.
 pub fn execute(client: &mut Client, command: &Command) -> Result<Output, Error> {
     Ok(match command {
         Command::Set { key, value } => client.set(key, value).map(|()| Output::Done)?,
@@ -36,7 +36,8 @@ pub fn execute(client: &mut Client, command: &Command) -> Result<Output, Error> 
             execute(&mut client.only(node)?, command)?
         }
         Command::Help { topic } => Output::Help(topic.map_or_else(command::overview, Usage::explain)),
-        Command::Quit => Output::Done,
+        Command::Queue(command) => command.execute(client)?,
+        Command::Watch { .. } | Command::Quit => Output::Done,
     })
 }
 

@@ -7,6 +7,8 @@ mod command;
 mod execute;
 mod output;
 mod prompt;
+mod queue;
+mod watch;
 mod words;
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
@@ -17,7 +19,9 @@ pub use command::{COMMANDS, Command, Usage, overview};
 pub use execute::execute;
 pub use output::{Output, error_json};
 pub use prompt::run_interactive;
+pub use queue::QueueCommand;
 pub use rustyline::ExternalPrinter;
+pub use watch::interrupt;
 
 /// Where answers go, and in what form.
 pub struct Console<'a> {
@@ -86,6 +90,10 @@ pub fn run_line(client: &mut Client, line: &[u8], place: &str, console: &mut Con
     let result = match Command::parse(line) {
         Ok(None) => return Ok(Flow::Continue(0)),
         Ok(Some(Command::Quit)) => return Ok(Flow::Quit),
+        Ok(Some(Command::Watch { topic })) => match watch::watch(client, &topic, console)? {
+            Ok(()) => return Ok(Flow::Continue(0)),
+            Err(error) => Err(error),
+        },
         Ok(Some(command)) => execute(client, &command),
         Err(error) => Err(error),
     };

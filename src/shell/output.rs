@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::words;
 use crate::client::{Error, Leader, NodeAddress};
 use crate::machine::command::Value;
+use crate::machine::queue::command::{Delivery, TopicInfo};
 use crate::runtime::{LogLine, NodeStatus};
 
 /// One node, and how it is or why nobody knows.
@@ -29,6 +30,27 @@ pub enum Output {
     Deleted(u64),
     /// Keys and values.
     Items(Vec<(Bytes, Value)>),
+    /// Names of topics.
+    Topics(Vec<Bytes>),
+    /// How a topic is.
+    Topic {
+        /// Its name.
+        name: Vec<u8>,
+        /// How it is.
+        info: TopicInfo,
+    },
+    /// How many messages were removed.
+    Purged(u64),
+    /// The id of a new message.
+    Put(u64),
+    /// The oldest message, if there was one.
+    Message(Option<Bytes>),
+    /// The oldest messages.
+    Messages(Vec<Bytes>),
+    /// Leased messages.
+    Deliveries(Vec<Delivery>),
+    /// How many messages there are.
+    Length(u64),
     /// Who leads.
     Leader(Leader),
     /// All nodes.
@@ -56,10 +78,22 @@ impl Output {
     pub fn text(&self, terminal: bool) -> Vec<u8> {
         let mut text = match self {
             Output::Done => b"OK".to_vec(),
-            Output::Value { value: None, .. } => b"(nil)".to_vec(),
-            Output::Value { value: Some(value), .. } if terminal => printable(&value.bytes).into_bytes(),
-            Output::Value { value: Some(value), .. } => value.bytes.to_vec(),
-            Output::Deleted(count) => count.to_string().into_bytes(),
+            Output::Value { value: None, .. } | Output::Message(None) => b"(nil)".to_vec(),
+            Output::Value { value: Some(Value { bytes, .. }), .. } | Output::Message(Some(bytes)) => {
+                if terminal {
+                    printable(bytes).into_bytes()
+                } else {
+                    bytes.to_vec()
+                }
+            }
+            Output::Deleted(count) | Output::Purged(count) | Output::Put(count) | Output::Length(count) => {
+                count.to_string().into_bytes()
+            }
+            Output::Topics(words) | Output::Messages(words) => {
+                return words.iter().flat_map(|word| (words::quote(word) + "\n").into_bytes()).collect();
+            }
+            Output::Topic { info, .. } => topic_table(info).into_bytes(),
+            Output::Deliveries(deliveries) => delivery_table(deliveries).into_bytes(),
             Output::Items(items) => {
                 return items.iter().flat_map(|(key, value)| item(key, value).into_bytes()).collect();
             }
@@ -91,6 +125,20 @@ impl Output {
                 let items = items.iter().map(|(key, value)| Json::Object(item_json(key, value))).collect();
                 object.0.push(("items", Json::Array(items)));
             }
+            Output::Topics(names) => {
+                let topic = |name: &Bytes| Json::Object(Object(vec![text_or_base64("topic", "topic_base64", name)]));
+                object.0.push(("topics", Json::Array(names.iter().map(topic).collect())));
+            }
+            Output::Topic { name, info } => object.0.extend(topic_json(name, info).0),
+            Output::Purged(count) => object.0.push(("purged", (*count).into())),
+            Output::Put(id) => object.0.push(("id", (*id).into())),
+            Output::Message(message) => object.0.push(("messages", messages_json(message))),
+            Output::Messages(messages) => object.0.push(("messages", messages_json(messages))),
+            Output::Deliveries(deliveries) => {
+                let deliveries = deliveries.iter().map(delivery_json).collect();
+                object.0.push(("messages", Json::Array(deliveries)));
+            }
+            Output::Length(count) => object.0.push(("length", (*count).into())),
             Output::Leader(leader) => object.0.extend([
                 ("id", leader.id.0.into()),
                 ("label", leader.label.clone().into()),
@@ -120,6 +168,16 @@ pub fn error_json(error: &Error) -> String {
         ("message", error.to_string().into()),
     ])
     .line()
+}
+
+/// A message that was looked at, in a line without its end.
+pub(super) fn seen_text(id: u64, message: &[u8]) -> String {
+    format!("{id}  {}", words::quote(message))
+}
+
+/// The same as JSON.
+pub(super) fn seen_json(id: u64, message: &[u8]) -> String {
+    Object(vec![("ok", true.into()), ("id", id.into()), text_or_base64("message", "message_base64", message)]).line()
 }
 
 /// Text as it is; anything that is not text, or that a terminal would obey, as a quoted word.
@@ -191,6 +249,29 @@ fn log_table(entries: &[LogLine]) -> String {
     table(["INDEX", "TERM", "TIME_MS", "KIND", "COMMITTED", "TEXT"], rows)
 }
 
+fn topic_table(info: &TopicInfo) -> String {
+    let TopicInfo { messages, leased, bytes, oldest_ms, limits } = info;
+    let oldest = oldest_ms.map_or_else(|| "-".to_owned(), |age| age.to_string());
+    let row = [
+        messages.to_string(),
+        leased.to_string(),
+        bytes.to_string(),
+        oldest,
+        limits.messages.to_string(),
+        limits.bytes.to_string(),
+        limits.deliveries.to_string(),
+    ];
+    let head = ["MESSAGES", "LEASED", "BYTES", "OLDEST_MS", "MAX_MESSAGES", "MAX_BYTES", "MAX_DELIVERIES"];
+    table(head, std::iter::once(row))
+}
+
+fn delivery_table(deliveries: &[Delivery]) -> String {
+    let rows = deliveries.iter().map(|Delivery { id, message, deliveries, lease }| {
+        [id.to_string(), lease.to_string(), deliveries.to_string(), words::quote(message)]
+    });
+    table(["ID", "LEASE", "DELIVERIES", "MESSAGE"], rows)
+}
+
 /// Columns as wide as their widest cell, two blanks apart.
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
@@ -255,6 +336,34 @@ fn item_json(key: &[u8], value: &Value) -> Object {
         text_or_base64("value", "value_base64", &value.bytes),
         ("revision", value.revision.into()),
     ])
+}
+
+fn topic_json(name: &[u8], info: &TopicInfo) -> Object {
+    let TopicInfo { messages, leased, bytes, oldest_ms, limits } = info;
+    Object(vec![
+        text_or_base64("topic", "topic_base64", name),
+        ("messages", (*messages).into()),
+        ("leased", (*leased).into()),
+        ("bytes", (*bytes).into()),
+        ("oldest_ms", (*oldest_ms).into()),
+        ("max_messages", limits.messages.into()),
+        ("max_bytes", limits.bytes.into()),
+        ("max_deliveries", limits.deliveries.into()),
+    ])
+}
+
+fn messages_json<'a>(messages: impl IntoIterator<Item = &'a Bytes>) -> Json {
+    let message = |bytes| Json::Object(Object(vec![text_or_base64("message", "message_base64", bytes)]));
+    Json::Array(messages.into_iter().map(|bytes| message(bytes)).collect())
+}
+
+fn delivery_json(delivery: &Delivery) -> Json {
+    Json::Object(Object(vec![
+        ("id", delivery.id.into()),
+        text_or_base64("message", "message_base64", &delivery.message),
+        ("deliveries", delivery.deliveries.into()),
+        ("lease", delivery.lease.into()),
+    ]))
 }
 
 fn of_node(node: &NodeAddress) -> [(&'static str, Json); 2] {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
@@ -87,7 +88,7 @@ fn history_file() -> Option<PathBuf> {
     }
 }
 
-/// Completes commands, nodes and keys.
+/// Completes commands, nodes, topics and keys.
 #[derive(Helper, Hinter, Highlighter, Validator)]
 struct ShellHelper {
     labels: Vec<String>,
@@ -110,6 +111,9 @@ impl ShellHelper {
             [] | ["help"] | ["send", _] => names.collect(),
             ["transfer" | "log" | "state" | "send"] => self.labels.clone(),
             ["debug"] => self.labels.iter().cloned().chain(["all".to_owned()]).collect(),
+            ["topic"] => ["create", "list", "delete", "info", "purge"].map(str::to_owned).into(),
+            ["topic", "delete" | "info" | "purge"] => self.topics(),
+            ["put" | "take" | "receive" | "ack" | "nack" | "extend" | "length" | "watch"] => self.topics(),
             ["get" | "set" | "cas" | "del" | "list"] | ["send", _, _] => self.keys(start),
             _ => Vec::new(),
         };
@@ -120,9 +124,19 @@ impl ShellHelper {
     /// Keys that begin so and need no quotes; none if the cluster does not answer at once.
     fn keys(&self, start: &str) -> Vec<String> {
         let items = self.client.borrow_mut().list(start.as_bytes(), None).unwrap_or_default();
-        let keys = items.into_iter().filter_map(|(key, _)| String::from_utf8(key.into()).ok());
-        keys.filter(|key| words::quote(key.as_bytes()) == *key).collect()
+        bare(items.into_iter().map(|(key, _)| key))
     }
+
+    /// Topics that need no quotes; none if the cluster does not answer at once.
+    fn topics(&self) -> Vec<String> {
+        bare(self.client.borrow_mut().topics().unwrap_or_default())
+    }
+}
+
+/// Those that need no quotes.
+fn bare(items: impl IntoIterator<Item = Bytes>) -> Vec<String> {
+    let texts = items.into_iter().filter_map(|word| String::from_utf8(word.into()).ok());
+    texts.filter(|text| words::quote(text.as_bytes()) == *text).collect()
 }
 
 impl Completer for ShellHelper {

@@ -69,13 +69,14 @@ fn errors_decide_the_exit_code() {
     let folder = folder(&[&node]);
     let (cas, lost) = ("error: a has another value\n", "error: outcome unknown: leadership was lost\n");
     assert_eq!(run(&folder, &["-e", "cas a 5 6", "-e", "get a"]), (Some(1), "1\n".into(), cas.into()));
-    assert_eq!(run(&folder, &["-e", "del a"]), (Some(1), "".into(), lost.into()));
+    let brief = ["--timeout", "0.3", "-e", "del a"];
+    assert_eq!(run(&folder, &brief), (Some(1), "".into(), lost.into()));
     let (code, out, err) = run(&folder, &["-e", "del", "-e", "cas a 5 6"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert_eq!(err, format!("error: wrong arguments: the form is `del KEY`\n{cas}"));
     let json =
         r#"{"ok":false,"error":"unknown_outcome","definite":false,"message":"outcome unknown: leadership was lost"}"#;
-    assert_eq!(run(&folder, &["--json", "-e", "del a"]), (Some(1), format!("{json}\n"), "".into()));
+    assert_eq!(run(&folder, &["--json", "--timeout", "0.3", "-e", "del a"]), (Some(1), format!("{json}\n"), "".into()));
 }
 
 #[test]
@@ -120,6 +121,35 @@ fn without_a_cluster_it_says_so_in_time() {
         )),
         "{err}"
     );
+}
+
+#[test]
+fn ctrl_c_ends_a_watch_cleanly() {
+    let node = FakeNode::start(2, |request| match request {
+        "RAFT LEADER" => leader(2, 7),
+        "RAFT PEEK jobs AFTER 0 MAX 100" => {
+            array([line(":1"), array([array([line(":4"), bulk(b"a b")]), array([line(":5"), bulk(b"c")])])])
+        }
+        _ => array([line(":1"), array([])]),
+    });
+    let folder = folder(&[&node]);
+    let mut child = shell(&folder, &["-e", "watch jobs", "-e", "leader"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), ["4  \"a b\"", "5  c"]);
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(lines.collect::<Vec<_>>(), ["2"], "the next command runs");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // Without a watch it ends the shell, as ever.
+    let mut child = shell(&folder, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Held open: at its end the shell would leave by itself.
+    let mut commands = child.stdin.take().unwrap();
+    commands.write_all(b"leader\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "2");
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(2));
 }
 
 #[test]

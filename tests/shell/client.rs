@@ -92,42 +92,129 @@ fn a_leader_that_came_back_gets_a_new_connection_not_a_doubtful_write() {
     assert_eq!(a.asked().len(), 20);
 }
 
+/// How a node fails to answer.
+fn silent(how: u8) -> Act {
+    match how {
+        0 => Act::HangUp,
+        1 => line("-UNKNOWN outcome unknown: leadership was lost"),
+        2 => Act::Hang,
+        _ => line("what?"),
+    }
+}
+
 #[test]
-fn a_write_without_an_answer_is_unknown_and_not_repeated() {
-    for (act, timeout) in [(0, LONG), (1, LONG), (2, SHORT), (3, LONG), (4, LONG)] {
-        let act = move |_: &str| match act {
-            0 => Act::HangUp,
-            1 => line("-UNKNOWN outcome unknown: leadership was lost"),
-            2 => Act::Hang,
-            3 => line("what?"),
-            _ => bulk(b"not a status"),
-        };
-        let a = FakeNode::start(1, naming(2, act));
-        let b = FakeNode::start(2, naming(2, act));
-        let mut client = client(&[&a, &b], timeout);
+fn a_write_without_an_answer_is_sent_again_as_it_was_and_unknown_in_the_end() {
+    for how in 0..4 {
+        let a = FakeNode::start(1, naming(2, move |_| silent(how)));
+        let b = FakeNode::start(2, naming(2, move |_| silent(how)));
+        let mut client = client(&[&a, &b], SHORT);
         type Write = fn(&mut Client) -> Result<(), Error>;
-        let writes: [Write; 4] = [
+        let writes: [Write; 3] = [
             |client| client.set(b"x", b"1"),
             |client| client.cas(b"x", b"1", b"2"),
             |client| client.delete(&[b"x"]).map(|_| ()),
-            |client| client.transfer(NodeId(1)),
         ];
-        for (count, write) in writes.iter().enumerate() {
+        let mut before = 0;
+        for (number, write) in (1..).zip(writes) {
             let error = write(&mut client).unwrap_err();
             assert!(matches!(error, Error::Unknown(_)), "{error:?}");
             assert_eq!((error.word(), error.definite()), ("unknown_outcome", false));
-            assert_eq!((a.asked().len(), b.asked().len()), (0, count + 1), "{error:?}");
+            let stamps = b.stamps().split_off(before);
+            assert!(stamps.len() > 1 && stamps.iter().all(|&stamp| stamp == (7, number)), "{how}: {stamps:?}");
+            before += stamps.len();
         }
+        assert_eq!(a.asked(), [""; 0]);
     }
+}
+
+#[test]
+fn what_is_in_no_session_is_not_repeated() {
+    for (how, timeout) in [(0, LONG), (1, LONG), (2, SHORT), (3, LONG)] {
+        let a = FakeNode::start(1, naming(1, move |_| silent(how)));
+        let mut client = client(&[&a], timeout);
+        assert!(matches!(client.transfer(NodeId(1)), Err(Error::Unknown(_))));
+        let mut only = client.only(NodeId(1)).unwrap();
+        assert!(matches!(only.set(b"x", b"1"), Err(Error::Unknown(_))));
+        assert_eq!(a.asked(), ["RAFT TRANSFER 1", "RAFT ONLY SET x 1"]);
+        assert_eq!(a.stamps(), []);
+    }
+}
+
+#[test]
+fn a_reply_that_makes_no_sense_leaves_the_outcome_unknown() {
+    let a = FakeNode::start(1, naming(1, |_| bulk(b"not a status")));
+    assert!(matches!(client(&[&a], LONG).set(b"x", b"1"), Err(Error::Unknown(_))));
+}
+
+#[test]
+fn the_answer_of_a_write_is_got_from_another_node() {
+    for how in 0..4 {
+        // It is asked for the leader, then to write, and lost.
+        let a = FakeNode::start(1, then(vec![leader(1, 1), silent(how)], follower(2)));
+        let b = FakeNode::start(2, naming(2, ok));
+        let mut client = client(&[&a, &b], Duration::from_secs(2));
+        client.set(b"x", b"1").unwrap();
+        assert_eq!((a.asked(), b.asked()), (vec!["SET x 1".to_owned()], vec!["SET x 1".to_owned()]));
+        assert_eq!((a.stamps(), b.stamps()), (vec![(7, 1)], vec![(7, 1)]));
+    }
+}
+
+#[test]
+fn the_first_outcome_is_the_outcome_whatever_it_is() {
+    for (reply, error) in [
+        ("-DIFFERENT it is 5", Error::Different("it is 5".into())),
+        ("-FULL of it", Error::Full("of it".into())),
+        ("-NOTOPIC there", Error::NoTopic("there".into())),
+        ("-EXISTS already", Error::Exists("already".into())),
+        ("-STALE lease", Error::Stale("lease".into())),
+    ] {
+        let a = FakeNode::start(1, naming(1, then(vec![Act::HangUp], move |_| line(reply))));
+        let mut client = client(&[&a], LONG);
+        assert!(error.definite());
+        assert_eq!(client.set(b"x", b"1"), Err(error));
+        assert_eq!(a.stamps(), [(7, 1); 2]);
+    }
+}
+
+#[test]
+fn once_in_doubt_no_refusal_makes_a_write_definite() {
+    for reply in
+        ["-NOTREADY no leader", "-OVERLOADED too much", "-ERR unknown subcommand 'DO' of 'raft'", "-NOSESSION 7"]
+    {
+        let a = FakeNode::start(1, naming(1, then(vec![Act::HangUp], move |_| line(reply))));
+        let error = client(&[&a], SHORT).set(b"x", b"1").unwrap_err();
+        assert_eq!((error.word(), error.definite()), ("unknown_outcome", false), "{reply}");
+        assert!(a.asked().len() > 1, "{reply}");
+    }
+}
+
+#[test]
+fn a_session_that_has_ended_is_replaced_unless_the_write_may_have_been_in_it() {
+    let a = FakeNode::start(1, naming(1, then(vec![line("+OK"), line("-NOSESSION any more")], ok)));
+    let mut client = client(&[&a], LONG);
+    client.set(b"x", b"1").unwrap();
+    client.set(b"x", b"2").unwrap();
+    client.set(b"x", b"3").unwrap();
+    assert_eq!(a.stamps(), [(7, 1), (7, 2), (8, 1), (8, 2)]);
+
+    let b = FakeNode::start(1, naming(1, then(vec![Act::HangUp, line("-NOSESSION any more")], ok)));
+    let mut client = self::client(&[&b], LONG);
+    assert!(matches!(client.set(b"x", b"1"), Err(Error::Unknown(_))));
+    client.set(b"x", b"2").unwrap();
+    assert_eq!(b.stamps(), [(7, 1), (7, 1), (8, 1)]);
+
+    let c = FakeNode::start(1, naming(1, |_| line("-NOSESSION any more")));
+    let error = self::client(&[&c], LONG).set(b"x", b"1").unwrap_err();
+    assert_eq!((error.word(), error.definite()), ("no_session", true));
+    assert_eq!(c.stamps(), [(7, 1), (8, 1)]);
 }
 
 #[test]
 fn an_unknown_outcome_leaves_the_connection_open() {
     let a = FakeNode::start(1, then(vec![leader(1, 1), line("-UNKNOWN outcome unknown: timeout")], naming(1, ok)));
     let mut client = client(&[&a], LONG);
-    assert_eq!(client.set(b"x", b"1"), Err(Error::Unknown("outcome unknown: timeout".into())));
-    client.set(b"x", b"2").unwrap();
-    assert_eq!(a.accepted(), 1);
+    client.set(b"x", b"1").unwrap();
+    assert_eq!((a.accepted(), a.stamps()), (1, vec![(7, 1); 2]));
 }
 
 #[test]

@@ -11,13 +11,13 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What came of a script.
 #[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    code: u8,
-    out: String,
-    err: String,
+pub struct Outcome {
+    pub code: u8,
+    pub out: String,
+    pub err: String,
 }
 
-fn run(nodes: &[&FakeNode], script: impl AsRef<[u8]>, json: bool, terminal: bool) -> Outcome {
+pub fn run(nodes: &[&FakeNode], script: impl AsRef<[u8]>, json: bool, terminal: bool) -> Outcome {
     let mut client = Client::new(nodes.iter().map(|node| node.address()), TIMEOUT);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut console = Console { out: &mut out, err: &mut err, terminal, json };
@@ -27,7 +27,7 @@ fn run(nodes: &[&FakeNode], script: impl AsRef<[u8]>, json: bool, terminal: bool
 }
 
 /// The output of a script that succeeds.
-fn out(nodes: &[&FakeNode], script: &str, json: bool) -> String {
+pub fn out(nodes: &[&FakeNode], script: &str, json: bool) -> String {
     let outcome = run(nodes, script, json, false);
     assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{outcome:?}");
     outcome.out

@@ -1,8 +1,9 @@
-//! A node that only pretends: it answers each request as the test says, and remembers what it was asked.
+//! A node that only pretends: it answers each request as the test says, and remembers what it was asked. Sessions it opens by
+//! itself, the first with number 7, and of a command in a session the test sees the command.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -31,6 +32,9 @@ pub struct FakeNode {
 struct Shared {
     script: Mutex<Script>,
     asked: Mutex<Vec<String>>,
+    /// The session and the number of each command that came in one.
+    stamps: Mutex<Vec<(u64, u64)>>,
+    sessions: AtomicU64,
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicUsize,
     stopping: AtomicBool,
@@ -42,6 +46,8 @@ impl FakeNode {
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),
             asked: Mutex::default(),
+            stamps: Mutex::default(),
+            sessions: AtomicU64::new(7),
             connections: Mutex::default(),
             accepted: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -69,6 +75,11 @@ impl FakeNode {
     /// How often it was asked for the leader.
     pub fn asked_for_leader(&self) -> usize {
         self.shared.asked.lock().unwrap().iter().filter(|request| *request == "RAFT LEADER").count()
+    }
+
+    /// The session and the number of each command that came in one.
+    pub fn stamps(&self) -> Vec<(u64, u64)> {
+        self.shared.stamps.lock().unwrap().clone()
     }
 
     /// How many connections it has had.
@@ -121,12 +132,26 @@ impl Drop for FakeNode {
 }
 
 impl Shared {
+    fn act(&self, request: &str) -> Act {
+        if request == "RAFT SESSION" {
+            return line(&format!(":{}", self.sessions.fetch_add(1, Ordering::SeqCst)));
+        }
+        let request = match request.strip_prefix("RAFT DO ").map(|stamped| stamped.splitn(3, ' ').collect::<Vec<_>>()) {
+            Some(stamped) => {
+                self.stamps.lock().unwrap().push((stamped[0].parse().unwrap(), stamped[1].parse().unwrap()));
+                stamped[2]
+            }
+            None => request,
+        };
+        self.asked.lock().unwrap().push(request.to_owned());
+        (self.script.lock().unwrap())(request)
+    }
+
     /// Until the client goes away or the node stops: then the streams report an error or an end.
     fn serve(&self, connection: TcpStream) {
         let mut input = BufReader::new(&connection);
         while let Ok(Some(request)) = read_request(&mut input) {
-            self.asked.lock().unwrap().push(request.clone());
-            let act = (self.script.lock().unwrap())(&request);
+            let act = self.act(&request);
             let sent = match act {
                 Act::Say(bytes) => (&connection).write_all(&bytes),
                 Act::Hang => Ok(()),

@@ -4,3 +4,4 @@ mod binary;
 mod client;
 mod commands;
 mod fake_node;
+mod queue;

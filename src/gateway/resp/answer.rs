@@ -62,6 +62,8 @@ pub enum Shape {
     Topic,
     /// `RAFT LENGTH`: a number.
     Length,
+    /// `RAFT PEEK`: the topic's number, and at most so many messages with their ids.
+    Peeked(u64),
     /// `RAFT PUT`: the message's id.
     Put,
     /// `RAFT TAKE topic`: the message or null.
@@ -80,7 +82,7 @@ impl Shape {
         match self {
             Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log | Shape::Topics => MAX_ANSWER_BYTES,
             Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap | Shape::Message => value_bytes,
-            Shape::Messages(max) | Shape::Deliveries(max) => {
+            Shape::Messages(max) | Shape::Deliveries(max) | Shape::Peeked(max) => {
                 let max = usize::try_from(*max).unwrap_or(usize::MAX);
                 value_bytes.saturating_mul(max).min(value_bytes.max(MAX_ANSWER_BYTES))
             }
@@ -96,7 +98,7 @@ impl Shape {
         match self {
             Shape::Value | Shape::Revision | Shape::Keys | Shape::Page | Shape::Items => true,
             Shape::State | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Log => true,
-            Shape::Topics | Shape::Topic | Shape::Length => true,
+            Shape::Topics | Shape::Topic | Shape::Length | Shape::Peeked(_) => true,
             Shape::InSession(shape) => shape.is_read(),
             Shape::Set | Shape::OldValue | Shape::Count | Shape::Swap | Shape::Done => false,
             Shape::Session | Shape::Created | Shape::Deleted | Shape::Put | Shape::Settled => false,
@@ -199,9 +201,9 @@ impl Shape {
             (Shape::Deliveries(_), QueueAnswer::Deliveries(deliveries)) => {
                 Frame::Array(deliveries.into_iter().map(delivery).collect())
             }
-            (Shape::Topics, QueueAnswer::Topics { topics, .. }) => {
-                let topic = |(number, name)| Frame::Array(vec![Frame::number(number), Frame::Bulk(name)]);
-                Frame::Array(topics.into_iter().map(topic).collect())
+            (Shape::Topics, QueueAnswer::Topics { topics, .. }) => numbered(topics),
+            (Shape::Peeked(_), QueueAnswer::Peeked { topic, messages }) => {
+                Frame::Array(vec![Frame::number(topic), numbered(messages)])
             }
             (Shape::Topic, QueueAnswer::Info(info)) => topic_info(&info),
             (Shape::Length, QueueAnswer::Info(info)) => Frame::number(info.messages),
@@ -227,6 +229,11 @@ fn unreadable(why: &str) -> Frame {
 
 fn no_topic() -> Frame {
     Frame::error("NOTOPIC there is no such topic")
+}
+
+fn numbered(items: Vec<(u64, Bytes)>) -> Frame {
+    let item = |(number, bytes)| Frame::Array(vec![Frame::number(number), Frame::Bulk(bytes)]);
+    Frame::Array(items.into_iter().map(item).collect())
 }
 
 fn delivery(Delivery { id, message, deliveries, lease }: Delivery) -> Frame {

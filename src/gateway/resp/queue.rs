@@ -27,7 +27,8 @@ pub fn command(name: &str, arguments: &[Bytes]) -> Option<Ran> {
             settle(topic, id, lease, number(time).map(|lease_ms| Settlement::Extend { lease_ms }))
         }
         ("LENGTH", [topic]) => read(&info(topic), Shape::Length),
-        ("TOPIC" | "PUT" | "TAKE" | "RECEIVE" | "ACK" | "NACK" | "EXTEND" | "LENGTH", _) => {
+        ("PEEK", [topic, options @ ..]) => peek(topic, options),
+        ("TOPIC" | "PUT" | "TAKE" | "RECEIVE" | "ACK" | "NACK" | "EXTEND" | "LENGTH" | "PEEK", _) => {
             Err(wrong_arity(&format!("raft|{}", name.to_ascii_lowercase())))
         }
         _ => return None,
@@ -81,6 +82,18 @@ fn receive(topic: &Bytes, options: &[Bytes]) -> Ran {
         }
     }
     change(topic, QueueChange::Receive { max, lease_ms }, Shape::Deliveries(max))
+}
+
+fn peek(topic: &Bytes, options: &[Bytes]) -> Ran {
+    let (mut after, mut max) = (0, 1);
+    for (name, value) in pairs(options)? {
+        match name.as_str() {
+            "AFTER" => after = value,
+            "MAX" => max = value.min(MAX_RECEIVED),
+            _ => return Err(syntax_error()),
+        }
+    }
+    read(&Query::Queue(QueueQuery::Peek { topic: topic.clone(), after, max }), Shape::Peeked(max))
 }
 
 fn settle(topic: &Bytes, id: &[u8], lease: &[u8], how: Result<Settlement, Frame>) -> Ran {

@@ -373,6 +373,11 @@ fn golden_conversation_about_the_queue() {
         RAFT PUT jobs b    => :2|
         RAFT PUT jobs c    => :3|
         RAFT PUT jobs d    => :4|
+        RAFT PEEK jobs     => *2|:1|*1|*2|:1|$1|a|
+        RAFT PEEK jobs AFTER 2 MAX 5 => *2|:1|*2|*2|:3|$1|c|*2|:4|$1|d|
+        RAFT PEEK jobs after 4 => *2|:1|*0|
+        RAFT PEEK jobs MAX => -ERR syntax error|
+        RAFT PEEK nothing  => -NOTOPIC there is no such topic|
         RAFT PUT jobs      => -ERR wrong number of arguments for 'raft|put' command|
         RAFT TAKE jobs     => $1|a|
         RAFT TAKE jobs x   => -ERR value is not an integer or out of range|

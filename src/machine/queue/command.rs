@@ -101,6 +101,16 @@ pub enum QueueQuery {
         /// Its name.
         topic: Bytes,
     },
+    /// The oldest messages, leased ones included, as they are. Answer: [`QueueAnswer::Peeked`] or
+    /// [`QueueAnswer::NoTopic`].
+    Peek {
+        /// The topic's name.
+        topic: Bytes,
+        /// Only messages with higher numbers.
+        after: u64,
+        /// At most so many, up to [`MAX_RECEIVED`].
+        max: u64,
+    },
 }
 
 /// What came of it.
@@ -135,6 +145,13 @@ pub enum QueueAnswer {
     },
     /// How a topic is.
     Info(TopicInfo),
+    /// Messages, which stay in their topic.
+    Peeked {
+        /// The topic's number: another one when it was deleted and created again.
+        topic: u64,
+        /// Each with its number, the oldest first.
+        messages: Vec<(u64, Bytes)>,
+    },
 }
 
 /// A leased message.
@@ -171,7 +188,9 @@ impl QueueAnswer {
         match self {
             QueueAnswer::Messages(messages) => messages.iter().map(|message| message.len() + 8).sum(),
             QueueAnswer::Deliveries(deliveries) => deliveries.iter().map(|it| it.message.len() + 32).sum(),
-            QueueAnswer::Topics { topics, .. } => topics.iter().map(|(_, name)| name.len() + 16).sum(),
+            QueueAnswer::Topics { topics: numbered, .. } | QueueAnswer::Peeked { messages: numbered, .. } => {
+                numbered.iter().map(|(_, bytes)| bytes.len() + 16).sum()
+            }
             _ => 0,
         }
     }

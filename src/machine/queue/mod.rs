@@ -345,7 +345,26 @@ impl Queue {
                 None => QueueAnswer::NoTopic,
                 Some(topic) => QueueAnswer::Info(self.info(topic, time)),
             },
+            QueueQuery::Peek { topic, after, max } => match self.topics.get(topic) {
+                None => QueueAnswer::NoTopic,
+                Some(topic) => self.peek(topic.number, *after, *max),
+            },
         }
+    }
+
+    /// The first messages after one, with at most as many bytes as an answer may have, but at least one.
+    fn peek(&self, topic: u64, after: u64, max: u64) -> QueueAnswer {
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let (prefix, first) = (key([topic]), key([topic, after.saturating_add(1)]));
+        let later = self.messages.from(&first).take_while(|(place, _)| place.starts_with(&prefix));
+        for (place, message) in later.take(max.min(MAX_RECEIVED) as usize) {
+            bytes += message.bytes.len() + 16;
+            if bytes > MAX_ANSWER_BYTES && !messages.is_empty() {
+                break;
+            }
+            messages.push((number_of(place, 1).unwrap_or_default(), message.bytes.clone()));
+        }
+        QueueAnswer::Peeked { topic, messages }
     }
 
     fn page(&self, after: u64, limit: u64) -> QueueAnswer {

@@ -266,3 +266,32 @@ fn nonsense_is_malformed() {
     }
     assert_eq!(bench.topics(), "t: a");
 }
+
+#[test]
+fn peeking_changes_nothing_and_tells_topics_of_one_name_apart() {
+    let mut bench = Bench::new();
+    let peek = |bench: &Bench, after, max| match bench
+        .queue
+        .answer(&QueueQuery::Peek { topic: "t".into(), after, max }, bench.time)
+    {
+        QueueAnswer::Peeked { topic, messages } => (topic, messages),
+        other => panic!("{other:?}"),
+    };
+    bench.put("u", "other");
+    bench.put_all("t", "a b c");
+    bench.put("v", "other");
+    bench.receive("t", 1);
+    let before = bench.queue.digest();
+    assert_eq!(peek(&bench, 0, 2), (2, vec![(1, "a".into()), (2, "b".into())]), "what is leased, too");
+    assert_eq!(peek(&bench, 2, 9), (2, vec![(3, "c".into())]));
+    assert_eq!(peek(&bench, u64::MAX, 9), (2, vec![]));
+    assert_eq!(bench.queue.digest(), before);
+    bench.apply("t", QueueChange::Delete);
+    bench.put("t", "d");
+    assert_eq!(peek(&bench, 0, 9), (4, vec![(1, "d".into())]));
+    let message = Bytes::from(vec![b'x'; MAX_ANSWER_BYTES]);
+    for _ in 0..2 {
+        bench.apply("t", QueueChange::Put { message: message.clone(), create: false });
+    }
+    assert_eq!(peek(&bench, 1, 9), (4, vec![(2, message)]), "an answer is bounded");
+}
