@@ -104,11 +104,15 @@ impl Error {
 
     /// Whether this is what came of the request when the cluster ran it.
     pub(super) fn is_outcome(&self) -> bool {
-        match self {
-            Error::Missing(_) | Error::Different(_) | Error::Exists(_) => true,
-            Error::NoTopic(_) | Error::Full(_) | Error::Stale(_) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Error::Missing(_)
+                | Error::Different(_)
+                | Error::Exists(_)
+                | Error::NoTopic(_)
+                | Error::Full(_)
+                | Error::Stale(_)
+        )
     }
 
     /// From an error reply: a word in capitals and a text.
