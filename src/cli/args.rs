@@ -108,7 +108,8 @@ pub enum Command {
     #[command(
         long_about = "Runs every node of raft.ini as a process of its own, shows their logs with their labels in front, and \
             opens a shell.\n\nCtrl-D or `quit` stops them all. When standard input is not a terminal, its lines are \
-            the shell's commands, and at its end everything stops; the exit code is the shell's. Node logs go to standard \
+            the shell's commands, and at its end everything stops; the exit code is the shell's. With --no-shell, or when \
+            standard input is /dev/null, it runs until Ctrl-C or SIGTERM. Node logs go to standard \
             error, answers to standard output.",
         after_help = "Examples:\n  \
             raft cluster -c raft.ini\n  \

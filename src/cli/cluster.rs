@@ -1,7 +1,9 @@
 //! `raft cluster`: all nodes of raft.ini as processes of their own, and a shell.
 
 use std::env;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{self, ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -50,13 +52,21 @@ pub fn run(args: &ClusterArgs) -> Result<ExitCode, Error> {
     let lines = Arc::new(NodeLines::new(printer.clone(), labels, printer::wants_colour()));
     let mut nodes =
         Supervisor::start(commands, &lines).map_err(|error| Error::failed("cannot start the nodes", error))?;
-    if !args.no_shell {
+    let has_shell = !args.no_shell && !nobody_types();
+    if has_shell {
         let printer = printer.clone();
         thread::spawn(move || sender.send(Event::ShellEnded(run_shell(&config, &printer))));
     }
-    let code = watch(&mut nodes, &events, &*printer, !args.no_shell);
+    let code = watch(&mut nodes, &events, &*printer, has_shell);
     let code = stop(&mut nodes, &events, &*printer, STOP_LIMIT).unwrap_or(code);
     Ok(ExitCode::from(code))
+}
+
+/// Whether standard input is `/dev/null`, as services and scripts have it: they want the cluster to run, not to end with
+/// the commands that never come.
+fn nobody_types() -> bool {
+    let file = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((file("/dev/stdin"), file("/dev/null")), (Ok(input), Ok(null)) if input == null)
 }
 
 /// Runs the shell until it is left, and returns its exit code. While there is a prompt, lines of nodes go through it.

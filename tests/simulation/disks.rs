@@ -224,7 +224,7 @@ fn t39_t41_an_error_of_the_disk_ends_the_node() {
         let fault = FaultKind::DiskFails { target, after: seed, once: seed % 3 != 0, down_ms: 50 };
         with(snapshots(quiet(seed, 3)), 600, fault)
     };
-    each(24, scenario, |report| {
+    each(16, scenario, |report| {
         assert!(report.disk_failures >= 1, "the node stopped for its disk");
         assert_eq!(report.refused, 0);
     });

@@ -105,7 +105,7 @@ fn t50_a_snapshot_above_a_conflicting_log() {
             with(scenario, 1_205 + 200 * round, fault)
         })
     };
-    let sum = each(8, scenario, |report| assert!(report.power_cuts > 0 && report.received > 0));
+    let sum = each(5, scenario, |report| assert!(report.power_cuts > 0 && report.received > 0));
     taken(&sum, &[Mark::ProposalCovered, Mark::InstallReplayed]);
 }
 
