@@ -265,6 +265,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_a_session_is_answered_and_not_run_again_after_a_snapshot() {
+        let mut machine = example();
+        let open = &Command::OpenSession.encode();
+        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command: open });
+        let delete = &Command::Change(Change::Delete { keys: vec!["colour".into()] }).encode();
+        let session = Some(SessionSequence { session: 5, sequence: 1 });
+        let ask = |machine: &mut Composite, index| {
+            machine.apply(Applied { index: Index(index), time: LogTime(index), session, command: delete })
+        };
+        let first = ask(&mut machine, 6);
+        let mut restored = restored(&image(&machine)).unwrap();
+        for machine in [&mut machine, &mut restored] {
+            apply(machine, 7, set("colour", "red"));
+            assert_eq!(ask(machine, 8), first);
+            assert_eq!(machine.kv.len(), 3, "what was set since is not deleted");
+        }
+    }
+
+    #[test]
     fn the_image_is_the_golden_file() {
         assert_golden("composite", &example());
         assert_golden("composite_queue", &example_of_tables());

@@ -191,7 +191,8 @@ fn noticed(line: &str) -> Option<String> {
     let [runs, profile, nodes, seconds, seed, violation] = words(line.strip_prefix("found ")?)?;
     let invariant = violation.split(": ").next().unwrap_or(violation);
     // What a node that stops by itself has noticed.
-    let own = violation.split_once(" stops by itself: ").map(|(_, reason)| format!(" ({reason})")).unwrap_or_default();
+    let own = violation.split_once(" stops by itself: ").and_then(|(_, reason)| reason.split(": Watermarks").next());
+    let own = own.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let replay = format!("`--profile {profile} --nodes {nodes} --time {seconds} --seed {seed}`");
     Some(format!("{invariant}{own}, run {runs}: {replay}"))
 }
