@@ -3,19 +3,21 @@
 //! **Messages** may be lost, late, out of order, and arrive any number of times: whatever was sent stays in the mailbox, and
 //! is delivered or not. So a state with more letters can do all that one with fewer can, and what only sends letters and
 //! changes nothing else need not be a choice: it is done at once, by `saturated`. Heartbeats are such, and most answers to
-//! letters that came before.
+//! letters that came before. And what can change nothing any more is left out, by `is_spent`: states that differ in nothing else
+//! are the same.
 //!
 //! **Time** is a free choice. Clocks fire whenever they like. Where a server asks how long ago something was, each answer that
 //! matters is an action of its own: a request for a vote finds a follower that protects its leader, or one whose leader was
 //! not heard for an election timeout; a leader goes on, or gives up because its quorum or its disk did not answer, which
 //! matters once it campaigns or is asked for a vote. This is more than real clocks allow, so nothing that they allow is
-//! missed.
+//! missed. With pre-votes, a follower that knows no leader asks for them at once, for that changes nothing but what it may do; and
+//! it does not count those that are denied: it could ask again, and those that are granted stay.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use raft::consensus::{Event, Message, MessageBody, NodeId, Proposal, Role, Ticket};
+use raft::consensus::{Event, Message, MessageBody, NodeId, Proposal, Role, Term, Ticket};
 
 use crate::bounds::{Cuts, LATE, NOW};
 use crate::model::RaftModel;
@@ -64,8 +66,12 @@ impl RaftModel {
             if leads && Cuts::allow(&self.cuts.entries, state.proposals < bounds.entries) {
                 actions.push(Action::Propose(id));
             }
-            if (!leads || self.may_give_up(node)) && Cuts::allow(&self.cuts.terms, node.server.term().0 < bounds.terms)
-            {
+            let fires = match node.server.role() {
+                Role::PreCandidate => false,
+                Role::Leader => self.may_give_up(node),
+                _ => true,
+            };
+            if fires && Cuts::allow(&self.cuts.terms, node.server.term().0 < bounds.terms) {
                 actions.push(Action::ElectionTimeout(id));
             }
             if Cuts::allow(&self.cuts.crashes, state.crashes < bounds.crashes) {
@@ -100,8 +106,22 @@ impl RaftModel {
         if asks && matters { &[false, true] } else { &[false] }
     }
 
-    /// The state after an action.
+    /// The state after an action, and after all clocks that fire at once.
     pub fn follow(&self, before: &State, action: Action) -> Option<State> {
+        let after = self.act(before, action)?;
+        Some(self.bounds.ids().fold(after, |state, id| self.awake(state, id)))
+    }
+
+    /// A follower that knows no leader asks who would vote for it, if anybody has to be asked.
+    pub fn awake(&self, state: State, id: NodeId) -> State {
+        let server = &state.nodes[place(id)].server;
+        let is_idle = server.role() == Role::Follower && server.leader().is_none();
+        let asks = self.bounds.pre_vote && is_idle && server.term().0 < self.bounds.terms && state.broken.is_none();
+        let awake = asks.then(|| self.act(&state, Action::ElectionTimeout(id)));
+        awake.flatten().unwrap_or(state)
+    }
+
+    fn act(&self, before: &State, action: Action) -> Option<State> {
         let mut after = before.clone();
         let outcome = match action {
             Action::ElectionTimeout(id) => {
@@ -200,6 +220,11 @@ impl RaftModel {
                 }
             }
         }
+        for (mailbox, node) in mailboxes.iter_mut().zip(&state.nodes) {
+            if self.forgets_spent && mailbox.iter().any(|letter| self.is_spent(&state, node, letter)) {
+                mailbox.to_mut().retain(|letter| !self.is_spent(&state, node, letter));
+            }
+        }
         let changed = mailboxes.into_iter().enumerate().filter_map(|(at, letters)| match letters {
             Cow::Owned(letters) => Some((at, Mailbox::of(NodeId(at as u64 + 1), letters, &self.renamings))),
             Cow::Borrowed(_) => None,
@@ -208,6 +233,38 @@ impl RaftModel {
             state.mailboxes[at] = Arc::new(mailbox);
         }
         state.settled(&self.renamings)
+    }
+
+    /// Whether a letter that was answered can never change anything again, neither where it is nor, by its answers, where it
+    /// came from: both are in the last term for good, in which nobody campaigns any more who does not yet.
+    fn is_spent(&self, state: &State, to: &Node, letter: &Letter) -> bool {
+        let last = Term(self.bounds.terms);
+        let from = &state.nodes[place(letter.from)];
+        // Its sender has reached that term: all that it may still learn is that there is a later one, which the answer to
+        // the first that it ever sent, in term 0, tells it just as well.
+        if matches!(letter.message.body, MessageBody::RequestVote { pre: true, .. })
+            && letter.message.term > Term(1)
+            && letter.message.term <= from.disk.hard_state.term
+        {
+            return true;
+        }
+        if to.disk.hard_state.term != last {
+            return false;
+        }
+        let (asker, term) = (from.server.role(), letter.message.term);
+        let is_over = from.disk.hard_state.term == last;
+        match &letter.message.body {
+            MessageBody::RequestVote { pre: true, .. } => is_over,
+            MessageBody::RequestVote { pre: false, .. } => {
+                is_over && asker != Role::Candidate && (term < last || to.disk.hard_state.vote.is_some())
+            }
+            MessageBody::AppendEntries(_) if term < last => is_over && asker == Role::Follower,
+            // It is in the log, and only a crash takes back that it is committed. The answer is always the same.
+            MessageBody::AppendEntries(append) => {
+                state.crashes == self.bounds.crashes && to.has_taken(letter.from, append)
+            }
+            _ => false,
+        }
     }
 
     /// What a node does with a letter. Known from the first time on.

@@ -16,6 +16,8 @@ pub struct RaftModel {
     pub bounds: Bounds,
     pub renamings: Renamings,
     pub cuts: Cuts,
+    /// Letters that can change nothing any more are left out. Always, except to see that it makes no difference.
+    pub forgets_spent: bool,
     /// Enough: nothing more is explored.
     pub stopped: AtomicBool,
     /// By node, letter and choice.
@@ -30,6 +32,7 @@ impl RaftModel {
             renamings: Renamings::of(bounds.nodes as usize),
             bounds,
             cuts: Cuts::default(),
+            forgets_spent: true,
             stopped: AtomicBool::new(false),
             reactions: ByPrint::default(),
             nodes: ByPrint::default(),
@@ -49,7 +52,8 @@ impl Model for RaftModel {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::blank(&self.bounds, &self.renamings)]
+        let blank = State::blank(&self.bounds, &self.renamings);
+        vec![self.bounds.ids().fold(blank, |state, id| self.awake(state, id))]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -7,8 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use raft::consensus::{
-    EntryHeader, HardState, Index, Membership, Message, MessageBody, NodeId, Remembered, Role, Server, ServerConfig,
-    Term,
+    AppendEntries, EntryHeader, HardState, Index, Membership, Message, MessageBody, NodeId, Remembered, Role, Server,
+    ServerConfig, Term,
 };
 
 use crate::bounds::{Bounds, ELECTION_TIMEOUT, HEARTBEAT_INTERVAL, NOW};
@@ -140,6 +140,19 @@ impl Node {
         self.prints[0]
     }
 
+    /// Whether all that a request of its leader says is in its log, durably, and committed as far as that is.
+    pub fn has_taken(&self, leader: NodeId, append: &AppendEntries) -> bool {
+        let status = self.server.status();
+        let first = append.prev_index.0 as usize;
+        let upto = Index(append.prev_index.0 + append.entries.len() as u64);
+        let agrees = first == 0 || self.disk.log.get(first - 1).is_some_and(|entry| entry.term == append.prev_term);
+        status.leader == Some(leader)
+            && self.writes.is_empty()
+            && agrees
+            && self.disk.log.get(first..upto.0 as usize).is_some_and(|log| log == append.entries)
+            && append.commit.min(upto) <= status.commit
+    }
+
     /// Whether a message to this node can never change anything again, whatever happens: an answer of a term that is over,
     /// durably, or one that nobody waits for who leads or campaigns no more.
     pub fn is_deaf_to(&self, message: &Message) -> bool {
@@ -150,7 +163,8 @@ impl Node {
         let waits = |roles: &[Role]| message.term > durable || now.is_some_and(|role| roles.contains(&role));
         is_answer && message.term < durable
             || match &message.body {
-                MessageBody::RequestVoteResponse { pre: true, granted: true } => message.term == durable,
+                // Granted, it is of the next term. Denied, it is not counted: the node could ask again.
+                MessageBody::RequestVoteResponse { pre: true, .. } => message.term == durable,
                 MessageBody::RequestVoteResponse { pre: false, .. } => !waits(&[Role::Candidate]),
                 MessageBody::AppendAccepted { .. } | MessageBody::AppendRejected { .. } => {
                     !waits(&[Role::Candidate, Role::Leader])
@@ -275,6 +289,20 @@ impl State {
         let same_nodes = self.nodes.iter().zip(&before.nodes).all(|(node, other)| Arc::ptr_eq(node, other));
         let same_mail = self.mailboxes.iter().zip(&before.mailboxes).all(|(mail, other)| Arc::ptr_eq(mail, other));
         same_nodes && same_mail && self.broken.is_none() && Arc::ptr_eq(&self.history, &before.history)
+    }
+}
+
+#[cfg(test)]
+impl State {
+    pub fn print(&self) -> u64 {
+        self.print
+    }
+
+    /// A number for everything but the letters.
+    pub fn face(&self, renamings: &Renamings) -> u64 {
+        let nothing = Arc::new(Mailbox { letters: Vec::new(), prints: renamings.prints(|_| 0) });
+        let mailboxes = vec![nothing; self.nodes.len()];
+        State { mailboxes, ..self.clone() }.settled(renamings).print
     }
 }
 

@@ -1,5 +1,6 @@
 //! Explorations that take seconds, and what must be true of the means. What is exhausted at length: `docs/TESTING.md`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,37 @@ fn nodes_are_interchangeable() {
     assert!(after_one.iter().all(|state| *state == after_one[0]), "which of them does not matter");
     let after_two = ways(&model, 2);
     assert!(after_two.iter().any(|state| *state != after_two[0]), "what happens does");
+}
+
+/// Everything that nodes can be and have done, whatever is on its way.
+fn faces(bounds: Bounds, forgets_spent: bool) -> (HashSet<u64>, usize) {
+    let mut model = RaftModel::new(bounds);
+    model.forgets_spent = forgets_spent;
+    let mut open = model.init_states();
+    let (mut faces, mut met) = (HashSet::new(), HashSet::new());
+    while let Some(state) = open.pop() {
+        faces.insert(state.face(&model.renamings));
+        open.extend(model.next_states(&state).into_iter().filter(|next| met.insert(next.print())));
+    }
+    (faces, met.len())
+}
+
+#[test]
+fn letters_that_are_spent_make_no_difference() {
+    let two = Bounds { nodes: 2, entries: 1, crashes: 1, ..bounds() };
+    let all = [
+        Bounds { terms: 1, entries: 1, crashes: 1, ..bounds() },
+        Bounds { heartbeats: 1, ..two.clone() },
+        Bounds { pre_vote: true, ..two },
+    ];
+    for bounds in all {
+        let name = bounds.to_string();
+        let ((with, many), (without, fewer)) = (faces(bounds.clone(), false), faces(bounds, true));
+        assert!(fewer <= many, "{name}: {fewer} states instead of {many}");
+        assert_eq!(with.len(), without.len(), "{name}");
+        assert!(with == without, "{name}");
+        println!("{name}: {fewer} states instead of {many}, {} but for letters", with.len());
+    }
 }
 
 #[test]
