@@ -13,6 +13,7 @@ Examples:
   raft cluster -c raft.ini           run them all here, with a shell: try `set a 1`, `status`
   raft -c raft.ini -n 1              or run one node a terminal: -n 1 to -n 5, or -n A to -n E
   raft-shell -c raft.ini             and talk to the cluster from one more
+  curl http://127.0.0.1:5111/status  or ask a node over HTTP, on HttpPort: docs/REST.md
   raft simulate --seeds 0..100       run a hundred clusters on virtual time, with all that can go wrong
   raft check datasets/raft/A         verify every byte that a stopped node keeps there
   raft help ElectionTimeout          explain a key of raft.ini

@@ -232,6 +232,12 @@ impl NodeHandle {
         }
     }
 
+    /// The state machine's state was replaced by a snapshot's.
+    pub fn state_replaced(&self) {
+        let listeners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|listener| listener.replaced());
+    }
+
     /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
     /// dropped.
     pub fn try_deliver(&self, input: Input) -> bool {
@@ -243,6 +249,9 @@ impl NodeHandle {
 pub trait Woken: Send {
     /// These are there now, once for each time.
     fn woken(&self, names: &[Bytes]);
+
+    /// The whole state was replaced by a later one: anything may be there now.
+    fn replaced(&self) {}
 }
 
 type Waiting = Mutex<Vec<Box<dyn Woken>>>;

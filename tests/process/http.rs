@@ -141,6 +141,8 @@ fn what_makes_no_sense_is_refused_with_words() {
         assert!(!shown["message"].as_str().expect("text").is_empty());
         assert_eq!(answer.header("allow").is_some(), status == 405, "{target}");
     }
+    let (head, get) = (http.ask("HEAD", "/status", &[], ""), http.get("/status"));
+    assert_eq!((head.status, head.header("content-length")), (200, get.header("content-length")));
     assert_eq!(http.get("/topic").json()["topics"], json!([]), "the connection goes on, and nothing was done");
 }
 

@@ -18,6 +18,8 @@ mod request;
 mod routes;
 mod server;
 mod status;
+#[cfg(test)]
+mod tests;
 mod text;
 mod traffic;
 mod waiting;

@@ -27,6 +27,7 @@ impl Patient {
         Patient { stream, patience, limit: None, traffic }
     }
 
+    /// What a write came to: an error if it has waited too long.
     fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = &written {
             self.traffic.sent_bytes.add(*written.as_ref().unwrap_or(&0) as u64);
@@ -75,5 +76,43 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn only_a_client_that_takes_nothing_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        const MANY: usize = 64 << 20;
+        let reader = thread::spawn(move || {
+            client.read_exact(&mut vec![0; MANY]).unwrap();
+            client
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let traffic = Arc::new(Traffic::default());
+            let stream = TcpStream::from_std(server).unwrap();
+            let mut server = Patient::new(stream, Duration::from_millis(500), Arc::clone(&traffic));
+            let bytes = vec![0; 1 << 20];
+            let error = loop {
+                match poll_fn(|context| Pin::new(&mut server).poll_write(context, &bytes)).await {
+                    Ok(written) => assert!(written > 0),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(traffic.sent_bytes.get() >= MANY as u64, "not before its client had stopped to read");
+        });
+        drop(reader.join());
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -99,9 +98,7 @@ pub async fn pop(gateway: Arc<Gateway>, call: Call) -> Answered {
     };
     let no_message = || Refusal::new(StatusCode::NOT_FOUND, "no_message", "the topic has no message that is ready");
     let message = Text(taken.ok_or_else(no_message)?);
-    let mut response = json(&gateway, StatusCode::OK, &Popped { success: true, message });
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(json(&gateway, StatusCode::OK, &Popped { success: true, message }))
 }
 
 /// `GET /topic/{topic}`.

@@ -139,7 +139,8 @@ pub async fn dispatch(gateway: Arc<Gateway>, connection: u64, request: Request<B
         }
     };
     let mut response = answered.unwrap_or_else(|refusal| refusal.into_response(&gateway, compared));
-    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    // What is true now need not be true later, and a pop must never be answered by anybody else.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

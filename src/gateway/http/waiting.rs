@@ -46,6 +46,10 @@ impl Woken for Waiters {
             notify.notify_one();
         }
     }
+
+    fn replaced(&self) {
+        self.lock().values().for_each(|notify| notify.notify_waiters());
+    }
 }
 
 impl Waiter {
@@ -118,7 +122,9 @@ mod tests {
         let mut one = pin!(first.notified());
         one.as_mut().enable();
         second.woken().use_up();
-        assert!(!is_woken(one));
+        assert!(!is_woken(one.as_mut()));
+        waiters.replaced();
+        assert!(is_woken(one) && is_woken(three));
     }
 
     #[test]

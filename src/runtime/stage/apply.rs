@@ -241,6 +241,7 @@ impl ApplyStage {
         self.applied = snapshot.index;
         self.applied_at = (snapshot.term, snapshot.time);
         self.committed = self.committed.max(snapshot.index);
+        self.node.state_replaced();
         self.run_reads();
         Ok(())
     }

@@ -104,9 +104,11 @@ impl Daemon {
         let http = HttpServer::start(http_options(config, seats), node.handle(), http, &me.label)?;
         let process = std::process::id();
         let NodeConfig { host, port, client_port, .. } = me;
-        log::info!("node {id} serves peers on {host}:{port}, clients on {host}:{client_port}, as process {process}");
-        #[cfg(feature = "http")]
-        log::info!("node {id} serves HTTP on http://{host}:{}", me.http_port);
+        let http_url =
+            if cfg!(feature = "http") { format!(" and http://{host}:{}", me.http_port) } else { String::new() };
+        log::info!(
+            "node {id} serves peers on {host}:{port}, clients on {host}:{client_port}{http_url}, as process {process}"
+        );
         Ok(Daemon {
             node,
             controller,
