@@ -68,6 +68,52 @@ fn the_forms_that_scripts_rely_on() {
 }
 
 #[test]
+fn the_forms_of_topics_and_messages() {
+    let cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    let run = |command: &str| shell(&cluster, &["-e", command], None);
+    let json = |command: &str| -> serde_json::Value {
+        serde_json::from_str(&shell(&cluster, &["--json", "-e", command], None).0).expect("JSON")
+    };
+    assert_eq!(run("topic create jobs deliveries 1"), ("OK\n".into(), String::new(), 0));
+    assert_eq!(run("topic create jobs").2, 1);
+    assert_eq!(run("put jobs one").0, "1\n");
+    assert_eq!(run("put jobs 'two words'").0, "2\n");
+    assert_eq!(run("put jobs three").0, "3\n");
+    assert_eq!(run("take jobs").0, "one\n");
+    let received = json("receive jobs 1 60000");
+    let lease = received["messages"][0]["lease"].as_u64().expect("a lease");
+    assert_eq!(received["messages"][0]["message"], "two words");
+    assert_eq!(run("length jobs").0, "2\n");
+    assert_eq!(run(&format!("extend jobs 2 {lease} 70000")).0, "OK\n");
+    assert_eq!(run(&format!("nack jobs 2 {lease}")).0, "OK\n");
+    assert_eq!(json(&format!("ack jobs 2 {lease}"))["error"], "stale");
+    assert_eq!(run("topic list").0, "jobs\njobs.dead\n", "after its one delivery");
+    assert_eq!(json("topic info jobs.dead")["messages"], 1);
+    assert_eq!(run("topic purge jobs").0, "1\n");
+    assert_eq!(run("topic delete jobs").0, "OK\n");
+    assert_eq!(json("take jobs")["error"], "no_topic");
+}
+
+#[test]
+fn ctrl_c_ends_a_watch_and_not_the_cluster() {
+    let cluster = Cluster::prepare(3, "ElectionTimeout = 500\n");
+    let mut child = start_cluster_command(&cluster, &[], Stdio::piped());
+    let errors = child.stderr.take().expect("a pipe");
+    let errors = std::thread::spawn(move || read_all(errors));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"topic create jobs\nput jobs 'a b'\nwatch jobs\ntake jobs\n").expect("it reads its input");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("1  \"a b\"")), "the message is shown");
+    kill_process(Pid::from_raw(child.id() as i32).expect("a process id"), Signal::INT).expect("a signal");
+    assert!(lines.any(|line| line == "a b"), "and still there for the next command");
+    drop(stdin);
+    lines.for_each(drop);
+    let status = child.wait().expect("raft cluster ends");
+    assert!(status.success(), "{status}: {}", errors.join().expect("stderr is read"));
+}
+
+#[test]
 fn json_is_one_object_a_command() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.wait_for_leader();

@@ -42,7 +42,7 @@ fn digest(cluster: &Cluster, id: u64) -> String {
     format!("{} keys, {}", state["keys"], state["digest"])
 }
 
-fn assert_same_state(cluster: &Cluster) {
+pub fn assert_same_state(cluster: &Cluster) {
     let digests: Vec<String> = cluster.ids().into_iter().map(|id| digest(cluster, id)).collect();
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod disk;
 pub mod historian;
 pub mod http;
+pub mod links;
 pub mod load;
 pub mod logs;
 pub mod maelstrom;
