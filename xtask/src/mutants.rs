@@ -11,8 +11,9 @@ pub const HELP: &str = "\
 cargo xtask mutants [--layer LAYER] [--seconds N] [MUTANT...]
 
   --layer LAYER   only this one: core (stories and walks of the protocol), unit (tests beside the code), storage (tests
-                  of the disk), simulator, or process (real clusters; they take minutes). Without it, the first layer
-                  of these that finds the bug is told, and in any case what the simulator alone finds
+                  of the disk), scenarios (chosen faults in simulated clusters), simulator (seeds), or process (real
+                  clusters; they take minutes). Without it, the first layer of these that finds the bug is told, and in any
+                  case what the simulator alone finds
   --seconds N     how long the simulator hunts, at most (default 30)
 
 Exits with 1 if a mutant survives everything.";
@@ -29,10 +30,11 @@ struct Layer {
 }
 
 /// In the order of asking: what is fast and tells most exactly what is wrong comes first.
-const LAYERS: [Layer; 5] = [
+const LAYERS: [Layer; 6] = [
     Layer { name: "core", source: "tests/core/main.rs", arguments: &[] },
     Layer { name: "unit", source: "src/lib.rs", arguments: &["--skip", "storage::"] },
     Layer { name: "storage", source: "src/lib.rs", arguments: &["storage::"] },
+    Layer { name: "scenarios", source: "tests/simulation/main.rs", arguments: &[] },
     Layer { name: SIMULATOR, source: HUNTER, arguments: &["hunt"] },
     Layer { name: "process", source: "tests/process/main.rs", arguments: &["--test-threads", "1"] },
 ];
@@ -116,7 +118,8 @@ impl Executables {
     fn build() -> Result<Self, String> {
         eprintln!("building the tests with all mutants");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--no-run", "--lib", "--test", "core", "--test", "mutants", "--test", "process"]);
+        cargo.args(["test", "--no-run", "--lib"]);
+        cargo.args(["core", "mutants", "process", "simulation"].iter().flat_map(|name| ["--test", name]));
         let output = cargo.args(BUILD).output().map_err(|error| format!("cannot run cargo: {error}"))?;
         let words = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
