@@ -108,7 +108,7 @@ pub enum Input {
         /// The snapshot.
         snapshot: SnapshotMeta,
     },
-    /// How is the node? Through this inbox it is answered even while clients' requests are refused.
+    /// Somebody wants to know how the node is: [`NodeHandle::ask_status`].
     Status {
         /// Gets the answer.
         reply: Reply,
@@ -122,6 +122,7 @@ pub enum Input {
 pub struct NodeHandle {
     internal: Sender<Input>,
     clients: Sender<ClientRequest>,
+    questions: Sender<Reply>,
     progress: Arc<Progress>,
     waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
@@ -142,21 +143,31 @@ pub struct Inboxes {
     pub internal: Receiver<Input>,
     /// Clients.
     pub clients: Receiver<ClientRequest>,
+    /// Who wants to know how the node is, to be answered before any other client: at most one for each connection.
+    questions: Receiver<Reply>,
     progress: Arc<Progress>,
     /// What was taken of the progress last: how far, and the deadline.
     taken: (u64, u64),
 }
 
 impl Inboxes {
-    /// How far the state machine has come, and when something falls due in it, if that is news.
-    pub fn take_progress(&mut self) -> impl Iterator<Item = Input> + use<> {
+    /// What has come besides messages and requests: how far the state machine is, and when something falls due in it, if
+    /// that is news; who wants to know how the node is.
+    pub fn take_news(&mut self) -> impl Iterator<Item = Input> + use<> {
         let applied = self.progress.applied.load(Ordering::Acquire);
         let deadline = self.progress.deadline.load(Ordering::Acquire);
         let before = std::mem::replace(&mut self.taken, (applied, deadline));
         let applied = (applied > before.0).then_some(Input::Applied { index: Index(applied) });
         let time = (deadline != NO_DEADLINE).then_some(LogTime(deadline));
         let deadline = (deadline != before.1).then_some(Input::MachineDeadline { time });
-        applied.into_iter().chain(deadline)
+        let questions: Vec<Reply> = self.questions.try_iter().collect();
+        let questions = questions.into_iter().map(|reply| Input::Status { reply });
+        applied.into_iter().chain(deadline).chain(questions)
+    }
+
+    /// Wakes whoever selects when somebody wants to know how the node is.
+    pub fn questions(&self) -> &Receiver<Reply> {
+        &self.questions
     }
 }
 
@@ -172,14 +183,20 @@ impl NodeHandle {
         // Its bound is kept by `request`: only an unbounded channel drops what is in it as soon as the other side is gone,
         // and a request that arrives while the node ends is answered by being dropped.
         let (clients, clients_inbox) = crossbeam_channel::unbounded();
+        // Unbounded for the same reason: a question that comes while the node ends is dropped, and so answered.
+        let (questions, questions_inbox) = crossbeam_channel::unbounded();
         let progress = Arc::new(Progress { applied: AtomicU64::new(0), deadline: AtomicU64::new(NO_DEADLINE) });
         let inboxes = Inboxes {
             internal: internal_inbox,
             clients: clients_inbox,
+            questions: questions_inbox,
             progress: Arc::clone(&progress),
             taken: (0, NO_DEADLINE),
         };
-        (NodeHandle { internal, clients, progress, waiting: Arc::default(), metrics: Arc::default() }, inboxes)
+        (
+            NodeHandle { internal, clients, questions, progress, waiting: Arc::default(), metrics: Arc::default() },
+            inboxes,
+        )
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -203,6 +220,12 @@ impl NodeHandle {
     /// How many inputs wait in the internal inbox, and how many requests in the clients'.
     pub fn waiting_inputs(&self) -> (usize, usize) {
         (self.internal.len(), self.clients.len())
+    }
+
+    /// Asks how the node is. However many requests of clients wait, this does not wait behind them. A node that has stopped
+    /// drops the reply, which answers it.
+    pub fn ask_status(&self, reply: Reply) {
+        let _ = self.questions.send(reply);
     }
 
     /// Hands in anything else. Waits while the inbox is full, which the event handler, never blocking, ends soon.

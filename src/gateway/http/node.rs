@@ -9,7 +9,7 @@ use super::Gateway;
 use super::answer::Refusal;
 use crate::consensus::Payload;
 use crate::machine::command::{Answer, Query};
-use crate::runtime::{ClientRequest, Input, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
+use crate::runtime::{ClientRequest, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
 use crate::transport::Failure;
 
 /// HTTP connections are numbered from here. The controller counts its own from 1, library calls theirs from 2^63.
@@ -76,7 +76,7 @@ impl Gateway {
     /// How the node is. However many requests of clients wait, this does not wait behind them.
     pub async fn status(&self) -> Result<NodeStatus, Refusal> {
         let (reply, receiver) = reply();
-        self.node.try_deliver(Input::Status { reply });
+        self.node.ask_status(reply);
         match outcome(receiver).await {
             Ok(Response::Status(status)) => Ok(*status),
             _ => Err(Failure::NotReady("this node has stopped".into()).into()),

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::machine::command::{Answer, Command, Query};
 use crate::machine::queue::command::{Delivery, QueueAnswer};
-use crate::runtime::{ClientRequest, Inboxes, Input, NodeStatus, Operation, Outcome, Response, Woken};
+use crate::runtime::{ClientRequest, Inboxes, NodeStatus, Operation, Outcome, Response, Woken};
 use crate::transport::Failure;
 
 /// The service, and a node that answers as it is told.
@@ -133,7 +133,7 @@ fn a_full_inbox_is_overload_and_status_is_answered_all_the_same() {
     assert_eq!(bench.gateway.node.metrics().inbox_full.get(), 1);
 
     thread::spawn(move || {
-        let Ok(Input::Status { reply }) = inboxes.internal.recv() else { panic!("not asked for its status") };
+        let reply = inboxes.questions().recv().expect("the question for its status");
         let status = NodeStatus {
             id: NodeId(1),
             label: "A".into(),

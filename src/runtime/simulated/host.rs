@@ -318,7 +318,7 @@ impl Process {
 
     /// Takes what was delivered to the node since the last time.
     pub fn delivered(&mut self) -> Vec<Input> {
-        let progress = self.inboxes.take_progress();
-        progress.chain(self.inboxes.internal.try_iter()).collect()
+        let news = self.inboxes.take_news();
+        news.chain(self.inboxes.internal.try_iter()).collect()
     }
 }

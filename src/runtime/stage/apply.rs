@@ -467,7 +467,7 @@ mod tests {
                     _ => {}
                 }
             }
-            let applied = self.inboxes.take_progress().find_map(|input| match input {
+            let applied = self.inboxes.take_news().find_map(|input| match input {
                 Input::Applied { index } => Some(index),
                 _ => None,
             });

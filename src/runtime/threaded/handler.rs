@@ -35,9 +35,9 @@ impl Handler {
             self.election_clock.set(self.driver.election_deadline());
             self.heartbeat_clock.set(self.driver.heartbeat_deadline());
             self.wait();
-            let progress = self.inboxes.take_progress();
+            let news = self.inboxes.take_news();
             let Inboxes { internal, clients, .. } = &self.inboxes;
-            let inputs = progress.chain(internal.try_iter().take(internal.len()));
+            let inputs = news.chain(internal.try_iter().take(internal.len()));
             self.driver.turn(self.start.elapsed(), inputs, clients.try_iter().take(REQUESTS_PER_TURN));
         }
         self.driver.shut_down(self.inboxes.clients.try_iter())
@@ -46,12 +46,14 @@ impl Handler {
     /// Waits until there is something in an inbox, or the driver wants a turn.
     fn wait(&self) {
         let Inboxes { internal, clients, .. } = &self.inboxes;
-        if !internal.is_empty() || !clients.is_empty() {
+        let questions = self.inboxes.questions();
+        if !internal.is_empty() || !clients.is_empty() || !questions.is_empty() {
             return;
         }
         let mut select = Select::new();
         select.recv(internal);
         select.recv(clients);
+        select.recv(questions);
         match self.driver.next_turn() {
             None => {
                 select.ready();
