@@ -1,4 +1,7 @@
-//! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`.
+//! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`,
+//! `cargo xtask coverage`.
+
+mod coverage;
 
 use std::process::{Command, ExitCode};
 
@@ -9,6 +12,8 @@ cargo xtask TASK
             then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
+  coverage  which lines of the protocol, the storage and the machine simulations reach; takes llvm-profdata and llvm-cov of the
+            LLVM that `rustc -vV` names, from $LLVM_PROFDATA and $LLVM_COV, or where programs are
   help      this text";
 
 /// What `model` explores: each is exhausted within five minutes on two cores (docs/TESTING.md).
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         }
         ("model", []) => models(&MODELS),
         ("model", options) => model(options),
+        ("coverage", []) => coverage::run(),
         ("help" | "--help" | "-h", []) => {
             println!("{HELP}");
             ExitCode::SUCCESS
