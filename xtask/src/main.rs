@@ -1,6 +1,7 @@
 //! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`,
-//! `cargo xtask mutants`.
+//! `cargo xtask mutants`, `cargo xtask coverage`.
 
+mod coverage;
 mod mutants;
 
 use std::process::{Command, ExitCode};
@@ -13,6 +14,8 @@ cargo xtask TASK
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
   mutants   which tests find known bugs, put in one at a time: `cargo xtask mutants --help`
+  coverage  which lines of the protocol, the storage and the machine simulations reach; takes llvm-profdata and llvm-cov of the
+            LLVM that `rustc -vV` names, from $LLVM_PROFDATA and $LLVM_COV, or where programs are
   help      this text";
 
 /// What `model` explores: each is exhausted within five minutes on two cores (docs/TESTING.md).
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ("mutants", options) => mutants::mutants(options),
+        ("coverage", []) => coverage::run(),
         ("help" | "--help" | "-h", []) => {
             println!("{HELP}");
             ExitCode::SUCCESS
