@@ -22,6 +22,9 @@ fn main() {
     }
 }
 
+/// In turn, the two that find most first.
+const PROFILES: [Profile; 6] =
+    [Profile::Swarm, Profile::Damage, Profile::Crashes, Profile::Disks, Profile::Network, Profile::Calm];
 /// How many nodes the clusters have, in turn: some bugs need an even number.
 const NODES: [u64; 4] = [3, 4, 2, 5];
 /// How many seconds are simulated. Most runs are short: that finds most things soonest, though not what needs a long log.
@@ -34,8 +37,8 @@ fn hunt(patience: Duration) {
     let hunter = || {
         while began.elapsed() < patience {
             let run = runs.fetch_add(1, Ordering::Relaxed) as usize;
-            let (name, profile) = Profile::ALL[run % Profile::ALL.len()];
-            let seed = run / Profile::ALL.len();
+            let profile = PROFILES[run % PROFILES.len()];
+            let (name, seed) = (format!("{profile:?}").to_lowercase(), run / PROFILES.len());
             let (nodes, seconds) = (NODES[seed % NODES.len()], SECONDS[seed / NODES.len() % SECONDS.len()]);
             let wish = Wish { profile, nodes: Some(nodes), time_ms: Some(1_000 * seconds) };
             let scenario = Scenario::draw(seed as u64, &wish);
