@@ -1,9 +1,11 @@
 //! The way to the node and back: a request of HTTP becomes a request of the node, whose answer is awaited.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Gateway;
 use super::answer::Refusal;
@@ -14,6 +16,9 @@ use crate::transport::Failure;
 
 /// HTTP connections are numbered from here. The controller counts its own from 1, library calls theirs from 2^63.
 pub const HTTP_CONNECTIONS: u64 = 1 << 62;
+
+/// How long a node may take to say how it is: its event handler never waits for anything.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Hands the one answer over to the task that awaits it.
 struct Waiting(Mutex<Option<oneshot::Sender<Outcome>>>);
@@ -77,8 +82,9 @@ impl Gateway {
     pub async fn status(&self) -> Result<NodeStatus, Refusal> {
         let (reply, receiver) = reply();
         self.node.try_deliver(Input::Status { reply });
-        match outcome(receiver).await {
-            Ok(Response::Status(status)) => Ok(*status),
+        // A node that ends may leave it in its inbox.
+        match timeout(STATUS_PATIENCE, outcome(receiver)).await {
+            Ok(Ok(Response::Status(status))) => Ok(*status),
             _ => Err(Failure::NotReady("this node has stopped".into()).into()),
         }
     }

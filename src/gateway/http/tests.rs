@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use super::*;
 use crate::machine::command::{Answer, Command, Query};
 use crate::machine::queue::command::{Delivery, QueueAnswer};
-use crate::runtime::{ClientRequest, Inboxes, Input, NodeStatus, Operation, Outcome, Response, Woken};
+use crate::runtime::{
+    ClientRequest, Inboxes, Input, NodeStatus, Operation, Outcome, Reply, ReplySink, Response, Woken,
+};
 use crate::transport::Failure;
 
 /// The service, and a node that answers as it is told.
@@ -81,6 +83,13 @@ impl Bench {
     }
 }
 
+/// Whoever fills the inbox.
+struct Nobody;
+
+impl ReplySink for Nobody {
+    fn reply(&self, _slot: u64, _outcome: Outcome) {}
+}
+
 fn queue(answer: QueueAnswer) -> Outcome {
     Ok(Response::Answer(Answer::Queue(answer).encode()))
 }
@@ -120,19 +129,16 @@ fn every_failure_has_its_status_and_its_words() {
 #[test]
 fn a_full_inbox_is_overload_and_status_is_answered_all_the_same() {
     let (bench, inboxes) = Bench::without_node();
-    let mut waiting = Vec::new();
-    while bench.gateway.node.waiting_inputs().1 < crate::runtime::CLIENT_REQUESTS {
-        let mut request = Box::pin(bench.dispatch("GET", "/topic", ""));
-        let polled =
-            bench.runtime.block_on(async { tokio::time::timeout(Duration::ZERO, &mut request).await.is_err() });
-        assert!(polled, "it waits");
-        waiting.push(request);
-    }
+    let request = |slot| {
+        let reply = Reply::new(Arc::new(Nobody), slot);
+        ClientRequest { connection: 2, operation: Operation::Status, forward: true, reply }
+    };
+    assert!((0..1_000_000).any(|slot| bench.gateway.node.request(request(slot)).is_err()), "its inbox is bounded");
     let (status, text, _) = bench.ask("GET", "/topic", "");
     assert_eq!((status.as_u16(), &text[..]), (429, r#"{"success": false}"#));
-    assert_eq!(bench.gateway.node.metrics().inbox_full.get(), 1);
+    assert_eq!(bench.gateway.node.metrics().inbox_full.get(), 2);
 
-    thread::spawn(move || {
+    let node = thread::spawn(move || {
         let Ok(Input::Status { reply }) = inboxes.internal.recv() else { panic!("not asked for its status") };
         let status = NodeStatus {
             id: NodeId(1),
@@ -151,6 +157,7 @@ fn a_full_inbox_is_overload_and_status_is_answered_all_the_same() {
     let (status, text, _) = bench.ask("GET", "/status", "");
     let expected = r#"{"role": "Candidate", "term": 3, "id": 1, "label": "A", "leader": null, "last": 9, "commit": 8, "applied": 7, "abstains": false, "peers": []}"#;
     assert_eq!((status.as_u16(), &text[..]), (200, expected));
+    node.join().unwrap();
     let (status, text, _) = bench.ask("GET", "/status", "");
     assert_eq!((status.as_u16(), &text[..]), (503, r#"{"success": false}"#), "the node is gone");
 }
