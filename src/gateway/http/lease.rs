@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answered, Refusal, json, success};
@@ -59,18 +60,16 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
         let mut notified = pin!(waiter.notified());
         notified.as_mut().enable();
         let is_late = Instant::now() >= deadline;
-        if !only_once || is_late || has_ready(&gateway, &call).await? {
-            let deliveries = match attempt().await? {
-                Answer::Queue(QueueAnswer::Deliveries(deliveries)) => deliveries,
-                Answer::Queue(QueueAnswer::NoTopic) => return Err(Refusal::no_such_topic()),
-                _ => return Err(Refusal::another()),
-            };
-            if let Some(wake_up) = wake_up.take() {
-                WakeUp::use_up(wake_up);
-            }
-            if !deliveries.is_empty() || only_once || is_late {
-                return Ok(received(&gateway, deliveries));
-            }
+        let attempted = if !only_once || is_late || has_ready(&gateway, &call).await? {
+            Some(deliveries(attempt().await?)?)
+        } else {
+            None
+        };
+        wake_up.take().into_iter().for_each(WakeUp::use_up);
+        if let Some(deliveries) = attempted
+            && (!deliveries.is_empty() || only_once || is_late)
+        {
+            return Ok(received(&gateway, deliveries));
         }
         tokio::select! {
             () = notified => wake_up = Some(waiter.woken()),
@@ -79,9 +78,20 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
                 return Err(Failure::NotReady("this node is shutting down; nothing was received".into()).into());
             }
         }
-        if !only_once && Instant::now() >= deadline && wake_up.is_none() {
+        if wake_up.is_some() {
+            // Whether the client is still there is looked at before it is given anything.
+            yield_now().await;
+        } else if !only_once && Instant::now() >= deadline {
             return Ok(received(&gateway, Vec::new()));
         }
+    }
+}
+
+fn deliveries(answer: Answer) -> Result<Vec<Delivery>, Refusal> {
+    match answer {
+        Answer::Queue(QueueAnswer::Deliveries(deliveries)) => Ok(deliveries),
+        Answer::Queue(QueueAnswer::NoTopic) => Err(Refusal::no_such_topic()),
+        _ => Err(Refusal::another()),
     }
 }
 

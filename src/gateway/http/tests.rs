@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::machine::command::{Answer, Command, Query};
-use crate::machine::queue::command::{Delivery, QueueAnswer};
+use crate::machine::queue::command::{Delivery, QueueAnswer, TopicInfo, TopicLimits};
 use crate::runtime::{
     ClientRequest, Inboxes, Input, NodeStatus, Operation, Outcome, Reply, ReplySink, Response, Woken,
 };
@@ -221,6 +221,25 @@ fn whoever_went_away_while_waiting_leases_nothing_and_the_next_is_woken() {
     assert_eq!(bench.asked(), 3, "the one that is gone has not asked again");
     let expected = r#"{"success": true, "messages": [{"id": 5, "message": "m", "deliveries": 1, "lease": 7}]}"#;
     assert_eq!(bench.shown(response).1, expected);
+}
+
+#[test]
+fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ever() {
+    let empty = TopicInfo { messages: 1, leased: 1, bytes: 1, oldest_ms: None, limits: TopicLimits::default() };
+    let bench = Bench::new(move |_| queue(QueueAnswer::Info(empty.clone())));
+    let keyed = || {
+        let request = Request::builder().method("POST").uri("/message/t/receive?wait_ms=60000");
+        let request = request.header("Idempotency-Key", "k").body(Body::empty()).unwrap();
+        routes::dispatch(Arc::clone(&bench.gateway), 1, request)
+    };
+    let (first, second) = (keyed(), keyed());
+    let mut both = Box::pin(async { tokio::join!(first, second) });
+    for woken in 0..4 {
+        let for_a_while = async { tokio::time::timeout(Duration::from_millis(100), &mut both).await.is_err() };
+        assert!(bench.runtime.block_on(for_a_while), "there is nothing to receive");
+        assert_eq!(bench.asked(), 2 + woken);
+        bench.gateway.waiters.woken(&["t".into()]);
+    }
 }
 
 #[test]
