@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answered, Refusal, json, success};
@@ -74,14 +73,13 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
         tokio::select! {
             () = notified => wake_up = Some(waiter.woken()),
             () = sleep_until(deadline) => {}
+            () = call.client.gone() => return Ok(received(&gateway, Vec::new())),
             _ = closing.wait_for(|phase| *phase != Phase::Serving) => {
                 return Err(Failure::NotReady("this node is shutting down; nothing was received".into()).into());
             }
         }
-        if wake_up.is_some() {
-            // Whether the client is still there is looked at before it is given anything.
-            yield_now().await;
-        } else if !only_once && Instant::now() >= deadline {
+        let is_over = wake_up.is_none() && !only_once && Instant::now() >= deadline;
+        if is_over || call.client.is_gone() {
             return Ok(received(&gateway, Vec::new()));
         }
     }
@@ -106,7 +104,7 @@ fn received(gateway: &Gateway, deliveries: Vec<Delivery>) -> axum::response::Res
 /// Whether the topic has a message that is not leased.
 async fn has_ready(gateway: &Gateway, call: &Call) -> Result<bool, Refusal> {
     let info = Query::Queue(QueueQuery::Info { topic: call.name() });
-    match gateway.read(call.connection, info).await? {
+    match gateway.read(call.client.connection, info).await? {
         Answer::Queue(QueueAnswer::Info(info)) => Ok(info.messages > info.leased),
         Answer::Queue(QueueAnswer::NoTopic) => Err(Refusal::no_such_topic()),
         _ => Err(Refusal::another()),

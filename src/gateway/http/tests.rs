@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use super::socket::Client;
 use super::*;
 use crate::machine::command::{Answer, Command, Query};
 use crate::machine::queue::command::{Delivery, QueueAnswer, TopicInfo, TopicLimits};
@@ -73,7 +74,7 @@ impl Bench {
 
     fn dispatch(&self, method: &str, target: &str, body: &str) -> impl Future<Output = HttpResponse> + use<> {
         let request = Request::builder().method(method).uri(target).body(Body::from(body.to_owned())).unwrap();
-        routes::dispatch(Arc::clone(&self.gateway), 1, request)
+        routes::dispatch(Arc::clone(&self.gateway), Client::new(1, None), request)
     }
 
     fn shown(&self, mut response: HttpResponse) -> (StatusCode, String, HttpResponse) {
@@ -230,7 +231,7 @@ fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ev
     let keyed = || {
         let request = Request::builder().method("POST").uri("/message/t/receive?wait_ms=60000");
         let request = request.header("Idempotency-Key", "k").body(Body::empty()).unwrap();
-        routes::dispatch(Arc::clone(&bench.gateway), 1, request)
+        routes::dispatch(Arc::clone(&bench.gateway), Client::new(1, None), request)
     };
     let (first, second) = (keyed(), keyed());
     let mut both = Box::pin(async { tokio::join!(first, second) });
