@@ -283,7 +283,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             set: |c, v| c.limits.max_connections = v as usize,
         },
         summary: "most connections of clients to a node",
-        details: "One more is closed at once. The limit of open files of the process (ulimit -n) has to be above it.",
+        details: "Those of the Redis protocol and of HTTP together. One more is closed at once. The limit of open files of the process (ulimit -n) has to be above it.",
     },
 ];
 

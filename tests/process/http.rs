@@ -421,6 +421,12 @@ fn pipelined_requests_are_answered_in_order_and_a_slow_reader_delays_nobody() {
     for n in 0..50 {
         assert_eq!(http.receive(false).expect("an answer").json()["message"], format!("{n}"));
     }
+    (0..3).for_each(|_| http.send_request("GET", "/topic", &[], ""));
+    http.close_sending_side();
+    for _ in 0..3 {
+        assert_eq!(http.receive(false).expect("an answer").status, 200);
+    }
+    let mut http = Http::connect(address);
     // Enough that no socket's buffers hold a few of them.
     for key in 0..16 {
         let value = json!({"value": "x".repeat(1_000_000)}).to_string();

@@ -24,7 +24,7 @@ impl Gateway {
             (None, true) => change.into(),
             (None, false) => Command::Transaction { guards, steps: vec![Step::Change(change)] },
         };
-        match self.write(call.connection, command.encode()).await? {
+        match self.write(call.client.connection, command.encode()).await? {
             Answer::Transaction(answers) => decoded(answers.first().map_or(&[], |answer| &answer[..])),
             Answer::GuardFailed { .. } => Err(Refusal::revision_mismatch()),
             Answer::KeyReused => {

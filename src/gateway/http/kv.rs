@@ -40,7 +40,7 @@ struct Found {
 }
 
 pub async fn get(gateway: Arc<Gateway>, call: Call) -> Answered {
-    match gateway.read(call.connection, Query::Get { key: call.name() }).await? {
+    match gateway.read(call.client.connection, Query::Get { key: call.name() }).await? {
         Answer::Value(Some(value)) => {
             let revision = value.revision;
             let found = Found { success: true, item: Item::new(call.name(), value) };
@@ -63,7 +63,7 @@ pub async fn list(gateway: Arc<Gateway>, call: Call) -> Answered {
     let query = call.query(&["prefix", "after", "limit"])?;
     let limit = query.number("limit", LISTED, 1..=MAX_ITEMS)?;
     let (prefix, after) = (query.get("prefix").unwrap_or_default(), query.get("after"));
-    match gateway.read(call.connection, Query::List { prefix, after, limit }).await? {
+    match gateway.read(call.client.connection, Query::List { prefix, after, limit }).await? {
         Answer::Items { items, more } => {
             let items = items.into_iter().map(|(key, value)| Item::new(key, value)).collect();
             Ok(json(&gateway, StatusCode::OK, &Page { success: true, items, more }))

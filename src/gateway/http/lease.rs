@@ -59,29 +59,37 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
         let mut notified = pin!(waiter.notified());
         notified.as_mut().enable();
         let is_late = Instant::now() >= deadline;
-        if !only_once || is_late || has_ready(&gateway, &call).await? {
-            let deliveries = match attempt().await? {
-                Answer::Queue(QueueAnswer::Deliveries(deliveries)) => deliveries,
-                Answer::Queue(QueueAnswer::NoTopic) => return Err(Refusal::no_such_topic()),
-                _ => return Err(Refusal::another()),
-            };
-            if let Some(wake_up) = wake_up.take() {
-                WakeUp::use_up(wake_up);
-            }
-            if !deliveries.is_empty() || only_once || is_late {
-                return Ok(received(&gateway, deliveries));
-            }
+        let attempted = if !only_once || is_late || has_ready(&gateway, &call).await? {
+            Some(deliveries(attempt().await?)?)
+        } else {
+            None
+        };
+        wake_up.take().into_iter().for_each(WakeUp::use_up);
+        if let Some(deliveries) = attempted
+            && (!deliveries.is_empty() || only_once || is_late)
+        {
+            return Ok(received(&gateway, deliveries));
         }
         tokio::select! {
             () = notified => wake_up = Some(waiter.woken()),
             () = sleep_until(deadline) => {}
+            () = call.client.gone() => return Ok(received(&gateway, Vec::new())),
             _ = closing.wait_for(|phase| *phase != Phase::Serving) => {
                 return Err(Failure::NotReady("this node is shutting down; nothing was received".into()).into());
             }
         }
-        if !only_once && Instant::now() >= deadline && wake_up.is_none() {
+        let is_over = wake_up.is_none() && !only_once && Instant::now() >= deadline;
+        if is_over || call.client.is_gone() {
             return Ok(received(&gateway, Vec::new()));
         }
+    }
+}
+
+fn deliveries(answer: Answer) -> Result<Vec<Delivery>, Refusal> {
+    match answer {
+        Answer::Queue(QueueAnswer::Deliveries(deliveries)) => Ok(deliveries),
+        Answer::Queue(QueueAnswer::NoTopic) => Err(Refusal::no_such_topic()),
+        _ => Err(Refusal::another()),
     }
 }
 
@@ -96,7 +104,7 @@ fn received(gateway: &Gateway, deliveries: Vec<Delivery>) -> axum::response::Res
 /// Whether the topic has a message that is not leased.
 async fn has_ready(gateway: &Gateway, call: &Call) -> Result<bool, Refusal> {
     let info = Query::Queue(QueueQuery::Info { topic: call.name() });
-    match gateway.read(call.connection, info).await? {
+    match gateway.read(call.client.connection, info).await? {
         Answer::Queue(QueueAnswer::Info(info)) => Ok(info.messages > info.leased),
         Answer::Queue(QueueAnswer::NoTopic) => Err(Refusal::no_such_topic()),
         _ => Err(Refusal::another()),

@@ -12,11 +12,11 @@ mod kv;
 mod lease;
 mod metrics;
 mod node;
-mod patient;
 mod queue;
 mod request;
 mod routes;
 mod server;
+mod socket;
 mod status;
 #[cfg(test)]
 mod tests;

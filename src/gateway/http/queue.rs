@@ -48,7 +48,8 @@ pub async fn list(gateway: Arc<Gateway>, call: Call) -> Answered {
     let (mut names, mut last, mut more) = (Vec::new(), 0, true);
     while more {
         let page = Query::Queue(QueueQuery::Topics { after: last, limit: MAX_ITEMS });
-        let Answer::Queue(QueueAnswer::Topics { topics, more: follow }) = gateway.read(call.connection, page).await?
+        let Answer::Queue(QueueAnswer::Topics { topics, more: follow }) =
+            gateway.read(call.client.connection, page).await?
         else {
             return Err(Refusal::another());
         };
@@ -117,11 +118,12 @@ struct Topic {
 
 pub async fn info(gateway: Arc<Gateway>, call: Call) -> Answered {
     let query = Query::Queue(QueueQuery::Info { topic: call.name() });
-    let TopicInfo { messages, leased, bytes, oldest_ms, limits } = match gateway.read(call.connection, query).await? {
-        Answer::Queue(QueueAnswer::Info(info)) => info,
-        Answer::Queue(QueueAnswer::NoTopic) => return Err(Refusal::no_such_topic()),
-        _ => return Err(Refusal::another()),
-    };
+    let TopicInfo { messages, leased, bytes, oldest_ms, limits } =
+        match gateway.read(call.client.connection, query).await? {
+            Answer::Queue(QueueAnswer::Info(info)) => info,
+            Answer::Queue(QueueAnswer::NoTopic) => return Err(Refusal::no_such_topic()),
+            _ => return Err(Refusal::another()),
+        };
     let topic = Topic {
         success: true,
         topic: Text(call.name()),

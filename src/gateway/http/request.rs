@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Gateway;
 use super::answer::Refusal;
+use super::socket::Client;
 use super::traffic::Share;
 use crate::transport::Failure;
 
@@ -22,8 +23,7 @@ const DRAINED_BYTES: u64 = 64 << 20;
 
 /// A request.
 pub struct Call {
-    /// The number of its connection, unique in this process.
-    pub connection: u64,
+    pub client: Client,
     pub method: Method,
     /// Path and query as they came.
     pub target: String,
@@ -36,7 +36,7 @@ pub struct Call {
 
 impl Call {
     /// Reads a request.
-    pub async fn read(gateway: &Gateway, connection: u64, parts: Parts, body: Body) -> Result<Call, Refusal> {
+    pub async fn read(gateway: &Gateway, client: Client, parts: Parts, body: Body) -> Result<Call, Refusal> {
         let limit = gateway.options.max_request_bytes;
         let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if parts.headers.contains_key(EXPECT) && announced.is_some_and(|length| length > limit) {
@@ -47,7 +47,7 @@ impl Call {
         let body = read_body(body, limit, gateway, &mut share).await?;
         let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().into(), |target| target.to_string());
         let Parts { method, headers, .. } = parts;
-        Ok(Call { connection, method, target, headers, body, _share: share, parameters: Vec::new() })
+        Ok(Call { client, method, target, headers, body, _share: share, parameters: Vec::new() })
     }
 
     /// The parameter in the path, of which there is one.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::answer::{self, Answered, Refusal};
 use super::request::{Call, decoded};
 use super::server::BODY_TIMEOUT;
+use super::socket::Client;
 use super::{Gateway, kv, lease, metrics, queue, status};
 
 type Run = fn(Arc<Gateway>, Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
@@ -123,12 +124,12 @@ async fn openapi(gateway: Arc<Gateway>, _call: Call) -> Answered {
 }
 
 /// Answers a request.
-pub async fn dispatch(gateway: Arc<Gateway>, connection: u64, request: Request<Body>) -> Response {
+pub async fn dispatch(gateway: Arc<Gateway>, client: Client, request: Request<Body>) -> Response {
     gateway.traffic.requests.add(1);
     let (parts, body) = request.into_parts();
     let found = find(&parts.method, parts.uri.path());
     let compared = found.as_ref().is_ok_and(|(route, _)| route.compared);
-    let read = Call::read(&gateway, connection, parts, body);
+    let read = Call::read(&gateway, client, parts, body);
     // The body is read in any case: a client that is still sending would not see the answer.
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| Err(Refusal::too_slow()));
     let answered = match (found, read) {

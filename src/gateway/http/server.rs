@@ -21,7 +21,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 
 use super::node::HTTP_CONNECTIONS;
-use super::patient::Patient;
+use super::socket::{Client, Patient};
 use super::{Gateway, HttpOptions, routes};
 use crate::runtime::threaded::{LogLimit, spawn_guarded};
 use crate::runtime::{Input, NodeHandle};
@@ -157,14 +157,18 @@ async fn serve(gateway: Arc<Gateway>, listener: tokio::net::TcpListener, mut pha
 }
 
 async fn serve_connection(gateway: Arc<Gateway>, stream: TcpStream, id: u64, mut phases: watch::Receiver<Phase>) {
+    let stream = Arc::new(stream);
+    let client = Client::new(id, Some(Arc::clone(&stream)));
     let socket = Patient::new(stream, WRITE_TIMEOUT, Arc::clone(&gateway.traffic));
     let service = service_fn(move |request: Request<Incoming>| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(routes::dispatch(gateway, id, request.map(Body::new)).await) }
+        let (gateway, client) = (Arc::clone(&gateway), client.clone());
+        async move { Ok::<_, Infallible>(routes::dispatch(gateway, client, request.map(Body::new)).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
+            // A client that has nothing more to say still reads.
+            .half_close(true)
             .header_read_timeout(HEAD_TIMEOUT)
             .max_header_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(socket), service)

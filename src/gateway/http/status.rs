@@ -122,7 +122,7 @@ impl Serialize for Values {
 
 pub async fn force_view(gateway: Arc<Gateway>, call: Call) -> Answered {
     let _one = gateway.view.lock().await;
-    let answer = gateway.local_read(call.connection, Query::View).await?;
+    let answer = gateway.local_read(call.client.connection, Query::View).await?;
     // It may be large, and others are served by this thread.
     let shared = Arc::clone(&gateway);
     let written = tokio::task::spawn_blocking(move || match decoded(&answer)? {
@@ -149,7 +149,7 @@ struct Health<'a> {
 
 /// Healthy is a node that gets a linearizable read answered: it leads, or reaches who does.
 pub async fn health(gateway: Arc<Gateway>, call: Call) -> Answered {
-    if let Err(refusal) = gateway.read(call.connection, Query::Size).await {
+    if let Err(refusal) = gateway.read(call.client.connection, Query::Size).await {
         let Refusal { message, .. } = refusal;
         return Err(Failure::NotReady(message).into());
     }

@@ -11,10 +11,11 @@ use http_body_util::BodyExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use super::socket::Client;
 use super::*;
 use crate::machine::command::{Answer, Command, Query};
-use crate::machine::queue::command::{Delivery, QueueAnswer};
-use crate::runtime::{ClientRequest, Inboxes, NodeStatus, Operation, Outcome, Response, Woken};
+use crate::machine::queue::command::{Delivery, QueueAnswer, TopicInfo, TopicLimits};
+use crate::runtime::{ClientRequest, Inboxes, NodeStatus, Operation, Outcome, Reply, ReplySink, Response, Woken};
 use crate::transport::Failure;
 
 /// The service, and a node that answers as it is told.
@@ -71,7 +72,7 @@ impl Bench {
 
     fn dispatch(&self, method: &str, target: &str, body: &str) -> impl Future<Output = HttpResponse> + use<> {
         let request = Request::builder().method(method).uri(target).body(Body::from(body.to_owned())).unwrap();
-        routes::dispatch(Arc::clone(&self.gateway), 1, request)
+        routes::dispatch(Arc::clone(&self.gateway), Client::new(1, None), request)
     }
 
     fn shown(&self, mut response: HttpResponse) -> (StatusCode, String, HttpResponse) {
@@ -79,6 +80,13 @@ impl Bench {
         let bytes = self.runtime.block_on(body.collect()).unwrap().to_bytes();
         (response.status(), String::from_utf8(bytes.to_vec()).unwrap(), response)
     }
+}
+
+/// Whoever fills the inbox.
+struct Nobody;
+
+impl ReplySink for Nobody {
+    fn reply(&self, _slot: u64, _outcome: Outcome) {}
 }
 
 fn queue(answer: QueueAnswer) -> Outcome {
@@ -120,19 +128,16 @@ fn every_failure_has_its_status_and_its_words() {
 #[test]
 fn a_full_inbox_is_overload_and_status_is_answered_all_the_same() {
     let (bench, inboxes) = Bench::without_node();
-    let mut waiting = Vec::new();
-    while bench.gateway.node.waiting_inputs().1 < crate::runtime::CLIENT_REQUESTS {
-        let mut request = Box::pin(bench.dispatch("GET", "/topic", ""));
-        let polled =
-            bench.runtime.block_on(async { tokio::time::timeout(Duration::ZERO, &mut request).await.is_err() });
-        assert!(polled, "it waits");
-        waiting.push(request);
-    }
+    let request = |slot| {
+        let reply = Reply::new(Arc::new(Nobody), slot);
+        ClientRequest { connection: 2, operation: Operation::Status, forward: true, reply }
+    };
+    assert!((0..1_000_000).any(|slot| bench.gateway.node.request(request(slot)).is_err()), "its inbox is bounded");
     let (status, text, _) = bench.ask("GET", "/topic", "");
     assert_eq!((status.as_u16(), &text[..]), (429, r#"{"success": false}"#));
-    assert_eq!(bench.gateway.node.metrics().inbox_full.get(), 1);
+    assert_eq!(bench.gateway.node.metrics().inbox_full.get(), 2);
 
-    thread::spawn(move || {
+    let node = thread::spawn(move || {
         let reply = inboxes.questions().recv().expect("the question for its status");
         let status = NodeStatus {
             id: NodeId(1),
@@ -151,6 +156,7 @@ fn a_full_inbox_is_overload_and_status_is_answered_all_the_same() {
     let (status, text, _) = bench.ask("GET", "/status", "");
     let expected = r#"{"role": "Candidate", "term": 3, "id": 1, "label": "A", "leader": null, "last": 9, "commit": 8, "applied": 7, "abstains": false, "peers": []}"#;
     assert_eq!((status.as_u16(), &text[..]), (200, expected));
+    node.join().unwrap();
     let (status, text, _) = bench.ask("GET", "/status", "");
     assert_eq!((status.as_u16(), &text[..]), (503, r#"{"success": false}"#), "the node is gone");
 }
@@ -214,6 +220,25 @@ fn whoever_went_away_while_waiting_leases_nothing_and_the_next_is_woken() {
     assert_eq!(bench.asked(), 3, "the one that is gone has not asked again");
     let expected = r#"{"success": true, "messages": [{"id": 5, "message": "m", "deliveries": 1, "lease": 7}]}"#;
     assert_eq!(bench.shown(response).1, expected);
+}
+
+#[test]
+fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ever() {
+    let empty = TopicInfo { messages: 1, leased: 1, bytes: 1, oldest_ms: None, limits: TopicLimits::default() };
+    let bench = Bench::new(move |_| queue(QueueAnswer::Info(empty.clone())));
+    let keyed = || {
+        let request = Request::builder().method("POST").uri("/message/t/receive?wait_ms=60000");
+        let request = request.header("Idempotency-Key", "k").body(Body::empty()).unwrap();
+        routes::dispatch(Arc::clone(&bench.gateway), Client::new(1, None), request)
+    };
+    let (first, second) = (keyed(), keyed());
+    let mut both = Box::pin(async { tokio::join!(first, second) });
+    for woken in 0..4 {
+        let for_a_while = async { tokio::time::timeout(Duration::from_millis(100), &mut both).await.is_err() };
+        assert!(bench.runtime.block_on(for_a_while), "there is nothing to receive");
+        assert_eq!(bench.asked(), 2 + woken);
+        bench.gateway.waiters.woken(&["t".into()]);
+    }
 }
 
 #[test]

@@ -31,6 +31,10 @@ impl Http {
         Ok(Http { stream: BufReader::new(stream) })
     }
 
+    pub fn close_sending_side(&self) {
+        self.stream.get_ref().shutdown(std::net::Shutdown::Write).expect("the connection is open");
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("the connection is open");
