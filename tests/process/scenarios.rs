@@ -92,6 +92,11 @@ fn assert_began(cluster: &Cluster, id: u64, role: &str, term: u64) {
     assert!(log.contains(&format!("node {id} begins as {role} in term {term} ")), "{log}");
 }
 
+/// `send 1 set colour blue`: one entry, without one that opens a session before it.
+fn set_at_first_node(cluster: &Cluster) {
+    cluster.client().only(NodeId(1)).and_then(|mut first| first.set(b"colour", b"blue")).expect("a write");
+}
+
 #[test]
 fn force_candidate_step_down() {
     let cluster = Cluster::of_scenario("force-candidate-step-down");
@@ -125,7 +130,7 @@ fn follower_extra_entries() {
     assert_nothing_commits(&cluster);
     wait_for_terms(&cluster, &[2], &[1, 1, 1, 4, 4, 5, 5]);
     wait_for_terms(&cluster, &[1, 3], &[1, 1, 1, 4, 4]);
-    cluster.client().set(b"colour", b"blue").expect("a write");
+    set_at_first_node(&cluster);
     wait_until_all_is_applied(&cluster);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 1, 1, 4, 4, 6]);
     assert_messages(&cluster, &["1.1", "2.1", "3.1", "4.4", "5.4"]);
@@ -137,7 +142,7 @@ fn missing_and_extra_entries() {
     wait_for_leader(&cluster, 1, 8);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6]);
     assert_nothing_commits(&cluster);
-    cluster.client().set(b"colour", b"blue").expect("a write");
+    set_at_first_node(&cluster);
     wait_until_all_is_applied(&cluster);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 8]);
 }
@@ -175,7 +180,7 @@ fn commit_of_earlier_term() {
     wait_for_leader(&cluster, 1, 4);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 2, 2]);
     assert_nothing_commits(&cluster);
-    cluster.client().set(b"colour", b"blue").expect("a write");
+    set_at_first_node(&cluster);
     wait_until_all_is_applied(&cluster);
     wait_for_terms(&cluster, &[1, 2, 3], &[1, 2, 2, 4]);
     assert_messages(&cluster, &["1.1", "2.2", "3.2"]);
@@ -209,7 +214,7 @@ fn figure_7() {
     wait_for_terms(&cluster, &[4], &c);
     wait_for_terms(&cluster, &[5], &d);
     assert_nothing_commits(&cluster);
-    cluster.client().set(b"colour", b"blue").expect("a write");
+    set_at_first_node(&cluster);
     wait_until_all_is_applied(&cluster);
     wait_for_terms(&cluster, &cluster.ids(), &[&leader[..], &[8]].concat());
     wait_for_leader(&cluster, 1, 8);
