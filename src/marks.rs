@@ -84,7 +84,6 @@ marks! {
     PeerAbstains: "a peer came back abstaining",
     StepDownNoQuorum: "a leader stepped down: no quorum answered",
     StepDownDiskHangs: "a leader stepped down: its disk hung",
-    StepDownDiskFull: "a leader stepped down: its disk was full",
     TickWritten: "the leader wrote that the time of something had come",
     TransferDone: "leadership was handed over",
     TransferWaited: "leadership was to be handed to a node that lagged",

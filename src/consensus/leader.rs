@@ -343,7 +343,6 @@ impl Leader {
             turn.effect(Effect::TransferEnded { to: Some(transfer.to), outcome });
         }
         if common.disk_full && common.has_rivals() && self.transfer.is_none() {
-            mark(Mark::StepDownDiskFull);
             return Err("its own disk is full");
         }
         self.keep_machine_time(common, turn);
