@@ -48,7 +48,7 @@ impl Machine for Composite {
 
     fn advance(&mut self, index: Index, time: LogTime) {
         self.applied = index.0;
-        self.queue.expire(time);
+        self.queue.expire(index, time);
         self.sessions.expire(time);
         self.once.expire(time);
     }
