@@ -188,6 +188,11 @@ pub enum Query {
     /// All topics with all their messages, all keys and values. Answer: [`Answer::View`], or [`Answer::TooLarge`] beyond
     /// [`MAX_VIEW_BYTES`].
     View,
+    /// Whether the answer of a [`Command::Once`] with this key is kept. Answer: [`Answer::Count`], 0 or 1.
+    IsAnswered {
+        /// The key.
+        key: Bytes,
+    },
 }
 
 /// What came of a command or query.

@@ -48,7 +48,7 @@ impl Machine for Composite {
 
     fn advance(&mut self, index: Index, time: LogTime) {
         self.applied = index.0;
-        self.queue.expire(time);
+        self.queue.expire(index, time);
         self.sessions.expire(time);
         self.once.expire(time);
     }
@@ -214,6 +214,7 @@ impl Composite {
             Query::State { limit } => self.state(*limit, max_bytes),
             Query::Queue(query) => Answer::Queue(self.queue.answer(query, time)),
             Query::View => self.view().unwrap_or(Answer::TooLarge),
+            Query::IsAnswered { key } => Answer::Count(u64::from(self.once.has(key))),
         }
     }
 

@@ -74,6 +74,11 @@ impl Once {
         self.forget_while(|at_ms, _| at_ms.saturating_add(KEPT_MS) < time.0);
     }
 
+    /// Whether there is an answer for this key.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.answers.get(key).is_some()
+    }
+
     /// What is known of a request with this key and hash.
     pub fn look(&self, key: &[u8], request: u64) -> Known {
         match self.answers.get(key) {

@@ -154,6 +154,7 @@ impl Display for Query {
             Query::Queue(QueueQuery::Info { topic }) => write!(f, "topic {}", Words(topic)),
             Query::Queue(QueueQuery::Peek { topic, after, .. }) => write!(f, "peek at {} after {after}", Words(topic)),
             Query::View => f.write_str("view"),
+            Query::IsAnswered { key } => write!(f, "is {} answered", Words(key)),
         }
     }
 }

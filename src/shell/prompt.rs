@@ -58,13 +58,16 @@ fn interact(
     }
     writeln!(io::stdout(), "`help` lists the commands, Ctrl-D leaves.")?;
     let mut interrupted = false;
-    loop {
+    'prompt: loop {
         match editor.readline(PROMPT) {
             Ok(line) => {
                 interrupted = false;
                 let mut console = Console { out: &mut io::stdout(), err: &mut io::stderr(), terminal: true, json };
-                if run_line(client, line.as_bytes(), "", &mut console)? == Flow::Quit {
-                    break;
+                // What is pasted comes at once, however many lines it has.
+                for line in line.lines() {
+                    if run_line(client, line.as_bytes(), "", &mut console)? == Flow::Quit {
+                        break 'prompt;
+                    }
                 }
             }
             Err(ReadlineError::Interrupted) if interrupted => writeln!(io::stdout(), "Ctrl-D or quit leaves.")?,

@@ -238,6 +238,10 @@ fn whoever_waits_is_woken_and_one_who_went_away_takes_nothing() {
     http.put("/message", r#"{"topic": "t", "message": "three"}"#);
     let first = keyed.receive(false).expect("an answer");
     assert_eq!(first.json()["messages"][0]["message"], "three");
+    let began = Instant::now();
+    let again = keyed.ask("POST", waiting, &["Idempotency-Key: r"], "").json();
+    assert_eq!(again["messages"], first.json()["messages"], "its first answer");
+    assert!(began.elapsed() < Duration::from_secs(15), "which nothing is waited for: {:?}", began.elapsed());
     let soon = "/message/t/receive?wait_ms=10";
     assert_eq!(keyed.ask("POST", soon, &["Idempotency-Key: r"], "").status, 422, "another request");
     assert_eq!(info["oldest_ms"].as_u64().map(|ms| ms < 20_000), Some(true));

@@ -1,10 +1,12 @@
 //! `raft-shell` and `raft cluster` as scripts and people use them: forms, exit codes, clean ends.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use crate::support::cluster::{Cluster, read_all, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 fn shell(cluster: &Cluster, arguments: &[&str], input: Option<&str>) -> (String, String, i32) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_raft-shell"))
@@ -111,6 +113,42 @@ fn ctrl_c_ends_a_watch_and_not_the_cluster() {
     lines.for_each(drop);
     let status = child.wait().expect("raft cluster ends");
     assert!(status.success(), "{status}: {}", errors.join().expect("stderr is read"));
+}
+
+#[test]
+fn what_is_pasted_or_typed_ahead_is_run_line_by_line() {
+    let cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("its other end");
+    let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("UTF-8");
+    let end = || File::options().read(true).write(true).open(&name).expect("a terminal");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_raft-shell"))
+        .arg("-c")
+        .arg(cluster.ini())
+        .env("TERM", "xterm")
+        .env("XDG_STATE_HOME", cluster.ini().parent().expect("a folder"))
+        .stdin(end())
+        .stdout(end())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("raft-shell starts");
+    let mut terminal = File::from(terminal);
+    let mut screen = Vec::new();
+    while !screen.ends_with(b"raft> ") && !screen.ends_with(b"raft> \x1b[6C") {
+        let mut byte = [0];
+        terminal.read_exact(&mut byte).expect("a prompt");
+        screen.push(byte[0]);
+    }
+    terminal
+        .write_all(b"set typed 1\rset ahead 2\r\x1b[200~set pasted 3\nset lines 4\x1b[201~\r")
+        .expect("it is typed");
+    let stored = ["typed", "ahead", "pasted", "lines"].map(|key| format!("get {key}"));
+    let arguments: Vec<&str> = stored.iter().flat_map(|get| ["-e", get]).collect();
+    wait_until("all four are set", || (shell(&cluster, &arguments, None).0 == "1\n2\n3\n4\n").then_some(()));
+    terminal.write_all(b"quit\r").expect("it is typed");
+    let status = wait_until("the shell ends", || child.try_wait().expect("the process can be waited for"));
+    assert!(status.success(), "{status}");
 }
 
 #[test]

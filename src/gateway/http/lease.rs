@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
@@ -49,7 +50,13 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
     let max = query.number("max", 1, 1..=MAX_RECEIVED)?;
     let attempt = || change(&gateway, &call, QueueChange::Receive { max, lease_ms });
     // What a key stands for happens once: so it is kept until there is something to receive, or no more time.
-    let only_once = change::key(&call)?.is_some();
+    let key = change::key(&call)?;
+    let only_once = key.is_some();
+    // What was answered before is not waited for: its lease is running.
+    let is_repeated = match key {
+        Some(key) => is_answered(&gateway, &call, key).await?,
+        None => false,
+    };
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     let waiter = gateway.waiters.join(call.name());
     let mut closing = gateway.phases.clone();
@@ -59,7 +66,7 @@ pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
         let mut notified = pin!(waiter.notified());
         notified.as_mut().enable();
         let is_late = Instant::now() >= deadline;
-        let attempted = if !only_once || is_late || has_ready(&gateway, &call).await? {
+        let attempted = if !only_once || is_repeated || is_late || has_ready(&gateway, &call).await? {
             Some(deliveries(attempt().await?)?)
         } else {
             None
@@ -99,6 +106,14 @@ fn received(gateway: &Gateway, deliveries: Vec<Delivery>) -> axum::response::Res
         Message { id, message: Text(message), deliveries, lease }
     });
     json(gateway, StatusCode::OK, &Received { success: true, messages: messages.collect() })
+}
+
+/// Whether a request with this key has its answer already.
+async fn is_answered(gateway: &Gateway, call: &Call, key: Bytes) -> Result<bool, Refusal> {
+    match gateway.read(call.client.connection, Query::IsAnswered { key }).await? {
+        Answer::Count(count) => Ok(count > 0),
+        _ => Err(Refusal::another()),
+    }
 }
 
 /// Whether the topic has a message that is not leased.

@@ -225,7 +225,11 @@ fn whoever_went_away_while_waiting_leases_nothing_and_the_next_is_woken() {
 #[test]
 fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ever() {
     let empty = TopicInfo { messages: 1, leased: 1, bytes: 1, oldest_ms: None, limits: TopicLimits::default() };
-    let bench = Bench::new(move |_| queue(QueueAnswer::Info(empty.clone())));
+    let bench = Bench::new(move |number| match number {
+        // Whether it has an answer already is asked once.
+        0 | 1 => Ok(Response::Answer(Answer::Count(0).encode())),
+        _ => queue(QueueAnswer::Info(empty.clone())),
+    });
     let keyed = || {
         let request = Request::builder().method("POST").uri("/message/t/receive?wait_ms=60000");
         let request = request.header("Idempotency-Key", "k").body(Body::empty()).unwrap();
@@ -236,9 +240,24 @@ fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ev
     for woken in 0..4 {
         let for_a_while = async { tokio::time::timeout(Duration::from_millis(100), &mut both).await.is_err() };
         assert!(bench.runtime.block_on(for_a_while), "there is nothing to receive");
-        assert_eq!(bench.asked(), 2 + woken);
+        assert_eq!(bench.asked(), 4 + woken);
         bench.gateway.waiters.woken(&["t".into()]);
     }
+}
+
+#[test]
+fn a_receive_that_was_answered_before_does_not_wait_for_another_message() {
+    let bench = Bench::new(|number| match number {
+        0 => Ok(Response::Answer(Answer::Count(1).encode())),
+        _ => Ok(Response::Answer(Answer::Transaction(vec![Answer::Queue(delivery(5)).encode()]).encode())),
+    });
+    let request = Request::builder().method("POST").uri("/message/t/receive?wait_ms=60000");
+    let request = request.header("Idempotency-Key", "k").body(Body::empty()).unwrap();
+    let repeated = routes::dispatch(Arc::clone(&bench.gateway), Client::new(1, None), request);
+    let (status, text, _) = bench.shown(bench.runtime.block_on(repeated));
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains(r#""id": 5"#), "{text}");
+    assert_eq!(bench.asked.lock().unwrap()[0], r#"IsAnswered { key: b"k" }"#);
 }
 
 #[test]

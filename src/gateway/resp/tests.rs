@@ -351,10 +351,10 @@ fn golden_conversation_about_the_queue() {
         RAFT TOPIC CREATE x MAXBYTES y => -ERR value is not an integer or out of range|
         RAFT TOPIC CREATE x MAXDELIVERIES 4294967296 => -ERR MAXDELIVERIES is out of range|
         RAFT TOPIC CREATE x COLOR 5 => -ERR syntax error|
-        RAFT TOPIC LIST    => *2|*2|:1|$4|jobs|*2|:2|$5|small|
-        RAFT TOPIC LIST 1  => *1|*2|:2|$5|small|
-        RAFT TOPIC LIST 0 1 => *1|*2|:1|$4|jobs|
-        RAFT TOPIC LIST 2  => *0|
+        RAFT TOPIC LIST    => *2|*2|:2|$4|jobs|*2|:4|$5|small|
+        RAFT TOPIC LIST 2  => *1|*2|:4|$5|small|
+        RAFT TOPIC LIST 0 1 => *1|*2|:2|$4|jobs|
+        RAFT TOPIC LIST 4  => *0|
         RAFT TOPIC LIST x  => -ERR value is not an integer or out of range|
         RAFT TOPIC MOVE jobs => -ERR unknown subcommand 'MOVE' of 'raft|topic'|
         RAFT TOPIC         => -ERR wrong number of arguments for 'raft|topic' command|
@@ -373,9 +373,9 @@ fn golden_conversation_about_the_queue() {
         RAFT PUT jobs b    => :2|
         RAFT PUT jobs c    => :3|
         RAFT PUT jobs d    => :4|
-        RAFT PEEK jobs     => *2|:1|*1|*2|:1|$1|a|
-        RAFT PEEK jobs AFTER 2 MAX 5 => *2|:1|*2|*2|:3|$1|c|*2|:4|$1|d|
-        RAFT PEEK jobs after 4 => *2|:1|*0|
+        RAFT PEEK jobs     => *2|:2|*1|*2|:1|$1|a|
+        RAFT PEEK jobs AFTER 2 MAX 5 => *2|:2|*2|*2|:3|$1|c|*2|:4|$1|d|
+        RAFT PEEK jobs after 4 => *2|:2|*0|
         RAFT PEEK jobs MAX => -ERR syntax error|
         RAFT PEEK nothing  => -NOTOPIC there is no such topic|
         RAFT PUT jobs      => -ERR wrong number of arguments for 'raft|put' command|
@@ -412,7 +412,7 @@ fn golden_conversation_about_the_queue() {
         RAFT NACK jobs 3 {lease} => -STALE there is no such lease: it has expired or was settled, and others may have the message|
         RAFT TAKE jobs     => $1|c|
         RAFT TOPIC DELETE jobs => +OK|
-        RAFT TOPIC LIST    => *1|*2|:2|$5|small|
+        RAFT TOPIC LIST    => *1|*2|:4|$5|small|
         HELLO 3            => %7|$6|server|$5|redis|$7|version|$5|7.4.0|$5|proto|:3|$2|id|:42|$4|mode|$10|standalone|$4|role|$6|master|$7|modules|*0|
         RAFT TOPIC INFO small => %7|$8|messages|:0|$6|leased|:0|$5|bytes|:0|$9|oldest_ms|_|$11|maxmessages|:2|$8|maxbytes|:5|$13|maxdeliveries|:1|
         "#
@@ -455,7 +455,7 @@ fn golden_conversation_in_a_session() {
         RAFT DO 1 17 RAFT TAKE t => $-1|
         RAFT DO 1 16 RAFT TAKE t => $1|m|
         RAFT DO 1 18 RAFT TAKE x => -NOTOPIC there is no such topic|
-        RAFT DO 1 19 RAFT TOPIC LIST => *1|*2|:1|$1|t|
+        RAFT DO 1 19 RAFT TOPIC LIST => *1|*2|:19|$1|t|
         RAFT ONLY RAFT DO 1 20 SET a 1 => -NOTREADY this node is not the leader|
         RAFT DO            => -ERR wrong number of arguments for 'raft|do' command|
         RAFT DO 1 20       => -ERR wrong number of arguments for 'raft|do' command|

@@ -9,7 +9,7 @@ pub const MAX_LEASE_MS: u64 = 12 * 60 * 60 * 1000;
 /// Most messages of one [`QueueChange::Take`] or [`QueueChange::Receive`].
 pub const MAX_RECEIVED: u64 = 1000;
 
-/// Longest name of a topic, in bytes.
+/// Longest name that a topic can be created with, in bytes. That of its dead is longer.
 pub const MAX_TOPIC_BYTES: usize = 1024;
 
 /// Changes one topic.

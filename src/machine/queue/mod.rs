@@ -19,7 +19,7 @@ use self::command::{
 use super::command::{Answer, MAX_ANSWER_BYTES, MAX_ITEMS};
 use super::cow_map::CowMap;
 use super::table::{Table, key, number_of};
-use crate::consensus::LogTime;
+use crate::consensus::{Index, LogTime};
 use crate::marks::{Mark, mark};
 
 /// The end of the name of the topic for messages that were delivered too often.
@@ -44,7 +44,8 @@ pub struct Queue {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Topic {
-    /// Later topics have higher ones.
+    /// Later topics have higher ones. At least the log index of its creation, so that a topic that was deleted and created
+    /// again has another.
     number: u64,
     limits: TopicLimits,
     /// The next message's.
@@ -146,8 +147,8 @@ impl Queue {
         std::mem::take(&mut self.woken)
     }
 
-    /// Log time has come this far: leases end.
-    pub fn expire(&mut self, time: LogTime) {
+    /// At this entry log time has come this far: leases end.
+    pub fn expire(&mut self, index: Index, time: LogTime) {
         while let Some((first, ())) = self.leases.range(Bound::Unbounded).next()
             && number_of(first, 0).is_some_and(|until| until <= time.0)
         {
@@ -156,7 +157,7 @@ impl Queue {
             match name {
                 Some(name) => {
                     mark(Mark::LeaseExpired);
-                    self.release(&name, &place, time);
+                    self.release(&name, &place, index.0, time);
                 }
                 None => break,
             }
@@ -165,16 +166,17 @@ impl Queue {
 
     /// Carries out a change.
     pub(super) fn apply(&mut self, name: &Bytes, change: QueueChange, at: At) -> Answer {
-        if name.len() > MAX_TOPIC_BYTES {
+        // The dead of a topic may have a longer name: it is there, and served.
+        if name.len() > MAX_TOPIC_BYTES && self.topics.get(name).is_none() {
             let length = name.len();
             return Answer::Malformed(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"));
         }
         let no_topic = Answer::Queue(QueueAnswer::NoTopic);
         if let QueueChange::Create { limits } = change {
-            return Answer::Count(u64::from(self.create(name, limits)));
+            return Answer::Count(u64::from(self.create(name, limits, at.index)));
         }
         if let QueueChange::Put { create: true, .. } = change {
-            self.create(name, TopicLimits::default());
+            self.create(name, TopicLimits::default(), at.index);
         }
         let Some(topic) = self.topics.get(name) else {
             return if change == QueueChange::Delete { Answer::Count(0) } else { no_topic };
@@ -206,16 +208,18 @@ impl Queue {
                 Err(why) => Answer::Malformed(why),
                 Ok(()) => Answer::Queue(QueueAnswer::Deliveries(self.receive(name, number, max, lease_ms, at))),
             },
-            QueueChange::Settle { id, lease, how } => self.settle(name, &key([number, id]), lease, how, at.time),
+            QueueChange::Settle { id, lease, how } => self.settle(name, &key([number, id]), lease, how, at),
         }
     }
 
-    /// Creates a topic; false if it exists.
-    fn create(&mut self, name: &Bytes, limits: TopicLimits) -> bool {
+    /// Creates a topic in the entry at this index; false if it exists.
+    fn create(&mut self, name: &Bytes, limits: TopicLimits, index: u64) -> bool {
         if self.topics.get(name).is_some() {
             return false;
         }
-        let number = self.names.last().and_then(|(last, _)| number_of(last, 0)).map_or(1, |last| last + 1);
+        // Not just the next: that of the last topic would come again once it is deleted.
+        let next = self.names.last().and_then(|(last, _)| number_of(last, 0)).map_or(1, |last| last + 1);
+        let number = next.max(index);
         self.names.insert(key([number]), name.clone());
         let topic = Topic { number, limits, next_id: 1, messages: 0, leased: 0, bytes: 0 };
         self.topics.insert(name.clone(), topic);
@@ -280,19 +284,19 @@ impl Queue {
         deliveries
     }
 
-    fn settle(&mut self, name: &Bytes, place: &Bytes, token: u64, how: Settlement, time: LogTime) -> Answer {
+    fn settle(&mut self, name: &Bytes, place: &Bytes, token: u64, how: Settlement, at: At) -> Answer {
         let lease = self.messages.get(place).and_then(|message| message.lease.clone());
         let Some(lease) = lease.filter(|lease| lease.token == token) else {
             return Answer::Queue(QueueAnswer::LeaseLost);
         };
         match how {
             Settlement::Ack => drop(self.remove(name, place)),
-            Settlement::Nack => self.release(name, place, time),
+            Settlement::Nack => self.release(name, place, at.index, at.time),
             Settlement::Extend { lease_ms } => {
                 if let Err(why) = check_lease(lease_ms) {
                     return Answer::Malformed(why);
                 }
-                let until_ms = time.0.saturating_add(lease_ms);
+                let until_ms = at.time.0.saturating_add(lease_ms);
                 self.leases.remove(&lease_key(lease.until_ms, place));
                 self.leases.insert(lease_key(until_ms, place), ());
                 self.messages.update(place, |message| message.lease = Some(Lease { token, until_ms }));
@@ -302,7 +306,7 @@ impl Queue {
     }
 
     /// A lease ends without an acknowledgement: the message is ready again, or dead.
-    fn release(&mut self, name: &Bytes, place: &Bytes, time: LogTime) {
+    fn release(&mut self, name: &Bytes, place: &Bytes, index: u64, time: LogTime) {
         let ended = self.messages.update(place, |message| (message.lease.take(), message.deliveries));
         let Some((Some(lease), deliveries)) = ended else { return };
         self.leases.remove(&lease_key(lease.until_ms, place));
@@ -317,7 +321,7 @@ impl Queue {
         if let Some(message) = self.remove(name, place) {
             mark(Mark::MessageDied);
             let dead = Bytes::from([name, DEAD].concat());
-            self.create(&dead, TopicLimits { messages: u64::MAX, bytes: u64::MAX, deliveries: 0 });
+            self.create(&dead, TopicLimits { messages: u64::MAX, bytes: u64::MAX, deliveries: 0 }, index);
             self.put(&dead, message, time);
         }
     }

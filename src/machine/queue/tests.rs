@@ -26,7 +26,7 @@ impl Bench {
 
     fn apply(&mut self, topic: &'static str, change: QueueChange) -> Answer {
         self.index += 1;
-        self.queue.expire(self.time);
+        self.queue.expire(Index(self.index), self.time);
         let at = At { index: self.index, time: self.time, room: MAX_ANSWER_BYTES };
         let answer = self.queue.apply(&topic.into(), change, at);
         self.check();
@@ -80,7 +80,7 @@ impl Bench {
 
     fn later(&mut self, ms: u64) {
         self.time.0 += ms;
-        self.queue.expire(self.time);
+        self.queue.expire(Index(self.index), self.time);
         self.check();
     }
 
@@ -148,7 +148,7 @@ fn topics_are_listed_in_the_order_of_their_creation() {
     };
     let (topics, more) = page(0, 2);
     assert_eq!((topics.clone(), more), (vec![(1, "z".into()), (3, "m".into())], true));
-    assert_eq!(page(topics[1].0, 2), (vec![(4, "a".into())], false));
+    assert_eq!(page(topics[1].0, 2), (vec![(5, "a".into())], false));
 }
 
 #[test]
@@ -206,6 +206,21 @@ fn a_message_that_was_delivered_too_often_is_dead() {
 }
 
 #[test]
+fn the_dead_of_a_topic_with_the_longest_name_can_be_taken() {
+    let name: &'static str = Box::leak("x".repeat(MAX_TOPIC_BYTES).into_boxed_str());
+    let dead: &'static str = Box::leak(format!("{name}.dead").into_boxed_str());
+    let mut bench = Bench::new();
+    bench.apply(name, QueueChange::Create { limits: TopicLimits { deliveries: 1, ..TopicLimits::default() } });
+    bench.put(name, "a");
+    bench.receive(name, 1);
+    bench.later(SECOND);
+    assert_eq!(bench.take(dead, 1), "a");
+    assert_eq!(bench.apply(dead, QueueChange::Delete), Answer::Count(1));
+    let again = bench.apply(dead, QueueChange::Put { message: "b".into(), create: true });
+    assert!(matches!(again, Answer::Malformed(_)), "no client creates such a one: {again:?}");
+}
+
+#[test]
 fn a_full_topic_refuses_but_never_loses() {
     let limits = TopicLimits { messages: 2, bytes: 5, deliveries: 0 };
     let mut bench = Bench::with(limits.clone());
@@ -260,7 +275,11 @@ fn nonsense_is_malformed() {
     bench.put("t", "a");
     let long: &'static str = Box::leak("x".repeat(MAX_TOPIC_BYTES + 1).into_boxed_str());
     let lease = |lease_ms| QueueChange::Receive { max: 1, lease_ms };
-    for (topic, change) in [(long, QueueChange::Delete), ("t", lease(0)), ("t", lease(MAX_LEASE_MS + 1))] {
+    for (topic, change) in [
+        (long, QueueChange::Create { limits: TopicLimits::default() }),
+        ("t", lease(0)),
+        ("t", lease(MAX_LEASE_MS + 1)),
+    ] {
         let answer = bench.apply(topic, change);
         assert!(matches!(answer, Answer::Malformed(_)), "{answer:?}");
     }
@@ -282,16 +301,22 @@ fn peeking_changes_nothing_and_tells_topics_of_one_name_apart() {
     bench.put("v", "other");
     bench.receive("t", 1);
     let before = bench.queue.digest();
-    assert_eq!(peek(&bench, 0, 2), (2, vec![(1, "a".into()), (2, "b".into())]), "what is leased, too");
-    assert_eq!(peek(&bench, 2, 9), (2, vec![(3, "c".into())]));
-    assert_eq!(peek(&bench, u64::MAX, 9), (2, vec![]));
+    let (first, _) = peek(&bench, 0, 1);
+    assert_eq!(peek(&bench, 0, 2), (first, vec![(1, "a".into()), (2, "b".into())]), "what is leased, too");
+    assert_eq!(peek(&bench, 2, 9), (first, vec![(3, "c".into())]));
+    assert_eq!(peek(&bench, u64::MAX, 9), (first, vec![]));
     assert_eq!(bench.queue.digest(), before);
     bench.apply("t", QueueChange::Delete);
+    bench.put("t", "c");
+    let (second, _) = peek(&bench, 0, 9);
+    bench.apply("t", QueueChange::Delete);
     bench.put("t", "d");
-    assert_eq!(peek(&bench, 0, 9), (4, vec![(1, "d".into())]));
+    let (third, messages) = peek(&bench, 0, 9);
+    assert_eq!(messages, vec![(1, "d".into())]);
+    assert!(first < second && second < third, "{first}, {second}, {third}: also if it was the last topic");
     let message = Bytes::from(vec![b'x'; MAX_ANSWER_BYTES]);
     for _ in 0..2 {
         bench.apply("t", QueueChange::Put { message: message.clone(), create: false });
     }
-    assert_eq!(peek(&bench, 1, 9), (4, vec![(2, message)]), "an answer is bounded");
+    assert_eq!(peek(&bench, 1, 9), (third, vec![(2, message)]), "an answer is bounded");
 }
