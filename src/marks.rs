@@ -163,7 +163,7 @@ marks! {
 
     // Lives of peers.
     OlderBootRefused: "an older boot was refused",
-    SameBootRefused: "a copy in the same boot was refused",
+    OtherProcessRefused: "a copy was refused for a boot that was seen in another process",
     OtherIncarnationRefused: "another incarnation was refused",
     LifeNotRemembered: "a peer was refused, since its life could not be remembered",
     // Sessions and the queue.

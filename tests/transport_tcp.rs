@@ -10,7 +10,7 @@ use raft::codec::{frame, peer};
 use raft::consensus::{Membership, Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::threaded::{Controller, ControllerOptions, bind};
 use raft::runtime::{Inboxes, Input, Life, NodeHandle};
-use raft::storage::{FileStorage, OpenOptions, PeerMemory};
+use raft::storage::{FileStorage, Lineage, OpenOptions, PeerMemory, Start};
 use raft::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 use raft::transport::{Forward, ForwardKind, PeerMessage, Transport};
 
@@ -22,6 +22,11 @@ const INCARNATION: u64 = 77;
 
 fn life(boot: u64) -> Life {
     Life { incarnation: INCARNATION, boot }
+}
+
+/// What a node of this life knows of its starts.
+fn lineage(life: Life) -> Lineage {
+    Start { life, nonce: 1 }.into()
 }
 
 /// A message that carries a number and some bytes.
@@ -51,7 +56,7 @@ fn peer_at(id: u64, address: SocketAddr) -> TcpPeer {
 fn options(me: u64, boot: u64, peers: &[TcpPeer]) -> TcpOptions {
     TcpOptions {
         me: NodeId(me),
-        life: life(boot),
+        lineage: lineage(life(boot)),
         abstains: false,
         cluster_id: CLUSTER,
         peers: peers.to_vec(),
@@ -124,7 +129,14 @@ struct Raw(TcpStream);
 fn hello(from: u64, to: u64, boot: u64, dial: u64) -> Hello {
     let (from, to) = (NodeId(from), NodeId(to));
     let purpose = Purpose::Messages { dial };
-    Hello { protocol: PROTOCOL, cluster_id: CLUSTER, from, to, life: life(boot), nonce: 1, abstains: false, purpose }
+    let (protocol, life, nonce, earlier) = (PROTOCOL, life(boot), 1, vec![1; boot as usize - 1]);
+    Hello { protocol, cluster_id: CLUSTER, from, to, life, nonce, earlier, abstains: false, purpose }
+}
+
+/// Node 2's answer in this boot.
+fn welcome(boot: u64) -> Welcome {
+    let (protocol, from, earlier) = (PROTOCOL, NodeId(2), Vec::new());
+    Welcome { protocol, cluster_id: CLUSTER, from, life: life(boot), nonce: 1, earlier, abstains: false }
 }
 
 impl Raw {
@@ -266,7 +278,7 @@ fn strangers_are_refused_with_the_reason() {
     assert_eq!(refused(Hello { to: NodeId(3), ..good.clone() }), "this is node 1, not node 3");
     assert_eq!(refused(Hello { from: NodeId(1), ..good.clone() }), "there is another node 1");
     assert_eq!(refused(Hello { from: NodeId(9), ..good.clone() }), "node 9 is not in the configuration of node 1");
-    assert_eq!(refused(Hello { protocol: 1, ..good.clone() }), "protocol version 1, expected 2");
+    assert_eq!(refused(Hello { protocol: 1, ..good.clone() }), "protocol version 1, expected 3");
 
     let _raw = Raw::welcomed(&peers[0], good.clone());
     let purpose = Purpose::Messages { dial: 2 };
@@ -274,10 +286,14 @@ fn strangers_are_refused_with_the_reason() {
     assert!(older.ends_with("an older copy: this is boot 4, but boot 5 was seen"), "{older}");
     let copy = refused(Hello { nonce: 2, purpose, ..good.clone() });
     assert!(copy.ends_with("an older copy: another process was seen in its boot 5"), "{copy}");
+    let later = Hello { life: life(7), earlier: vec![6, 2], purpose, ..good.clone() };
+    let copy = refused(later.clone());
+    assert!(copy.ends_with("an older copy: another process was seen in its boot 5"), "{copy}");
     let other = refused(Hello { life: Life { incarnation: 78, boot: 6 }, purpose, ..good.clone() });
     assert!(other.starts_with("the data folder of node 2 was wiped or replaced"), "{other}");
     assert_eq!(refused(good.clone()), "connection 1 is not newer than connection 1", "a replay");
     Raw::welcomed(&peers[0], Hello { purpose: Purpose::Messages { dial: 2 }, ..good });
+    Raw::welcomed(&peers[0], Hello { earlier: vec![6, 1], ..later });
 }
 
 #[test]
@@ -332,7 +348,7 @@ fn a_node_that_keeps_nothing_and_is_remembered_comes_again_when_it_abstains() {
     let (mut listeners, peers) = ports(2);
     let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
     let life = Life { incarnation: 0, boot: 7 };
-    let mut node = Node::start(TcpOptions { life, ..options(1, 1, &peers) }, first);
+    let mut node = Node::start(TcpOptions { lineage: lineage(life), ..options(1, 1, &peers) }, first);
     let refuse = || {
         let mut raw = Raw(second.accept().unwrap().0);
         let Handshake::Hello(hello) = raw.read_handshake() else { panic!("it introduces itself") };
@@ -358,7 +374,7 @@ fn a_node_whose_own_life_is_refused_stops_and_says_why() {
     ] {
         let (mut listeners, peers) = ports(2);
         let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
-        let node = Node::start(TcpOptions { life, ..options(1, 1, &peers) }, first);
+        let node = Node::start(TcpOptions { lineage: lineage(life), ..options(1, 1, &peers) }, first);
         let mut raw = Raw(second.accept().unwrap().0);
         raw.read_handshake();
         raw.write(&refused(code, CLUSTER, 2).encode());
@@ -382,8 +398,7 @@ fn a_dialer_checks_who_answers() {
         let Purpose::Messages { dial } = hello.purpose else { panic!("not for messages") };
         (raw, dial)
     };
-    let good =
-        Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(3), nonce: 1, abstains: false };
+    let good = welcome(3);
     let mut last_dial = 0;
     for answer in [
         Handshake::Welcome(Welcome { cluster_id: 1, ..good.clone() }),
@@ -404,8 +419,11 @@ fn a_dialer_checks_who_answers() {
     node.await_link(2, true);
     drop(raw);
     node.await_link(2, false);
-    let (mut raw, _) = accept(&Handshake::Welcome(Welcome { life: life(2), ..good.clone() }));
-    raw.await_closed();
+    for copy in [Welcome { life: life(2), ..good.clone() }, Welcome { life: life(4), earlier: vec![2], ..good.clone() }]
+    {
+        let (mut raw, _) = accept(&Handshake::Welcome(copy));
+        raw.await_closed();
+    }
     let (mut raw, _) = accept(&Handshake::Welcome(good));
     node.await_link(2, true);
     raw.write(b"a peer says nothing here");
@@ -432,9 +450,7 @@ fn a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody() {
     let (stream, _) = second.accept().unwrap();
     let mut deaf = Raw(stream);
     deaf.read_handshake();
-    let welcome =
-        Welcome { protocol: PROTOCOL, cluster_id: CLUSTER, from: NodeId(2), life: life(1), nonce: 1, abstains: false };
-    deaf.write(&Handshake::Welcome(welcome).encode());
+    deaf.write(&Handshake::Welcome(welcome(1)).encode());
     (0..2).for_each(|_| assert!(matches!(node.next(), Input::Link { up: true, .. })));
 
     let mut sent = 0;

@@ -59,17 +59,19 @@ fn the_handshake() {
     let life = Life { incarnation: 0x1122_3344_5566_7788, boot: 3 };
     let (from, to) = (NodeId(1), NodeId(2));
     let purpose = Purpose::Messages { dial: 5 };
-    let hello = Hello { protocol: PROTOCOL, cluster_id: 0xc1, from, to, life, nonce: 6, abstains: false, purpose };
+    let (protocol, cluster_id, earlier) = (PROTOCOL, 0xc1, vec![5, 4]);
+    let hello = Hello { protocol, cluster_id, from, to, life, nonce: 6, earlier, abstains: false, purpose };
     handshake(
         "hello",
-        "Hello: protocol 2, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, nonce 6, dial 5, votes and counts",
+        "Hello: protocol 3, cluster c1, from node 1 to node 2, incarnation 1122334455667788, boot 3, nonce 6, before it 5 and 4, \
+         dial 5, votes and counts",
         Handshake::Hello(hello),
     );
     let life = Life { boot: 9, ..life };
-    let welcome = Welcome { protocol: PROTOCOL, cluster_id: 0xc1, from: to, life, nonce: 7, abstains: true };
+    let welcome = Welcome { protocol, cluster_id, from: to, life, nonce: 7, earlier: Vec::new(), abstains: true };
     handshake(
         "welcome",
-        "Welcome: protocol 2, cluster c1, from node 2, incarnation 1122334455667788, boot 9, nonce 7, abstains",
+        "Welcome: protocol 3, cluster c1, from node 2, incarnation 1122334455667788, boot 9, nonce 7, none known before it, abstains",
         Handshake::Welcome(welcome),
     );
     for (name, code) in [

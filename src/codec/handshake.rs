@@ -9,9 +9,10 @@ use super::binary::{self, DecodeError};
 use super::frame::{self, Frame, Kind};
 use crate::consensus::NodeId;
 use crate::runtime::Life;
+use crate::storage::{Lineage, Start};
 
 /// The version of what nodes say to each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Largest body of a frame of the handshake, in bytes: all that a stranger can make us allocate.
 pub const LIMIT_BYTES: usize = 1024;
 /// Longest text of a refusal, in characters (of at most 4 bytes each, it fits the limit).
@@ -32,6 +33,8 @@ pub struct Hello {
     pub life: Life,
     /// Drawn at random by its process: a copy of its data folder that is started has the same life, but not this.
     pub nonce: u64,
+    /// The nonces of the boots before, the latest first, as far back as its folder knows them: see [`Lineage`].
+    pub earlier: Vec<u64>,
     /// It neither votes nor counts: it may have forgotten what another incarnation of it promised.
     pub abstains: bool,
     /// What the connection is for.
@@ -63,6 +66,8 @@ pub struct Welcome {
     pub life: Life,
     /// Drawn at random by its process: a copy of its data folder that is started has the same life, but not this.
     pub nonce: u64,
+    /// The nonces of the boots before, the latest first, as far back as its folder knows them: see [`Lineage`].
+    pub earlier: Vec<u64>,
     /// As in [`Hello`].
     pub abstains: bool,
 }
@@ -86,7 +91,8 @@ pub struct Refused {
 pub enum RefusalCode {
     /// Whatever it is, it may be different the next time.
     Other = 0,
-    /// A later boot of the dialing node was seen: it runs on an older copy of its data folder.
+    /// A later boot of the dialing node was seen, or one of its boots in another process: it runs on an older copy of its
+    /// data folder.
     OlderBoot = 1,
     /// Another incarnation of the dialing node was seen: its data folder was wiped, or belongs to somebody else.
     OtherIncarnation = 2,
@@ -128,6 +134,20 @@ pub enum HandshakeError {
     /// The other side goes on without a handshake.
     #[error("a {0:?} frame before the handshake")]
     Unexpected(Kind),
+}
+
+impl Hello {
+    /// The dialing node's start.
+    pub fn lineage(&self) -> Lineage {
+        Lineage { start: Start { life: self.life, nonce: self.nonce }, earlier: self.earlier.clone() }
+    }
+}
+
+impl Welcome {
+    /// The accepting node's start.
+    pub fn lineage(&self) -> Lineage {
+        Lineage { start: Start { life: self.life, nonce: self.nonce }, earlier: self.earlier.clone() }
+    }
 }
 
 impl Refused {
@@ -182,6 +202,7 @@ mod tests {
     use bytes::{Bytes, BytesMut};
 
     use super::*;
+    use crate::storage::REMEMBERED_BOOTS;
 
     fn reread(handshake: &Handshake) -> Result<Handshake, HandshakeError> {
         let frame = frame::decode(&mut BytesMut::from(&handshake.encode()[..]), LIMIT_BYTES).unwrap().unwrap();
@@ -213,10 +234,12 @@ mod tests {
             to: NodeId(2),
             life,
             nonce: 5,
+            earlier: vec![u64::MAX; REMEMBERED_BOOTS],
             abstains: true,
             purpose: Purpose::Messages { dial: 4 },
         };
-        let welcome = Welcome { protocol: PROTOCOL, cluster_id: 7, from: NodeId(2), life, nonce: 6, abstains: false };
+        let (protocol, from, earlier) = (PROTOCOL, NodeId(2), vec![4]);
+        let welcome = Welcome { protocol, cluster_id: 7, from, life, nonce: 6, earlier, abstains: false };
         for handshake in [Handshake::Hello(hello), Handshake::Welcome(welcome), refused("no such node")] {
             assert_eq!(reread(&handshake), Ok(handshake));
         }
@@ -224,10 +247,10 @@ mod tests {
 
     #[test]
     fn another_version_is_recognised_whatever_follows_it() {
-        let body = Bytes::from_static(&[3, 0, 0, 0, 1, 2, 3]);
+        let body = Bytes::from_static(&[2, 0, 0, 0, 1, 2, 3]);
         for kind in [Kind::Hello, Kind::Welcome] {
             let error = Handshake::decode(&Frame { kind, body: body.clone() }).unwrap_err();
-            assert_eq!(error.to_string(), "protocol version 3, expected 2");
+            assert_eq!(error.to_string(), "protocol version 2, expected 3");
         }
     }
 

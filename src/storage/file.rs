@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{DiskFiles, Files, Lock, TEMPORARY_SUFFIX};
-use super::identity::{self, Identity, Life};
+use super::identity::{self, Identity, Life, Lineage};
 use super::snapshot::{FileSnapshots, SnapshotStore};
 use super::wal::{Wal, is_segment};
 use super::{LogReader, PeerMemory, Recovered, Storage, StorageError, WriteBatch, peers};
@@ -37,7 +37,7 @@ pub struct OpenOptions {
 pub struct FileStorage {
     wal: Wal,
     snapshots: Arc<FileSnapshots>,
-    life: Life,
+    lineage: Lineage,
     abstains: bool,
     peers: PeerMemory,
     recovered: Option<Recovered>,
@@ -52,14 +52,16 @@ impl FileStorage {
     /// [`Refused`](StorageError::Refused): it is another node's or in use, or a peer said that it is an older copy; [`Damaged`](StorageError::Damaged): bytes that
     /// had been synced are not there any more; [`Io`](StorageError::Io): the disk failed.
     pub fn open(options: &OpenOptions) -> Result<Self, StorageError> {
-        let incarnation = getrandom::u64()
-            .map_err(|error| StorageError::Io(format!("cannot get a random number from the system: {error}")))?;
-        FileStorage::open_with(options, Arc::new(DiskFiles), incarnation)
+        FileStorage::open_with(options, Arc::new(DiskFiles), [identity::random()?, identity::random()?])
     }
 
-    /// Like [`open`](FileStorage::open), on another file system. Should another incarnation of the node begin, it is the one
-    /// given, a random number.
-    pub fn open_with(options: &OpenOptions, files: Arc<dyn Files>, incarnation: u64) -> Result<Self, StorageError> {
+    /// Like [`open`](FileStorage::open), on another file system, and with these two random numbers: the incarnation, should
+    /// another one of the node begin, and the nonce of this start.
+    pub fn open_with(
+        options: &OpenOptions,
+        files: Arc<dyn Files>,
+        [incarnation, nonce]: [u64; 2],
+    ) -> Result<Self, StorageError> {
         let folder = &options.folder;
         make_folder(&*files, folder).map_err(|error| StorageError::io("make the folder", folder, &error))?;
         let lock = lock(&*files, folder)?;
@@ -84,16 +86,21 @@ impl FileStorage {
         let (wal, recovered) = Wal::open(files.clone(), folder, identity.log_incarnation, options.segment_bytes)?;
         let snapshots = Arc::new(FileSnapshots::open(files.clone(), folder, options.cluster_id)?);
         mark_if(options.rejoin, Mark::FolderRejoined);
-        identity.begin_life(options.rejoin.then_some(incarnation));
+        let lineage = identity.begin_life(nonce, options.rejoin.then_some(incarnation));
         identity.store(&*files, folder)?;
         report(folder, &identity.life, &recovered);
-        let Identity { life, rejoined: abstains, .. } = identity;
-        Ok(FileStorage { wal, snapshots, life, abstains, peers, recovered: Some(recovered), _lock: lock })
+        let abstains = identity.rejoined;
+        Ok(FileStorage { wal, snapshots, lineage, abstains, peers, recovered: Some(recovered), _lock: lock })
     }
 
     /// The folder's incarnation, and the number of this start.
     pub fn life(&self) -> Life {
-        self.life
+        self.lineage.start.life
+    }
+
+    /// This start, as the node tells its peers of it.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Whether the folder once [rejoined](OpenOptions::rejoin): what its node promised before is lost, so it must neither vote

@@ -16,7 +16,9 @@ use crate::consensus::{Membership, NodeId};
 pub(super) const FILE: &str = "identity";
 
 const MAGIC: [u8; 8] = *b"RAFT IDN";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Of so many boots a folder keeps the nonces.
+pub const REMEMBERED_BOOTS: usize = 64;
 
 /// One life of a node: which data folder it has, and how often that has been started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,6 +48,42 @@ impl Life {
     }
 }
 
+/// One start of a node, as its peers see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Its life.
+    pub life: Life,
+    /// Drawn at random by the process: it tells the starts of a folder and of its copy apart, which have the same life.
+    pub nonce: u64,
+}
+
+/// A start, and what proves that it follows the ones before: a copy of the folder that is started often enough has the same
+/// boot numbers, but not the same nonces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The present start.
+    pub start: Start,
+    /// The nonces of the boots before it, the latest first; at most [`REMEMBERED_BOOTS`].
+    pub earlier: Vec<u64>,
+}
+
+impl Lineage {
+    /// The nonce of one of this incarnation's boots, up to the present one; `None` if that is not known.
+    pub fn nonce_of(&self, boot: u64) -> Option<u64> {
+        match self.start.life.boot.checked_sub(boot)? {
+            0 => Some(self.start.nonce),
+            back => self.earlier.get(usize::try_from(back - 1).ok()?).copied(),
+        }
+    }
+}
+
+impl From<Start> for Lineage {
+    /// A start that proves nothing of what was before.
+    fn from(start: Start) -> Self {
+        Lineage { start, earlier: Vec::new() }
+    }
+}
+
 /// A cluster's number: nodes with different ones refuse each other. The 64-bit FNV-1a hash of the length of the name in
 /// bytes, the name, and the voters' ids in ascending order, numbers as eight bytes, little-endian.
 pub fn cluster_id(name: &str, voters: &Membership) -> u64 {
@@ -62,6 +100,8 @@ pub(super) struct Identity {
     pub node: NodeId,
     /// A folder that is still being made has boot 0.
     pub life: Life,
+    /// The nonces of its boots, the latest first; at most [`REMEMBERED_BOOTS`], and none from before they were kept.
+    pub nonces: Vec<u64>,
     /// The incarnation that the segments of the log carry: the folder's first.
     pub log_incarnation: u64,
     /// The node came back with `--rejoin`: it may have forgotten what it promised, and neither votes nor counts.
@@ -74,22 +114,28 @@ impl Identity {
     /// The identity of a new folder that has not been started yet.
     pub fn new(cluster_id: u64, node: NodeId, voters: BTreeSet<NodeId>, incarnation: u64) -> Self {
         let life = Life::unborn(incarnation);
-        Identity { cluster_id, node, life, log_incarnation: incarnation, rejoined: false, voters }
+        Identity { cluster_id, node, life, nonces: Vec::new(), log_incarnation: incarnation, rejoined: false, voters }
     }
 
     /// Counts a start: of this incarnation, or of the one with which the node rejoins, which never votes nor counts.
-    pub fn begin_life(&mut self, rejoined_as: Option<u64>) {
+    /// The nonce is the start's.
+    pub fn begin_life(&mut self, nonce: u64, rejoined_as: Option<u64>) -> Lineage {
         if let Some(incarnation) = rejoined_as {
-            (self.life, self.rejoined) = (Life::unborn(incarnation), true);
+            (self.life, self.nonces, self.rejoined) = (Life::unborn(incarnation), Vec::new(), true);
         }
         self.life.boot += 1;
+        let earlier = self.nonces.clone();
+        self.nonces.insert(0, nonce);
+        self.nonces.truncate(REMEMBERED_BOOTS);
+        Lineage { start: Start { life: self.life, nonce }, earlier }
     }
 
     /// Reads the folder's identity; `None` if there is none.
     pub fn load(files: &dyn Files, folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = path(folder);
         let Some((version, content)) = whole::load(files, &path, MAGIC, VERSION)? else { return Ok(None) };
-        let damaged = || StorageError::damaged(&path, 0, "as many voters as it says", "another number of bytes");
+        let damaged =
+            || StorageError::damaged(&path, 0, "as many voters and nonces as it says", "another number of bytes");
         Identity::decode(version, &content).ok_or_else(damaged).map(Some)
     }
 
@@ -135,6 +181,8 @@ impl Identity {
             out.extend(number.to_le_bytes());
         }
         self.voters.iter().for_each(|id| out.extend(id.0.to_le_bytes()));
+        out.extend((self.nonces.len() as u32).to_le_bytes());
+        self.nonces.iter().for_each(|nonce| out.extend(nonce.to_le_bytes()));
         out
     }
 
@@ -149,9 +197,22 @@ impl Identity {
             _ => (fields.u64()?, fields.u64()? != 0),
         };
         let voters = fields.u64s(voters)?.map(NodeId).collect();
-        let identity = Identity { cluster_id, node, life, log_incarnation, rejoined, voters };
+        let nonces = match version {
+            // Before a start had to prove the ones before it.
+            1 | 2 => Vec::new(),
+            _ => {
+                let count = fields.u32()?;
+                fields.u64s(count)?.collect()
+            }
+        };
+        let identity = Identity { cluster_id, node, life, nonces, log_incarnation, rejoined, voters };
         fields.0.is_empty().then_some(identity)
     }
+}
+
+/// A random number, for an incarnation or a nonce.
+pub(crate) fn random() -> Result<u64, StorageError> {
+    getrandom::u64().map_err(|error| StorageError::Io(format!("cannot get a random number from the system: {error}")))
 }
 
 fn path(folder: &Path) -> PathBuf {

@@ -24,9 +24,10 @@ use std::time::Duration;
 
 pub use self::error::StorageError;
 pub use self::file::{FileStorage, OpenOptions};
-pub use self::identity::{Life, cluster_id};
+pub(crate) use self::identity::random;
+pub use self::identity::{Life, Lineage, REMEMBERED_BOOTS, Start, cluster_id};
 pub use self::memory::InMemoryStorage;
-pub use self::peers::{PeerMemory, Start};
+pub use self::peers::PeerMemory;
 use self::snapshot::SnapshotStore;
 use crate::consensus::{Entry, EntryHeader, HardState, Index, SnapshotMeta, Term};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fields::Fields;
 use super::files::Files;
-use super::identity::Life;
+use super::identity::{Life, Start};
 use super::{StorageError, whole};
 use crate::consensus::NodeId;
 
@@ -15,15 +15,6 @@ pub(super) const FILE: &str = "peers";
 
 const MAGIC: [u8; 8] = *b"RAFT PRS";
 const VERSION: u32 = 1;
-
-/// One start of a node, as its peers see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
-    /// Its life.
-    pub life: Life,
-    /// Drawn at random by the process: it tells the starts of a folder and of its copy apart, which have the same life.
-    pub nonce: u64,
-}
 
 /// The latest start that was seen of each peer. In a data folder it survives the node's own end; the default one does not,
 /// for nodes that have no folder.

@@ -111,6 +111,45 @@ fn an_older_copy_of_a_folder_is_refused_however_often_it_starts_and_its_node_can
     cluster.wait_until_caught_up();
 }
 
+/// Its starts count up while it reaches nobody, and its processes do not live to be told: in the end its boot is later than any that
+/// the others know.
+#[test]
+fn an_older_copy_is_refused_that_was_started_alone_more_often_than_the_original() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    write(&cluster, "first", 20);
+    cluster.terminate(2);
+    let (folder, older) = (cluster.data_folder(2), cluster.ini().with_file_name("older"));
+    copy(&folder, &older);
+    cluster.spawn(2);
+    cluster.wait_until_caught_up();
+    write(&cluster, "second", 20);
+    for id in cluster.ids() {
+        cluster.terminate(id);
+    }
+
+    replace(&folder, &older);
+    for boot in 2..5 {
+        let said = cluster.log(2).len();
+        cluster.spawn(2);
+        wait_until("it has started", || cluster.log(2)[said..].contains(&format!(": start {boot},")).then_some(()));
+        cluster.kill(2);
+    }
+    cluster.spawn(1);
+    cluster.spawn(3);
+    cluster.wait_for_leader();
+    cluster.spawn(2);
+    assert_ends(&mut cluster, 2, &["refuses node 2", "another process was seen in its boot 2", "--rejoin"]);
+    cluster.spawn(2);
+    assert_ends(&mut cluster, 2, &["is an older copy, as a peer found out", "--rejoin"]);
+    cluster.wait_for_leader();
+    write(&cluster, "third", 20);
+    for prefix in ["first", "second", "third"] {
+        let kept = |n| cluster.client().get(format!("{prefix}{n}").as_bytes()).expect("a read").is_some();
+        assert!((0..20).all(kept), "what was acknowledged is there");
+    }
+}
+
 #[test]
 fn the_folder_of_another_node_is_refused() {
     let mut cluster = Cluster::start(3);

@@ -25,6 +25,7 @@ pub fn impersonate(cluster: &Cluster, from: u64, to: u64, purpose: Purpose) -> T
         to: NodeId(to),
         life: LIFE,
         nonce: 1,
+        earlier: Vec::new(),
         abstains: false,
         purpose,
     };

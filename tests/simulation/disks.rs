@@ -342,7 +342,29 @@ fn t45_an_empty_disk_is_refused() {
 
 #[test]
 fn t45_an_older_copy_is_refused() {
-    comes_back(Mark::SameBootRefused, |_, target| FaultKind::OldCopy { target, age_ms: 600, down_ms: 50 });
+    comes_back(Mark::OtherProcessRefused, |_, target| FaultKind::OldCopy { target, age_ms: 600, down_ms: 50 });
+}
+
+/// Its starts count up while it reaches nobody, until it looks later than what the others know of it; and none of these processes
+/// lives long enough to be told.
+#[test]
+fn t45_an_older_copy_is_refused_however_often_it_was_started_alone() {
+    let scenario = |seed| {
+        let target = Target::Node(seed % 3 + 1);
+        let kill = || FaultKind::Kill { target, down_ms: 20 };
+        let scenario = with(Scenario { time_ms: 2_500, ..quiet(seed, 3) }, 500, kill());
+        let scenario = with(scenario, 1_000, FaultKind::Isolate { target, way: Way::Both, for_ms: 400 });
+        let scenario = with(scenario, 1_010, FaultKind::OldCopy { target, age_ms: 600, down_ms: 20 });
+        (0..=seed % 4).fold(scenario, |scenario, again| with(scenario, 1_100 + 50 * again, kill()))
+    };
+    let sum = each(8, scenario, |report| {
+        let kills = report.befallen.len() as u64 - 3;
+        assert_eq!((report.skipped, &*befallen(report, 2).nodes), (0, &[victim(report)][..]), "the fault came");
+        assert_eq!((report.refused, report.unreadable), (1, 0), "it is refused by its peers, in its last start");
+        // All begin; one is killed; the copy starts, is killed so many times, is refused, and rejoins.
+        assert_eq!(report.starts, 3 + 1 + 1 + kills + 1);
+    });
+    taken(&sum, &[Mark::OtherProcessRefused, Mark::FolderRejoined, Mark::PeerAbstains]);
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl Simulation {
                 for id in self.targets(target) {
                     let Some(host) = self.hosts.get(&id) else { continue };
                     if let Some(process) = &host.process {
-                        self.faults.copies.insert(number, (id, host.disk.copied(), process.start));
+                        self.faults.copies.insert(number, (id, host.disk.copied(), process.lineage.start));
                     }
                 }
             }
@@ -331,7 +331,7 @@ impl Simulation {
     /// be put back to an earlier start, it must have been started again since.
     fn is_known_to_all(&self, id: NodeId, earlier: Option<Start>) -> bool {
         let Some(process) = self.hosts.get(&id).and_then(|host| host.process.as_ref()) else { return false };
-        let start = process.start;
+        let start = process.lineage.start;
         let is_later = earlier.is_none_or(|earlier| earlier.life.boot < start.life.boot);
         let is_first = self.hosts[&id].abstains || self.hosts.values().any(|host| host.must_rejoin || host.abstains);
         is_later && !is_first && self.hosts.values().all(|host| host.id == id || host.knows(id, start))
@@ -410,7 +410,7 @@ impl Simulation {
             return Ok(());
         };
         let before = host.disk.files().all();
-        let opened = host.open(&self.scenario, number);
+        let opened = host.open(&self.scenario, [number; 2]);
         if host.disk.trouble().is_some() {
             // The disk failed just then, or before.
             return self.after_disk_use(id);

@@ -20,7 +20,7 @@ use crate::runtime::stage::storage::StorageStage;
 use crate::runtime::stage::{Stage, Step};
 use crate::runtime::{ClientRequest, Inboxes, Input, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
-use crate::storage::{FileStorage, OpenOptions, Start, Storage, StorageError, cluster_id};
+use crate::storage::{FileStorage, Lineage, OpenOptions, Start, Storage, StorageError, cluster_id};
 use crate::transport::lives::PeerLives;
 use crate::transport::transfer::Receiving;
 
@@ -82,7 +82,7 @@ pub struct Process {
     /// Whom it admits.
     pub lives: PeerLives,
     /// How it introduces itself.
-    pub start: Start,
+    pub lineage: Lineage,
     /// It neither votes nor counts.
     pub abstains: bool,
     /// Takes snapshots in.
@@ -148,8 +148,8 @@ impl Host {
         if until > now { usual * times as u32 } else { usual }
     }
 
-    /// Opens the node's folder, as a process does that starts.
-    pub fn open(&self, scenario: &Scenario, incarnation: u64) -> Result<FileStorage, StorageError> {
+    /// Opens the node's folder, as a process does that starts, with random numbers for an incarnation and a nonce.
+    pub fn open(&self, scenario: &Scenario, numbers: [u64; 2]) -> Result<FileStorage, StorageError> {
         let voters = Membership::of_voters((1..=scenario.nodes).map(NodeId));
         let options = OpenOptions {
             folder: FOLDER.into(),
@@ -159,7 +159,7 @@ impl Host {
             segment_bytes: scenario.settings.segment_bytes,
             rejoin: self.must_rejoin,
         };
-        FileStorage::open_with(&options, Arc::new(self.disk.clone()), incarnation)
+        FileStorage::open_with(&options, Arc::new(self.disk.clone()), numbers)
     }
 
     /// Starts the node, with random numbers for an incarnation, a nonce and its election timeouts.
@@ -172,8 +172,8 @@ impl Host {
     ) -> Result<(), StorageError> {
         let voters = Membership::of_voters((1..=scenario.nodes).map(NodeId));
         let settings = &scenario.settings;
-        let mut storage = self.open(scenario, incarnation)?;
-        let (life, abstains, peers) = (storage.life(), storage.abstains(), storage.take_peers());
+        let mut storage = self.open(scenario, [incarnation, nonce])?;
+        let (abstains, peers, lineage) = (storage.abstains(), storage.take_peers(), storage.lineage().clone());
         let store = storage.snapshots();
         let (handle, inboxes) = NodeHandle::new();
         let outbox = Outbox::default();
@@ -204,7 +204,7 @@ impl Host {
             options,
             Box::new(ObservedStorage::new(Box::new(storage), notes.clone())),
             Box::new(ObservedMachine::new(Box::new(Composite::default()), notes.clone())),
-            Box::new(SimulatedTransport::new(life, outbox.clone())),
+            Box::new(SimulatedTransport::new(lineage.start.life, outbox.clone())),
             &handle,
             seed,
         )?;
@@ -227,7 +227,7 @@ impl Host {
             per_mille: self.clock_per_mille,
             outbox,
             lives: PeerLives::new(peers),
-            start: Start { life, nonce },
+            lineage,
             abstains,
             receiving: Receiving::new(store.clone(), handle.clone()),
             handle,

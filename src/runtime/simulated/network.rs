@@ -15,7 +15,7 @@ use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, Refusal
 use crate::codec::{frame, peer};
 use crate::consensus::NodeId;
 use crate::runtime::Input;
-use crate::storage::Start;
+use crate::storage::{Lineage, Start};
 use crate::transport::PeerMessage;
 
 /// From one node to another.
@@ -237,22 +237,21 @@ impl Simulation {
     }
 
     fn introduce(&mut self, me: NodeId, to: NodeId) -> Handshake {
-        let (Start { life, nonce }, abstains) =
-            self.process(me).map(|process| (process.start, process.abstains)).unwrap_or_default();
-        let purpose = Purpose::Messages { dial: 1 };
-        Handshake::Hello(Hello { protocol: PROTOCOL, cluster_id: 0, from: me, to, life, nonce, abstains, purpose })
+        let (Lineage { start: Start { life, nonce }, earlier }, abstains) =
+            self.process(me).map(|process| (process.lineage.clone(), process.abstains)).unwrap_or_default();
+        let (protocol, purpose) = (PROTOCOL, Purpose::Messages { dial: 1 });
+        Handshake::Hello(Hello { protocol, cluster_id: 0, from: me, to, life, nonce, earlier, abstains, purpose })
     }
 
     /// The accepting side's answer, as bytes.
     fn welcome(&mut self, me: NodeId, hello: &[u8]) -> Vec<u8> {
-        let Some(Handshake::Hello(Hello { from, life, nonce, abstains, .. })) = read_handshake(hello) else {
-            return Vec::new();
-        };
+        let Some(Handshake::Hello(hello)) = read_handshake(hello) else { return Vec::new() };
         let Some(process) = self.process(me) else { return Vec::new() };
-        let answer = match process.lives.admit(from, Start { life, nonce }, abstains) {
+        let answer = match process.lives.admit(hello.from, &hello.lineage(), hello.abstains) {
             Ok(()) => {
-                let (Start { life, nonce }, abstains) = (process.start, process.abstains);
-                Handshake::Welcome(Welcome { protocol: PROTOCOL, cluster_id: 0, from: me, life, nonce, abstains })
+                let (protocol, abstains) = (PROTOCOL, process.abstains);
+                let Lineage { start: Start { life, nonce }, earlier } = process.lineage.clone();
+                Handshake::Welcome(Welcome { protocol, cluster_id: 0, from: me, life, nonce, earlier, abstains })
             }
             Err(error) => {
                 let (code, reason) = (error.code(), error.to_string());
@@ -264,9 +263,12 @@ impl Simulation {
 
     fn read_answer(&mut self, me: NodeId, answer: &[u8]) -> Result<(), String> {
         match read_handshake(answer) {
-            Some(Handshake::Welcome(Welcome { from, life, nonce, abstains, .. })) => {
+            Some(Handshake::Welcome(welcome)) => {
                 let process = self.process(me).ok_or("it is gone")?;
-                process.lives.admit(from, Start { life, nonce }, abstains).map_err(|error| error.to_string())
+                process
+                    .lives
+                    .admit(welcome.from, &welcome.lineage(), welcome.abstains)
+                    .map_err(|error| error.to_string())
             }
             Some(Handshake::Refused(refused)) => Err(refused.reason),
             _ => Err("no answer".into()),
@@ -281,7 +283,7 @@ impl Simulation {
         }
         let process = self.process(me)?;
         if code == RefusalCode::OlderBoot {
-            let own = process.start;
+            let own = process.lineage.start;
             // If the disk fails as well, the node stops all the same.
             let _ = process.lives.disown(me, own);
         }

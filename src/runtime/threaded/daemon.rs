@@ -15,8 +15,10 @@ use crate::gateway::resp::{RespOptions, RespSession};
 use crate::machine::{Machine, scenario};
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::NodeOptions;
-use crate::runtime::{Input, Life, NodeHandle};
-use crate::storage::{FileStorage, InMemoryStorage, OpenOptions, PeerMemory, Storage, StorageError, cluster_id};
+use crate::runtime::{Input, NodeHandle};
+use crate::storage::{
+    FileStorage, InMemoryStorage, Lineage, OpenOptions, PeerMemory, Start, Storage, StorageError, cluster_id, random,
+};
 use crate::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 
 /// An answer may have so many bytes besides the largest value; see [`MAX_ANSWER_BYTES`](crate::machine::command).
@@ -83,7 +85,7 @@ impl Daemon {
     fn start_as(config: &Config, id: NodeId, machine: Box<dyn Machine>, rejoin: bool) -> Result<Daemon, StartError> {
         let me = config.node(id).ok_or_else(|| StartError(format!("there is no node with Id {id}")))?;
         let cluster_id = cluster_id(&config.name, &config.initial_membership());
-        let Opened { storage, life, abstains, memory } = open_storage(config, me, cluster_id, rejoin)?;
+        let Opened { storage, lineage, abstains, memory } = open_storage(config, me, cluster_id, rejoin)?;
         let peers = bind(&me.host, me.port, &format!("Port of node {me}"))?;
         let clients = bind(&me.host, me.client_port, &format!("ClientPort of node {me}"))?;
         #[cfg(feature = "http")]
@@ -93,7 +95,7 @@ impl Daemon {
         let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
         let node = handle.clone();
         let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
-        let options = TcpOptions { life, abstains, ..tcp_options(config, id, cluster_id) };
+        let options = TcpOptions { lineage, abstains, ..tcp_options(config, id, cluster_id) };
         let transport = TcpTransport::start(options, memory, handle.clone(), controller.handle(), peers)?;
         let mut options = NodeOptions::from_config(config, id);
         options.server.abstains = abstains;
@@ -137,7 +139,7 @@ impl Daemon {
 /// A node's storage, and what it says of the node and its peers.
 struct Opened {
     storage: Box<dyn Storage>,
-    life: Life,
+    lineage: Lineage,
     abstains: bool,
     memory: PeerMemory,
 }
@@ -153,14 +155,14 @@ fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64, rejoin: bool)
                 segment_bytes: config.limits.segment_bytes,
                 rejoin,
             })?;
-            let (life, abstains, memory) = (storage.life(), storage.abstains(), storage.take_peers());
+            let (lineage, abstains, memory) = (storage.lineage().clone(), storage.abstains(), storage.take_peers());
             if abstains {
                 log::warn!(
                     "node {} came back with --rejoin: it receives the log, but neither votes nor counts towards a majority",
                     me.id
                 );
             }
-            Ok(Opened { storage: Box::new(storage), life, abstains, memory })
+            Ok(Opened { storage: Box::new(storage), lineage, abstains, memory })
         }
         StorageClass::InMemoryStorage => {
             log::warn!(
@@ -170,8 +172,8 @@ fn open_storage(config: &Config, me: &NodeConfig, cluster_id: u64, rejoin: bool)
                 Some(start) => InMemoryStorage::starting_with(start.hard_state, scenario::entries(&start.log)),
                 None => InMemoryStorage::new(),
             };
-            let life = storage.life();
-            Ok(Opened { storage: Box::new(storage), life, abstains: false, memory: PeerMemory::default() })
+            let lineage = Start { life: storage.life(), nonce: random()? }.into();
+            Ok(Opened { storage: Box::new(storage), lineage, abstains: false, memory: PeerMemory::default() })
         }
     }
 }
@@ -180,7 +182,7 @@ fn tcp_options(config: &Config, me: NodeId, cluster_id: u64) -> TcpOptions {
     let peer = |node: &NodeConfig| TcpPeer { id: node.id, host: node.host.clone(), port: node.port };
     TcpOptions {
         me,
-        life: Life::default(),
+        lineage: Lineage::default(),
         abstains: false,
         cluster_id,
         peers: config.nodes.iter().map(peer).collect(),

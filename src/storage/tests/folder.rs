@@ -2,7 +2,7 @@
 
 use super::files::FaultyFiles;
 use super::*;
-use crate::storage::{Life, PeerMemory, Start};
+use crate::storage::{Life, Lineage, PeerMemory, REMEMBERED_BOOTS, Start};
 
 fn refusal(options: &OpenOptions) -> String {
     match FileStorage::open(options).map(|storage| storage.life()) {
@@ -84,6 +84,33 @@ fn the_cluster_id_tells_names_and_voters_apart() {
     let distinct: std::collections::BTreeSet<u64> = ids.into();
     assert_eq!(distinct.len(), ids.len());
     assert_eq!(cluster_id("raft", &voters(&[3, 1, 2])), ids[0]);
+}
+
+#[test]
+fn a_folder_proves_the_starts_before() {
+    let files = MemoryFiles::default();
+    let start = |rejoin, nonce| {
+        let options = OpenOptions { rejoin, ..options(FOLDER) };
+        let Lineage { start, earlier } =
+            FileStorage::open_with(&options, Arc::new(files.clone()), [7, nonce]).unwrap().lineage().clone();
+        assert_eq!(start.nonce, nonce);
+        (start.life.boot, earlier)
+    };
+    let count = REMEMBERED_BOOTS as u64 + 3;
+    for boot in 1..=count {
+        let kept = (1..boot).rev().take(REMEMBERED_BOOTS).map(|before| 100 + before);
+        assert_eq!(start(false, 100 + boot), (boot, kept.collect()));
+    }
+    assert_eq!(start(true, 5), (1, vec![]), "another incarnation has no part in them");
+    assert_eq!(start(false, 6), (2, vec![5]));
+}
+
+#[test]
+fn a_boot_that_is_out_of_reach_has_no_nonce() {
+    let start = Start { life: Life { incarnation: 7, boot: 5 }, nonce: 15 };
+    let lineage = Lineage { start, earlier: vec![14, 13] };
+    let known: Vec<_> = [2, 3, 4, 5, 6].map(|boot| lineage.nonce_of(boot)).into();
+    assert_eq!(known, [None, Some(13), Some(14), Some(15), None]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn identity() -> Identity {
         cluster_id: options(FOLDER).cluster_id,
         node: NodeId(2),
         life: LIFE,
+        nonces: vec![0x27, 0x26],
         log_incarnation: INCARNATION,
         rejoined: true,
         voters: BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]),
@@ -91,6 +92,7 @@ fn state() -> State {
 fn the_golden_files_say_what_was_written() {
     let mut storage = open(&folder(FILES.map(|name| (name, name)))).unwrap();
     assert_eq!((storage.life(), storage.abstains()), (Life { boot: 8, ..LIFE }, true));
+    assert_eq!(storage.lineage().earlier, [0x27, 0x26]);
     assert_eq!(State::of(&mut storage), (state(), None));
     let peers = storage.take_peers();
     assert_eq!(PEERS.map(|(peer, start)| peers.latest(peer) == Some(start)), [true; 2]);
@@ -108,6 +110,17 @@ fn a_folder_of_the_first_version_goes_on_as_one_of_this() {
         assert_eq!((storage.life(), storage.abstains()), (Life { incarnation: INCARNATION, boot }, false));
         assert_eq!(State::of(&mut storage), (state(), None));
         assert_eq!(storage.take_peers().latest(NodeId(1)), None);
+    }
+}
+
+#[test]
+fn a_folder_of_the_second_version_goes_on_as_one_of_this() {
+    let files = folder(FILES.map(|name| (name, if name == "identity" { "identity.2" } else { name })));
+    for boot in [8, 9] {
+        let mut storage = open(&files).unwrap();
+        assert_eq!((storage.life(), storage.abstains()), (Life { boot, ..LIFE }, true));
+        assert_eq!(storage.lineage().earlier.len() as u64, boot - 8, "it knows nothing of the boots before");
+        assert_eq!(storage.take_peers().latest(NodeId(3)), Some(PEERS[1].1));
     }
 }
 

@@ -39,13 +39,13 @@ fn options(folder: impl Into<PathBuf>) -> OpenOptions {
 
 /// Opens [`FOLDER`].
 fn open(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
-    FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()), getrandom::u64().unwrap())
+    FileStorage::open_with(&options(FOLDER), Arc::new(files.clone()), [(); 2].map(|()| getrandom::u64().unwrap()))
 }
 
 /// Opens [`FOLDER`] with segments of four sectors, which fill up quickly.
 fn open_small(files: &(impl Files + Clone + 'static)) -> Result<FileStorage, StorageError> {
     let options = OpenOptions { segment_bytes: 2 << 10, ..options(FOLDER) };
-    FileStorage::open_with(&options, Arc::new(files.clone()), getrandom::u64().unwrap())
+    FileStorage::open_with(&options, Arc::new(files.clone()), [(); 2].map(|()| getrandom::u64().unwrap()))
 }
 
 fn segment(number: u64) -> PathBuf {
@@ -144,7 +144,7 @@ fn file_storage_keeps_the_contract_on_a_full_disk() {
         let files = MemoryFiles::default();
         let open = |place: &str| -> Box<dyn Storage> {
             let options = OpenOptions { segment_bytes, ..options(format!("/data/{place}")) };
-            Box::new(FileStorage::open_with(&options, Arc::new(files.clone()), 7).unwrap())
+            Box::new(FileStorage::open_with(&options, Arc::new(files.clone()), [7, 8]).unwrap())
         };
         conformance::check_full(open, |full| files.set_room(if full { 70_000 } else { u64::MAX }));
     }

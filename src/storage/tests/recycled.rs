@@ -28,7 +28,7 @@ struct Recycled {
 fn log() -> Recycled {
     let files = MemoryFiles::default();
     let options = OpenOptions { segment_bytes: 8 << 10, ..options(FOLDER) };
-    let mut storage = FileStorage::open_with(&options, Arc::new(files.clone()), 7).unwrap();
+    let mut storage = FileStorage::open_with(&options, Arc::new(files.clone()), [7, 8]).unwrap();
     let mut state = State::default();
     let mut next = 1;
     let mut append_synced = |storage: &mut FileStorage, count: u64| {

@@ -12,7 +12,7 @@ use crate::codec::frame::{self, Frame};
 use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalCode, Refused, Welcome};
 use crate::consensus::NodeId;
 use crate::runtime::{Input, Life};
-use crate::storage::Start;
+use crate::storage::{Lineage, Start};
 
 /// Bounds of the time for one connection attempt, and for one handshake.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -56,13 +56,16 @@ impl Shared {
 
     fn shake_hands(&self, mut stream: &TcpStream, to: NodeId, purpose: Purpose) -> Result<Life, String> {
         let options = &self.options;
+        let Lineage { start: Start { life, nonce }, earlier } = &options.lineage;
+        let (life, nonce) = (*life, *nonce);
         let hello = Hello {
             protocol: PROTOCOL,
             cluster_id: options.cluster_id,
             from: options.me,
             to,
-            life: options.life,
-            nonce: self.nonce,
+            life,
+            nonce,
+            earlier: earlier.clone(),
             abstains: self.abstains(),
             purpose,
         };
@@ -71,12 +74,13 @@ impl Shared {
         stream.write_all(&Handshake::Hello(hello).encode()).map_err(|error| format!("no handshake: {error}"))?;
         let answer = read_frame(stream, &mut BytesMut::new(), handshake::LIMIT_BYTES, patience)?;
         match Handshake::decode(&answer).map_err(|error| error.to_string())? {
-            Handshake::Welcome(Welcome { cluster_id, from, life, nonce, abstains, .. }) => {
+            Handshake::Welcome(welcome) => {
+                let Welcome { cluster_id, from, life, abstains, .. } = welcome;
                 self.check_identity(cluster_id, from)?;
                 if from != to {
                     return Err(format!("node {from} answers there"));
                 }
-                let admitted = self.admit(from, Start { life, nonce }, abstains);
+                let admitted = self.admit(from, &welcome.lineage(), abstains);
                 admitted.map(|()| life).map_err(|error| error.to_string())
             }
             Handshake::Refused(refused) => Err(self.refused(to, refused)),
@@ -91,10 +95,10 @@ impl Shared {
         let options = &self.options;
         let Refused { cluster_id, from, code, reason } = refused;
         let is_from_dialed = (cluster_id, from) == (options.cluster_id, dialed);
-        if is_from_dialed && code == RefusalCode::OtherIncarnation && options.life.keeps_nothing() {
+        if is_from_dialed && code == RefusalCode::OtherIncarnation && options.life().keeps_nothing() {
             // No reason to stop: it has promised nothing yet in this life, and abstains before it is welcome.
             self.handle.deliver(Input::Forgot { reason: format!("node {from} says: {reason}") });
-        } else if is_from_dialed && let Some(ways_out) = ways_out(code, options.life) {
+        } else if is_from_dialed && let Some(ways_out) = ways_out(code, options.life()) {
             let mut reason = format!("node {from} refuses node {}: {reason}. {ways_out}", options.me);
             if code == RefusalCode::OlderBoot
                 && let Err(error) = self.disown()

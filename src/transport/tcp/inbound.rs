@@ -18,7 +18,7 @@ use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Output, Session};
 use crate::runtime::threaded::Connection;
 use crate::runtime::{Input, Life};
-use crate::storage::Start;
+use crate::storage::{Lineage, Start};
 
 /// Most connections at a time, those included that are closed already but not yet cleared away.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
@@ -174,7 +174,7 @@ impl Shared {
     /// Checks who wants to talk to us, and if all is well takes this connection as its newest.
     fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), Refusal> {
         let me = self.options.me;
-        let &Hello { cluster_id, from, to, life, nonce, abstains, purpose, .. } = hello;
+        let &Hello { cluster_id, from, to, life, abstains, purpose, .. } = hello;
         if self.is_stopping() {
             return Err(format!("node {me} is stopping").into());
         }
@@ -184,7 +184,7 @@ impl Shared {
         self.check_identity(cluster_id, from)?;
         let peer =
             self.peers.get(&from).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))?;
-        self.admit(from, Start { life, nonce }, abstains)?;
+        self.admit(from, &hello.lineage(), abstains)?;
         if let Purpose::Messages { dial } = purpose {
             lock(&peer.inbound).replace(connection, life, dial)?;
         }
@@ -213,9 +213,10 @@ impl Shared {
     }
 
     fn myself(&self) -> Welcome {
-        let TcpOptions { me, life, cluster_id, .. } = self.options;
+        let TcpOptions { me, cluster_id, .. } = self.options;
+        let Lineage { start: Start { life, nonce }, earlier } = self.options.lineage.clone();
         let abstains = self.abstains();
-        Welcome { protocol: PROTOCOL, cluster_id, from: me, life, nonce: self.nonce, abstains }
+        Welcome { protocol: PROTOCOL, cluster_id, from: me, life, nonce, earlier, abstains }
     }
 
     /// A peer is alive: if it cannot be sent to, or only in an earlier life, it is worth dialing now.

@@ -31,7 +31,7 @@ use crate::runtime::session::Output;
 use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats, Seats};
 use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
-use crate::storage::{PeerMemory, Start};
+use crate::storage::{Lineage, PeerMemory};
 
 /// How long to wait for threads that are about to end.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
@@ -41,8 +41,8 @@ const STOP_PATIENCE: Duration = Duration::from_millis(200);
 pub struct TcpOptions {
     /// This node.
     pub me: NodeId,
-    /// Its life.
-    pub life: Life,
+    /// Its present start, and those before it.
+    pub lineage: Lineage,
     /// It neither votes nor counts.
     pub abstains: bool,
     /// Its cluster: nodes of others are refused.
@@ -85,8 +85,6 @@ pub struct TcpTransport {
 /// What the transport's threads and sessions share.
 struct Shared {
     options: TcpOptions,
-    /// Tells this process from others that run on a copy of its data folder.
-    nonce: u64,
     handle: NodeHandle,
     peers: BTreeMap<NodeId, Peer>,
     lives: Mutex<PeerLives>,
@@ -129,8 +127,6 @@ impl TcpTransport {
         controller: ControllerHandle,
         listener: TcpListener,
     ) -> io::Result<TcpTransport> {
-        let no_randomness = |error| io::Error::other(format!("cannot get a random number from the system: {error}"));
-        let nonce = getrandom::u64().map_err(no_randomness)?;
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
         for address in options.peers.iter().filter(|peer| peer.id != options.me) {
             let (dialer, inbox) = crossbeam_channel::unbounded();
@@ -141,7 +137,6 @@ impl TcpTransport {
         let shared = Arc::new(Shared {
             abstains: AtomicBool::new(options.abstains),
             options,
-            nonce,
             handle,
             peers,
             lives: Mutex::new(PeerLives::new(memory)),
@@ -170,7 +165,7 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     fn life(&self) -> Life {
-        self.shared.options.life
+        self.shared.options.life()
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
@@ -273,13 +268,12 @@ impl Shared {
 
     /// This node runs on an older copy of its data folder: it must not start on it again.
     fn disown(&self) -> Result<(), NotAdmitted> {
-        let TcpOptions { me, life, .. } = self.options;
-        lock(&self.lives).disown(me, Start { life, nonce: self.nonce })
+        lock(&self.lives).disown(self.options.me, self.options.lineage.start)
     }
 
     /// Whether this life of a peer may talk to us; from now on, no older one may.
-    fn admit(&self, peer: NodeId, start: Start, abstains: bool) -> Result<(), NotAdmitted> {
-        let admitted = lock(&self.lives).admit(peer, start, abstains);
+    fn admit(&self, peer: NodeId, lineage: &Lineage, abstains: bool) -> Result<(), NotAdmitted> {
+        let admitted = lock(&self.lives).admit(peer, lineage, abstains);
         // On a disk that is full it can be remembered later: the peer tries again.
         if let Err(refusal @ NotAdmitted::NotRemembered { error, .. }) = &admitted
             && !error.is_full()
@@ -297,6 +291,10 @@ impl Peer {
 }
 
 impl TcpOptions {
+    fn life(&self) -> Life {
+        self.lineage.start.life
+    }
+
     /// After so much silence a link is given up: twice the longest election timeout, and at least a second.
     fn silence(&self) -> Duration {
         (4 * self.election_timeout).max(Duration::from_secs(1))
