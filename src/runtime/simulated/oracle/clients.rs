@@ -288,7 +288,9 @@ impl History {
                 earlier = earlier.max(index);
             }
         }
-        for record in self.records[id.0 as usize + 1..].iter().take(64).filter(same) {
+        // Of a command that is sent again nobody knows which entry is this connection's: an earlier one may answer it as well.
+        let is_own = |record: &&Record| matches!(record.operation.outline, Outline::Write(_));
+        for record in self.records[id.0 as usize + 1..].iter().take(64).filter(same).filter(is_own) {
             if let Some(index) = record.index {
                 later = Some(later.map_or(index, |known: Index| known.min(index)));
             }
