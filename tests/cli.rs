@@ -95,6 +95,8 @@ fn usage_errors_exit_with_2_and_say_what_would_do() {
         ("-n 1 --election-timeout 100", &["-t stdio", "ElectionTimeout", "raft.ini"]),
         ("-t stdio -n 1", &["-n", "`init`"]),
         ("-t stdio --heartbeat-interval 100 --election-timeout 100", &["100 must be below --election-timeout 100"]),
+        ("-n 1 --workload kafka", &["--workload goes with `-t stdio`"]),
+        ("-t stdio --workload lin", &["there is no such workload", "lin-kv, txn-list-append", "unique-ids"]),
         ("-t stdio --rejoin", &["--rejoin does not go with `-t stdio`"]),
         ("-t stdio --heartbeat-interval 0", &["0 is not in 1..=600000"]),
         ("init", &["--nodes <N>"]),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use raft::config::RuntimeKind;
+use raft::gateway::maelstrom::Workload;
 use raft::runtime::simulated::Profile;
 
 const EXAMPLES: &str = "\
@@ -66,6 +67,11 @@ pub struct NodeArgs {
     /// With `-t stdio`: a leader is heard at least every so many milliseconds [default: 100]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub heartbeat_interval: Option<u64>,
+    /// With `-t stdio`: Maelstrom's workload, where requests do not tell it: what a `read` without a key means, and a
+    /// transaction that only reads. Existing: lin-kv, txn-list-append, txn-rw-register, kafka, broadcast, g-set, g-counter,
+    /// pn-counter, echo, unique-ids [default: lin-kv]
+    #[arg(long, value_name = "NAME")]
+    pub workload: Option<Workload>,
     /// Come back although the data folder was lost or is an older copy: the node receives the log, but neither votes nor counts
     /// towards a majority, for good. Give it once, with the folder that the node is to go on with, or none
     #[arg(long)]

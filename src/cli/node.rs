@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 use raft::config::{Config, Limits, NodeConfig};
 use raft::consensus::{Membership, ServerConfig};
-use raft::gateway::maelstrom::{self, Closed, Init};
+use raft::gateway::maelstrom::{self, Closed, Init, Options, Workload};
 use raft::machine::composite::Composite;
 use raft::runtime::parts::NodeOptions;
 use raft::runtime::threaded::daemon::Daemon;
@@ -28,6 +28,8 @@ pub struct StdioOptions {
     pub election_timeout: Duration,
     /// Below `election_timeout`.
     pub heartbeat_interval: Duration,
+    /// What requests mean that do not say it themselves.
+    pub workload: Workload,
 }
 
 pub fn run(args: &NodeArgs) -> Result<ExitCode, Error> {
@@ -38,6 +40,9 @@ pub fn run(args: &NodeArgs) -> Result<ExitCode, Error> {
 }
 
 fn run_tcp(args: &NodeArgs) -> Result<ExitCode, Error> {
+    if args.workload.is_some() {
+        return Err(Error::Usage("--workload goes with `-t stdio`".into()));
+    }
     if args.election_timeout.is_some() || args.heartbeat_interval.is_some() {
         let problem = "--election-timeout and --heartbeat-interval go with `-t stdio`";
         return Err(Error::Usage(format!(
@@ -71,6 +76,7 @@ fn run_stdio(args: &NodeArgs) -> Result<ExitCode, Error> {
     let options = StdioOptions {
         election_timeout: Duration::from_millis(args.election_timeout.unwrap_or(500)),
         heartbeat_interval: Duration::from_millis(args.heartbeat_interval.unwrap_or(100)),
+        workload: args.workload.unwrap_or_default(),
     };
     if options.heartbeat_interval >= options.election_timeout {
         return Err(Error::Usage(format!(
@@ -117,7 +123,8 @@ fn run_maelstrom(options: StdioOptions, stop: &Receiver<StopReason>) -> Result<(
         Ok(handle)
     };
     let input = BufReader::new(io::stdin());
-    let door = maelstrom::serve(input, io::stdout(), Limits::default().max_request_bytes, start)
+    let serving = Options { max_request_bytes: Limits::default().max_request_bytes, workload: options.workload };
+    let door = maelstrom::serve(input, io::stdout(), serving, start)
         .map_err(|error| format!("cannot serve standard input and output: {error}"))?;
     let closed = select! {
         recv(stop) -> reason => {

@@ -1,13 +1,20 @@
 //! The Maelstrom door: clients and peers share standard input and output, one JSON object a line.
 //!
 //! Nothing is written before `init` has told this node its name. From then on peers' messages go to the node as they
-//! are, and a client's `read`, `write` or `cas` becomes a query or a command whose key and values are canonical JSON
-//! text (see [`codec::json`](crate::codec::json)). What cannot be answered, for want of a `msg_id` or of any sense, is
-//! logged and not run.
+//! are, and a client's request becomes a query or a command whose keys and values are canonical JSON text (see
+//! [`codec::json`](crate::codec::json)), unless the node answers it by itself. What cannot be answered, for want of a
+//! `msg_id` or of any sense, is logged and not run.
 
+mod alone;
+mod counter;
+mod kafka;
+mod lin_kv;
 mod message;
 mod request;
 mod serving;
+mod set;
+mod txn;
+mod workload;
 
 use std::convert::Infallible;
 use std::io::{self, BufRead, Write};
@@ -17,8 +24,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use self::alone::Alone;
 use self::message::{Address, Body, ErrorCode, Incoming, Request};
+pub use self::serving::Options;
 use self::serving::Serving;
+pub use self::workload::Workload;
 use crate::runtime::{Life, NodeHandle};
 use crate::transport::stdio::input::{LINE_BYTES_MAX, Line, read_line};
 use crate::transport::stdio::{Names, Output, Snapshots, StdioTransport, Wire};
@@ -66,11 +76,11 @@ impl Init {
 }
 
 /// Opens a door and serves clients and peers on threads of its own. `start` is called after the first valid `init` and
-/// starts the node. Requests larger than `max_request_bytes` are refused.
+/// starts the node.
 pub fn serve(
     input: impl BufRead + Send + 'static,
     output: impl Write + Send + 'static,
-    max_request_bytes: u64,
+    options: Options,
     start: impl FnOnce(&Init) -> Result<NodeHandle, String> + Send + 'static,
 ) -> io::Result<Door> {
     let (closing, closed) = crossbeam_channel::unbounded();
@@ -79,7 +89,7 @@ pub fn serve(
     let lines = Lines { input, line: Vec::new() };
     let shared = output.clone();
     thread::Builder::new().name("stdin".into()).spawn(move || {
-        let Err(why) = run(lines, shared, max_request_bytes, start);
+        let Err(why) = run(lines, shared, options, start);
         close(&closing, why);
     })?;
     Ok(Door { closed, output })
@@ -105,22 +115,23 @@ impl Door {
 fn run(
     mut lines: Lines<impl BufRead>,
     output: Arc<Output>,
-    max_request_bytes: u64,
+    options: Options,
     start: impl FnOnce(&Init) -> Result<NodeHandle, String>,
 ) -> Result<Infallible, Closed> {
     let (names, kind, client) = wait_for_init(&mut lines, &output)?;
     let wire = Arc::new(Wire::new(names));
     let snapshots = Snapshots::new(wire.clone(), output.clone());
     let init = Init { wire, output, snapshots };
-    let node = match start(&init) {
-        Ok(node) => node,
+    let alone = Alone::new(init.names().my_name());
+    let (alone, node) = match alone.and_then(|alone| Ok((alone, start(&init)?))) {
+        Ok(both) => both,
         Err(why) => {
             client.answer(&init.output, &Body::error(ErrorCode::Crash, why.clone()));
             return Err(Closed::NotStarted(why));
         }
     };
     client.answer(&init.output, &Body::ok(&kind));
-    let serving = Serving::new(init, node, max_request_bytes);
+    let serving = Serving::new(init, node, alone, options);
     loop {
         serving.handle(lines.next()?);
     }

@@ -106,6 +106,31 @@ pub enum Change {
         /// What to do.
         change: QueueChange,
     },
+    /// Adds to a number: a value of 64 bits with sign, in decimal. Answer: [`Answer::Value`], the sum, or
+    /// [`Answer::Malformed`]: the value is no number, or the sum does not fit.
+    Add {
+        /// The key; a missing one counts as 0.
+        key: Bytes,
+        /// What to add.
+        delta: i64,
+    },
+    /// Makes a number at least so large. Answer: [`Answer::Value`], what it is then, or [`Answer::Malformed`]: the value
+    /// is no number.
+    Raise {
+        /// The key; a missing one is set.
+        key: Bytes,
+        /// The least it shall be.
+        to: i64,
+    },
+    /// Appends to a list. Its length is the value of its key, in decimal; each element is a key of its own,
+    /// [`element_key`](super::numbers::element_key). Answer: [`Answer::Count`], the element's offset, from 0 and without a
+    /// gap, or [`Answer::Malformed`]: the value is no length.
+    Append {
+        /// The list's key; a missing one is an empty list.
+        key: Bytes,
+        /// The element.
+        value: Bytes,
+    },
 }
 
 /// One step of a transaction.
@@ -193,6 +218,12 @@ pub enum Query {
         /// The key.
         key: Bytes,
     },
+    /// Several queries of one moment, each as [`Query::encode`] writes it; only such as a transaction may contain, and at
+    /// most [`MAX_TRANSACTION_STEPS`]. Answer: [`Answer::Transaction`].
+    Together {
+        /// The queries.
+        queries: Vec<Bytes>,
+    },
 }
 
 /// What came of a command or query.
@@ -230,7 +261,7 @@ pub enum Answer {
         /// The keys.
         keys: Vec<Bytes>,
     },
-    /// Every step's answer, in order, each as [`Answer::decode`] takes it.
+    /// Every step's or query's answer, in order, each as [`Answer::decode`] takes it.
     Transaction(Vec<Bytes>),
     /// This guard of the transaction did not hold; nothing took effect.
     GuardFailed {
@@ -322,7 +353,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, De
 impl Command {
     fn content_bytes(&self) -> usize {
         match self {
-            Command::Change(Change::Set { key, value, .. }) => key.len() + value.len(),
+            Command::Change(Change::Set { key, value, .. } | Change::Append { key, value }) => key.len() + value.len(),
             Command::Change(Change::CompareAndSet { key, from, to, .. }) => key.len() + from.len() + to.len(),
             Command::Change(Change::Queue { topic, change: QueueChange::Put { message, .. } }) => {
                 topic.len() + message.len()
@@ -342,6 +373,7 @@ impl Query {
     fn content_bytes(&self) -> usize {
         match self {
             Query::Get { key } => key.len(),
+            Query::Together { queries } => queries.iter().map(|query| key_bytes(query)).sum(),
             _ => 0,
         }
     }

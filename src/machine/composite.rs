@@ -175,12 +175,21 @@ impl Composite {
                 Step::Change(change) => self.change(change, room, time),
                 Step::Query(query) => self.answer(&query, room, time),
             };
-            let bytes = answer.content_bytes();
-            // Messages that are taken are nowhere else: they were chosen so that they fit.
-            let fits = bytes <= room || matches!(answer, Answer::Queue(_));
-            let answer = if fits { answer } else { Answer::TooLarge };
-            room = room.saturating_sub(bytes);
-            answer.encode()
+            part(answer, &mut room)
+        });
+        Answer::Transaction(answers.collect())
+    }
+
+    fn together(&self, queries: &[Bytes], mut room: usize, time: LogTime) -> Answer {
+        let decode = |query: &Bytes| Query::decode(query).map(Step::Query).map_err(|error| error.to_string());
+        let steps: Result<Vec<Step>, String> = queries.iter().take(MAX_TRANSACTION_STEPS + 1).map(decode).collect();
+        let steps = match steps.and_then(|steps| check(&[], &steps).map(|()| steps)) {
+            Ok(steps) => steps,
+            Err(why) => return Answer::Malformed(why),
+        };
+        let answers = steps.iter().filter_map(|step| match step {
+            Step::Query(query) => Some(part(self.answer(query, room, time), &mut room)),
+            Step::Change(_) => None,
         });
         Answer::Transaction(answers.collect())
     }
@@ -215,6 +224,7 @@ impl Composite {
             Query::Queue(query) => Answer::Queue(self.queue.answer(query, time)),
             Query::View => self.view().unwrap_or(Answer::TooLarge),
             Query::IsAnswered { key } => Answer::Count(u64::from(self.once.has(key))),
+            Query::Together { queries } => self.together(queries, max_bytes, time),
         }
     }
 
@@ -236,6 +246,15 @@ impl Composite {
     }
 }
 
+/// One of several answers, for which there is so much room together.
+fn part(answer: Answer, room: &mut usize) -> Bytes {
+    let bytes = answer.content_bytes();
+    // Messages that are taken are nowhere else: they were chosen so that they fit.
+    let fits = bytes <= *room || matches!(answer, Answer::Queue(_));
+    *room = room.saturating_sub(bytes);
+    if fits { answer.encode() } else { Answer::TooLarge.encode() }
+}
+
 /// Whether a transaction is one that may run at all: what it costs must be bounded by its size and its answer's.
 fn check(guards: &[Guard], steps: &[Step]) -> Result<(), String> {
     let size = guards.len().saturating_add(steps.len());
@@ -244,10 +263,11 @@ fn check(guards: &[Guard], steps: &[Step]) -> Result<(), String> {
     }
     let unbounded = |step: &Step| {
         let Step::Query(query) = step else { return false };
-        matches!(query, Query::Scan { .. } | Query::Keys { .. } | Query::State { .. } | Query::View)
+        use Query::{Keys, Scan, State, Together, View};
+        matches!(query, Scan { .. } | Keys { .. } | State { .. } | View | Together { .. })
     };
     if steps.iter().any(unbounded) {
-        return Err("KEYS, SCAN and STATE cannot be part of a transaction: use LIST".into());
+        return Err("KEYS, SCAN, STATE and other queries together cannot be part of a transaction: use LIST".into());
     }
     Ok(())
 }
@@ -263,6 +283,7 @@ mod tests {
     use crate::consensus::{Index, LogTime};
     use crate::machine::command::{Change, Condition, MAX_ITEMS, Value};
     use crate::machine::glob;
+    use crate::machine::numbers::element_key;
 
     fn apply_bytes(machine: &mut Composite, index: u64, command: &Bytes) -> Answer {
         let applied = Applied { index: Index(index), time: LogTime(0), session: None, command };
@@ -309,6 +330,47 @@ mod tests {
         let expected = "01 01000000 0100000000000000 0100000000000000 67 01 0300000000000000 \
                         0100000000000000 01000000 04000000";
         assert_eq!(hex(transaction.encode()), expected.replace(' ', ""));
+        for (change, expected) in [
+            (Change::Add { key: "k".into(), delta: -2 }, "04000000 0100000000000000 6b feffffffffffffff"),
+            (Change::Raise { key: "k".into(), to: 3 }, "05000000 0100000000000000 6b 0300000000000000"),
+            (
+                Change::Append { key: "k".into(), value: "v1".into() },
+                "06000000 0100000000000000 6b 0200000000000000 7631",
+            ),
+        ] {
+            assert_eq!(hex(Command::from(change).encode()), format!("01 00000000 {expected}").replace(' ', ""));
+        }
+        let together = Query::Together { queries: vec![Query::Size.encode()] };
+        let expected = "01 09000000 0100000000000000 0500000000000000 01 04000000";
+        assert_eq!(hex(together.encode()), expected.replace(' ', ""));
+    }
+
+    #[test]
+    fn queries_together_see_one_moment_and_are_bounded() {
+        let mut machine = Composite::default();
+        for (index, value) in ["x", "y"].into_iter().enumerate() {
+            apply(&mut machine, index as u64 + 1, Change::Append { key: "log".into(), value: value.into() });
+        }
+        let together = |queries: Vec<Query>| Query::Together { queries: queries.iter().map(Query::encode).collect() };
+        let list = Query::List { prefix: "log".into(), after: Some("log".into()), limit: 9 };
+        let answers = steps(query(&machine, together(vec![get("log"), list, get("missing")])));
+        let value = |bytes: &'static str, revision| Value { bytes: bytes.into(), revision };
+        let items = [0, 1].map(|offset| element_key(b"log", offset)).into_iter();
+        let items = items.zip([value("x", 1), value("y", 2)]).collect();
+        assert_eq!(
+            answers,
+            [Answer::Value(Some(value("2", 2))), Answer::Items { items, more: false }, Answer::Value(None)]
+        );
+        apply(&mut machine, 3, set("big", vec![b'x'; MAX_ANSWER_BYTES - 100]));
+        let answers = steps(query(&machine, together(vec![get("big"), get("big")])));
+        assert!(matches!(&answers[..], [Answer::Value(Some(_)), Answer::TooLarge]));
+        for refused in [Query::View, together(vec![Query::Size]), Query::Keys { pattern: "*".into() }] {
+            let answer = query(&machine, together(vec![refused]));
+            assert!(matches!(answer, Answer::Malformed(_)), "{answer:?}");
+        }
+        for queries in [vec![Query::Size.encode(); MAX_TRANSACTION_STEPS + 1], vec!["?".into()]] {
+            assert!(matches!(query(&machine, Query::Together { queries }), Answer::Malformed(_)));
+        }
     }
 
     #[test]
@@ -523,7 +585,7 @@ mod tests {
                     Some(found) if found.bytes != from => Answer::Different { actual: found.bytes },
                     _ => self.put(key, to, revision),
                 },
-                Change::Queue { .. } => panic!("not modelled"),
+                other => panic!("not modelled: {other:?}"),
             }
         }
 

@@ -284,6 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_and_numbers_go_on_after_a_snapshot() {
+        let mut machine = example();
+        let change = |machine: &mut Composite, index, change: Change| {
+            let command = &Command::Change(change).encode();
+            machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command })
+        };
+        let append = |value: &'static str| Change::Append { key: "log".into(), value: value.into() };
+        change(&mut machine, 5, append("first"));
+        change(&mut machine, 6, Change::Add { key: "sum".into(), delta: 5 });
+        let mut restored = restored(&image(&machine)).unwrap();
+        let told = |answer: Bytes| Answer::decode(&answer).unwrap();
+        assert_eq!(told(change(&mut restored, 7, append("second"))), Answer::Count(1));
+        let sum = Value { bytes: "3".into(), revision: 8 };
+        let add = Change::Add { key: "sum".into(), delta: -2 };
+        assert_eq!(told(change(&mut restored, 8, add)), Answer::Value(Some(sum)));
+    }
+
+    #[test]
     fn the_image_is_the_golden_file() {
         assert_golden("composite", &example());
         assert_golden("composite_queue", &example_of_tables());

@@ -43,6 +43,9 @@ impl KeyValue {
             Change::Set { key, value, condition, want_old } => self.set(key, value, &condition, want_old, revision),
             Change::Delete { keys } => Answer::Count(keys.iter().filter(|key| self.delete(key)).count() as u64),
             Change::CompareAndSet { key, from, to, create } => self.compare_and_set(key, &from, to, create, revision),
+            Change::Add { key, delta } => self.add(key, delta, revision),
+            Change::Raise { key, to } => self.raise(key, to, revision),
+            Change::Append { key, value } => self.append(key, value, revision),
         }
     }
 
@@ -70,7 +73,8 @@ impl KeyValue {
         Answer::Set { revision: Some(revision), old: None }
     }
 
-    fn put(&mut self, key: Bytes, value: Value) {
+    /// Sets a key.
+    pub(super) fn put(&mut self, key: Bytes, value: Value) {
         self.digest = self.digest.wrapping_add(item_digest(&key, &value));
         if let Some(current) = self.entries.get_mut(&key) {
             self.digest = self.digest.wrapping_sub(item_digest(&key, current));

@@ -8,6 +8,7 @@ mod cow_map;
 pub mod glob;
 mod image;
 pub mod kv;
+pub mod numbers;
 pub mod once;
 pub mod queue;
 mod scan;

@@ -116,6 +116,9 @@ impl Display for Change {
                 f.write_str(if *create { " or create" } else { "" })
             }
             Change::Queue { topic, change } => queue(f, &Words(topic), change),
+            Change::Add { key, delta } => write!(f, "add {delta} to {}", Words(key)),
+            Change::Raise { key, to } => write!(f, "raise {} to {to}", Words(key)),
+            Change::Append { key, value } => write!(f, "append {} to {}", Words(value), Words(key)),
         }
     }
 }
@@ -155,6 +158,7 @@ impl Display for Query {
             Query::Queue(QueueQuery::Peek { topic, after, .. }) => write!(f, "peek at {} after {after}", Words(topic)),
             Query::View => f.write_str("view"),
             Query::IsAnswered { key } => write!(f, "is {} answered", Words(key)),
+            Query::Together { queries } => write!(f, "{} queries together", queries.len()),
         }
     }
 }
@@ -183,6 +187,9 @@ mod tests {
             (cas(false).into(), "cas k 1 → 2"),
             (cas(true).into(), "cas k 1 → 2 or create"),
             (Change::Delete { keys: vec!["a".into(), "b".into()] }.into(), "del a b"),
+            (Change::Add { key: "sum".into(), delta: -5 }.into(), "add -5 to sum"),
+            (Change::Raise { key: "max".into(), to: 7 }.into(), "raise max to 7"),
+            (Change::Append { key: "log".into(), value: "x".into() }.into(), "append x to log"),
             (Change::Delete { keys: many }.into(), "del 0 1 2 3 4 5 6 7 and 12 more"),
             (Command::Transaction { guards, steps }, "if a is at 5 and b is missing: set a = 2; get c"),
         ];

@@ -21,3 +21,4 @@ mod shell;
 mod snapshot;
 mod snapshot_attack;
 mod support;
+mod workloads;

@@ -1,6 +1,7 @@
 //! Maelstrom's envelope: who says what to whom.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use crate::codec::json::Object;
@@ -85,32 +86,57 @@ struct InReply<'a> {
 }
 
 /// What an answer says.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Body {
-    #[serde(rename = "type")]
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<ErrorCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Nothing,
+    Field(&'static str, Box<RawValue>),
+    Error(ErrorCode, String),
 }
 
 impl Body {
     /// A request of this type has been carried out.
     pub fn ok(request: &str) -> Self {
-        Body { kind: format!("{request}_ok"), value: None, code: None, text: None }
+        Body { kind: format!("{request}_ok"), content: Content::Nothing }
     }
 
-    /// The value that a `read` found.
-    pub fn value(value: Box<RawValue>) -> Self {
-        Body { value: Some(value), ..Body::ok("read") }
+    /// A request of this type has been carried out, and this field says what came of it.
+    pub fn with(request: &str, name: &'static str, value: Box<RawValue>) -> Self {
+        Body { content: Content::Field(name, value), ..Body::ok(request) }
+    }
+
+    /// The same with a value that is made of what is stored. An error if that is not JSON.
+    pub fn json(request: &str, name: &'static str, value: String) -> Self {
+        match RawValue::from_string(value) {
+            Ok(value) => Body::with(request, name, value),
+            Err(error) => Body::error(ErrorCode::Crash, format!("what is stored is not JSON: {error}")),
+        }
     }
 
     /// A request has failed.
     pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
-        Body { kind: "error".into(), value: None, code: Some(code), text: Some(text.into()) }
+        Body { kind: "error".into(), content: Content::Error(code, text.into()) }
+    }
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.kind)?;
+        match &self.content {
+            Content::Nothing => {}
+            Content::Field(name, value) => map.serialize_entry(name, value)?,
+            Content::Error(code, text) => {
+                map.serialize_entry("code", code)?;
+                map.serialize_entry("text", text)?;
+            }
+        }
+        map.end()
     }
 }
 

@@ -1,12 +1,14 @@
 //! What happens to each line once the node runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::RawValue;
 use twox_hash::XxHash3_64;
 
-use super::message::{Address, Body, ErrorCode, Incoming};
-use super::request::Question;
+use super::alone::Alone;
+use super::message::{Address, Body, ErrorCode, Incoming, Request};
+use super::request::{Asker, Next, Question};
+use super::workload::Workload;
 use super::{Init, excerpt};
 use crate::consensus::NodeId;
 use crate::runtime::{ClientRequest, Input, NodeHandle, Outcome, Reply, ReplySink};
@@ -17,18 +19,28 @@ use crate::transport::stdio::{Output, Received, Said};
 pub struct Serving {
     init: Init,
     node: NodeHandle,
-    max_request_bytes: u64,
+    alone: Alone,
+    options: Options,
+}
+
+/// How a node serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Requests larger than this, in bytes, are refused.
+    pub max_request_bytes: u64,
+    /// What requests mean that do not say it themselves.
+    pub workload: Workload,
 }
 
 impl Serving {
     /// Serves this node. Every peer can be reached from now on, as far as one can tell.
-    pub fn new(init: Init, node: NodeHandle, max_request_bytes: u64) -> Self {
+    pub fn new(init: Init, node: NodeHandle, alone: Alone, options: Options) -> Self {
         let names = init.names();
         log::info!("this is {}, node {} of {}", names.my_name(), names.me(), names.ids().count());
         for peer in names.ids().filter(|id| *id != names.me()) {
             node.deliver(Input::Link { peer, up: true });
         }
-        Serving { init, node, max_request_bytes }
+        Serving { init, node, alone, options }
     }
 
     /// Takes a line to whom it is for. Waits while nobody reads the answers.
@@ -73,14 +85,7 @@ impl Serving {
             return Ok(());
         };
         let client = message.address(self.init.names().my_name(), request.msg_id);
-        let question = message.dest.clone().map_err(malformed).and_then(|_| {
-            let request_bytes = message.body.get().len() as u64;
-            match request_bytes <= self.max_request_bytes {
-                true => Question::parse(&request),
-                false => Err(malformed(format!("{request_bytes} bytes; {} are allowed", self.max_request_bytes))),
-            }
-        });
-        let (question, operation) = match question {
+        let question = match self.question(message, &request) {
             Ok(question) => question,
             Err(answer) => {
                 client.answer(&self.init.output, &answer);
@@ -90,14 +95,22 @@ impl Serving {
         // Each client has one connection, whose requests take effect in order. Two of one hash share it, which does no
         // harm, and nobody has to be remembered. 53 bits, so that a number in JSON holds it.
         let connection = XxHash3_64::oneshot(message.src.as_bytes()) >> 11;
-        let sink = Arc::new(Asked { output: self.init.output.clone(), client, question });
-        // Each request has a sink of its own, so that the slot says nothing.
-        let request = ClientRequest { connection, operation, forward: true, reply: Reply::new(sink, 0) };
-        if let Err(request) = self.node.request(request) {
-            let why = "too many requests are waiting at this node".to_owned();
-            request.reply.send(Err(Failure::Overloaded(why))).flush();
-        }
+        let client = Client { address: client, connection, node: self.node.clone(), output: self.init.output.clone() };
+        client.ask(question);
         Ok(())
+    }
+
+    /// What to ask the state machine. Fails with the answer if there is one already.
+    fn question(&self, message: &Incoming<'_>, request: &Request<'_>) -> Result<Question, Body> {
+        message.dest.as_ref().map_err(|why| malformed(why.clone()))?;
+        let (bytes, allowed) = (message.body.get().len() as u64, self.options.max_request_bytes);
+        if bytes > allowed {
+            return Err(malformed(format!("{bytes} bytes; {allowed} are allowed")));
+        }
+        match self.alone.answer(request) {
+            Some(answer) => Err(answer),
+            None => Question::parse(request, self.options.workload),
+        }
     }
 }
 
@@ -105,16 +118,42 @@ fn malformed(why: String) -> Body {
     Body::error(ErrorCode::MalformedRequest, why)
 }
 
-/// A request that waits for its outcome.
+/// Who waits for the answer to one request.
+struct Client {
+    address: Address,
+    connection: u64,
+    node: NodeHandle,
+    output: Arc<Output>,
+}
+
+impl Client {
+    fn ask(self, Question { operation, asker }: Question) {
+        let (node, connection) = (self.node.clone(), self.connection);
+        let sink = Arc::new(Asked { output: self.output.clone(), waiting: Mutex::new(Some((self, asker))) });
+        // Each question has a sink of its own, so that the slot says nothing.
+        let request = ClientRequest { connection, operation, forward: true, reply: Reply::new(sink, 0) };
+        if let Err(request) = node.request(request) {
+            let why = "too many requests are waiting at this node".to_owned();
+            request.reply.send(Err(Failure::Overloaded(why))).flush();
+        }
+    }
+}
+
+/// A question that waits for its outcome.
 struct Asked {
     output: Arc<Output>,
-    client: Address,
-    question: Question,
+    /// Until there is one.
+    waiting: Mutex<Option<(Client, Asker)>>,
 }
 
 impl ReplySink for Asked {
     fn reply(&self, _slot: u64, outcome: Outcome) {
-        self.client.queue(&self.output, &self.question.answer(outcome));
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((client, asker)) = waiting else { return };
+        match asker.conclude(outcome) {
+            Next::Tell(answer) => client.address.queue(&client.output, &answer),
+            Next::Ask(question) => client.ask(question),
+        }
     }
 
     fn flush(&self) {

@@ -1,14 +1,14 @@
-//! Lines in, lines out, with a node that answers from a map.
+//! Lines in, lines out, with a node that is a state machine alone.
 
-use std::collections::BTreeMap;
 use std::io::{BufReader, PipeWriter, pipe};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::consensus::{Index, Message, MessageBody, NodeId, Payload, Term};
-use crate::machine::command::{self, Answer, Change, Command, Query};
+use crate::consensus::{Index, LogTime, Message, MessageBody, NodeId, Payload, Term};
+use crate::machine::command::{self, Answer};
+use crate::machine::{Applied, Asked, Composite, Machine};
 use crate::runtime::{CLIENT_REQUESTS, ClientRequest, Inboxes, Input, Operation, Outcome, Response};
 use crate::transport::{Failure, PeerMessage, Transport};
 
@@ -25,14 +25,15 @@ struct Bench {
 
 impl Bench {
     fn open() -> Bench {
-        Bench::open_with(|_| Ok(()))
+        Bench::open_with(Workload::LinKv, |_| Ok(()))
     }
 
-    fn open_with(check: impl FnOnce(&Init) -> Result<(), String> + Send + 'static) -> Bench {
+    fn open_with(workload: Workload, check: impl FnOnce(&Init) -> Result<(), String> + Send + 'static) -> Bench {
         let (input_end, input) = pipe().unwrap();
         let (output, output_end) = pipe().unwrap();
         let (started, node) = crossbeam_channel::bounded(1);
-        let door = serve(BufReader::new(input_end), output_end, 100_000, move |init| {
+        let options = Options { max_request_bytes: 100_000, workload };
+        let door = serve(BufReader::new(input_end), output_end, options, move |init| {
             check(init)?;
             let (handle, inboxes) = NodeHandle::new();
             started.send((inboxes, init.transport(&handle, Life { incarnation: 7, boot: 1 }))).unwrap();
@@ -50,13 +51,17 @@ impl Bench {
         Bench { input, lines, door, node }
     }
 
-    /// A bench with an `n1` of two nodes that serves from a map.
+    /// A bench with an `n1` of two nodes that serves.
     fn serving() -> Bench {
-        let mut bench = Bench::open();
+        Bench::serving_for(Workload::LinKv)
+    }
+
+    fn serving_for(workload: Workload) -> Bench {
+        let mut bench = Bench::open_with(workload, |_| Ok(()));
         bench.say(json!({"type": "init", "msg_id": 1, "node_id": "n1", "node_ids": ["n1", "n2"]}));
         assert_eq!(bench.hear(), json!({"type": "init_ok", "in_reply_to": 1}));
         let (inboxes, _) = bench.node.recv_timeout(PATIENCE).unwrap();
-        thread::spawn(move || serve_from_map(&inboxes));
+        thread::spawn(move || serve_from_machine(&inboxes));
         bench
     }
 
@@ -101,40 +106,18 @@ impl Bench {
     }
 }
 
-fn serve_from_map(inboxes: &Inboxes) {
-    let mut map = BTreeMap::new();
-    for ClientRequest { operation, reply, .. } in &inboxes.clients {
+fn serve_from_machine(inboxes: &Inboxes) {
+    let mut machine = Composite::default();
+    for (index, ClientRequest { operation, reply, .. }) in (1..).zip(&inboxes.clients) {
         let answer = match operation {
-            Operation::Write(command) => change(&mut map, Command::decode(&command).unwrap()),
-            Operation::Read(query) => look(&map, Query::decode(&query).unwrap()),
+            Operation::Write(command) => {
+                machine.apply(Applied { index: Index(index), time: LogTime(0), session: None, command: &command.0 })
+            }
+            Operation::Read(query) => machine.query(Asked { time: LogTime(0), query: &query.0 }),
             other => panic!("{other:?}"),
         };
-        reply.send(Ok(Response::Answer(answer.encode()))).flush();
+        reply.send(Ok(Response::Answer(answer))).flush();
     }
-}
-
-fn change(map: &mut BTreeMap<Bytes, Bytes>, command: Command) -> Answer {
-    let done = Answer::Set { revision: Some(1), old: None };
-    match command {
-        Command::Change(Change::Set { key, value, .. }) => {
-            map.insert(key, value);
-            done
-        }
-        Command::Change(Change::CompareAndSet { key, from, to, create }) => match map.get(&key) {
-            None if !create => Answer::Missing,
-            Some(actual) if *actual != from => Answer::Different { actual: actual.clone() },
-            _ => {
-                map.insert(key, to);
-                done
-            }
-        },
-        other => panic!("{other:?}"),
-    }
-}
-
-fn look(map: &BTreeMap<Bytes, Bytes>, query: Query) -> Answer {
-    let Query::Get { key } = query else { panic!("{query:?}") };
-    Answer::Value(map.get(&key).map(|bytes| command::Value { bytes: bytes.clone(), revision: 1 }))
 }
 
 #[test]
@@ -291,7 +274,7 @@ fn init_is_checked_and_may_be_repeated_until_it_is_right() {
 
 #[test]
 fn a_node_that_does_not_start_closes_the_door() {
-    let mut bench = Bench::open_with(|init| {
+    let mut bench = Bench::open_with(Workload::LinKv, |init| {
         assert_eq!(init.names().me(), NodeId(1));
         Err("the disk is full".into())
     });
@@ -306,7 +289,8 @@ fn a_lost_output_closes_the_door() {
     let (input_end, mut input) = pipe().unwrap();
     let (output, output_end) = pipe().unwrap();
     let (handle, _inboxes) = NodeHandle::new();
-    let door = serve(BufReader::new(input_end), output_end, 1000, |_| Ok(handle)).unwrap();
+    let options = Options { max_request_bytes: 1000, workload: Workload::LinKv };
+    let door = serve(BufReader::new(input_end), output_end, options, |_| Ok(handle)).unwrap();
     drop(output);
     writeln!(input, r#"{{"src":"c","dest":"n","body":{{"type":"init","msg_id":1,"node_id":"n","node_ids":["n"]}}}}"#)
         .unwrap();
@@ -401,3 +385,5 @@ fn peers_messages_go_both_ways() {
         assert_eq!(line, json!({"src": "n1", "dest": "n0", "body": body}));
     }
 }
+
+mod workloads;

@@ -116,7 +116,11 @@ pub fn keys(kind: &EntryKind, payload: &Payload) -> Vec<Bytes> {
 
 fn changed(change: Change) -> Vec<Bytes> {
     match change {
-        Change::Set { key, .. } | Change::CompareAndSet { key, .. } => vec![key],
+        Change::Set { key, .. }
+        | Change::CompareAndSet { key, .. }
+        | Change::Add { key, .. }
+        | Change::Raise { key, .. }
+        | Change::Append { key, .. } => vec![key],
         Change::Delete { keys } => keys,
         Change::Queue { .. } => Vec::new(),
     }
