@@ -341,7 +341,7 @@ mod tests {
             assert_eq!(hex(Command::from(change).encode()), format!("01 00000000 {expected}").replace(' ', ""));
         }
         let together = Query::Together { queries: vec![Query::Size.encode()] };
-        let expected = "01 09000000 0100000000000000 0500000000000000 01 04000000";
+        let expected = "01 0a000000 0100000000000000 0500000000000000 01 04000000";
         assert_eq!(hex(together.encode()), expected.replace(' ', ""));
     }
 
