@@ -247,6 +247,8 @@ fn a_snapshot_that_rots_while_it_is_sent_is_never_taken_and_the_leader_makes_ano
         }
         // The leader has made a newer one meanwhile: it sends that next time.
         cluster.kill(behind);
+        // What is left of the older one must not be taken for it. It may have become whole just before.
+        let _ = std::fs::remove_file(cluster.data_folder(behind).join(format!("{part}.part")));
     };
     flip(&cluster.data_folder(leader).join(&name), 10_000);
     cluster.wait_until_caught_up();
