@@ -57,6 +57,8 @@ pub mod runtime;
 pub mod shell;
 pub mod storage;
 pub mod transport;
+#[cfg(feature = "cli")]
+pub mod workbench;
 
 pub use runtime::parts::NodeOptions;
 pub use runtime::threaded::node::Node;
