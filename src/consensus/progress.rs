@@ -115,7 +115,9 @@ impl Progress {
             ProgressState::Probe { .. } if matched.next() >= self.next => {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
-            ProgressState::Probe { waiting } => *waiting = false,
+            // It is about an earlier request, or about what is durable so far: another probe would tell nothing that the one
+            // under way, or the next heartbeat, does not.
+            ProgressState::Probe { .. } => {}
             ProgressState::Snapshot(at_least, _) if matched >= *at_least => {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
@@ -190,6 +192,10 @@ mod tests {
         assert!(!progress.may_send(64, 1 << 20));
         progress.accepted(Index(3));
         assert_eq!(progress.state_name(), "probe", "durable only up to 3: where the logs agree above is still unknown");
+        assert!(
+            !progress.may_send(64, 1 << 20),
+            "or else each copy of an answer would call for another copy of the probe"
+        );
         progress.accepted(Index(9));
         assert_eq!((progress.state_name(), progress.next), ("replicate", Index(10)));
     }
