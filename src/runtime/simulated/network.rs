@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::dice::Dice;
 use super::host::Process;
-use super::oracle::Check;
+use super::oracle::{Check, hold};
 use super::scenario;
 use super::simulation::{Happening, Simulation};
 use super::transport::{MAX_FRAME_BYTES, Outgoing};
@@ -24,6 +24,9 @@ pub(super) type Link = (NodeId, NodeId);
 /// How long a node takes to dial again.
 const REDIAL: Duration = Duration::from_millis(20);
 
+/// More frames are never under way, unless they call for ever more of each other.
+const UNDER_WAY_MAX: usize = 20_000;
+
 /// The links between nodes.
 pub struct Network {
     dice: Dice,
@@ -36,6 +39,8 @@ pub struct Network {
     storm: (u64, Duration),
     /// When the last frame that was not overtaken arrives.
     last: BTreeMap<Link, Duration>,
+    /// Frames that have left and not arrived.
+    under_way: usize,
     /// Connections that were welcomed: the epochs of both processes.
     up: BTreeMap<Link, (u64, u64)>,
     /// The latest process of a peer that a node has admitted.
@@ -51,6 +56,7 @@ impl Network {
             clogged: BTreeMap::new(),
             storm: (0, Duration::ZERO),
             last: BTreeMap::new(),
+            under_way: 0,
             up: BTreeMap::new(),
             admitted: BTreeMap::new(),
         }
@@ -146,6 +152,9 @@ impl Simulation {
                     1 => {}
                     _ => self.report.doubled += 1,
                 }
+                self.network.under_way += arrivals.len();
+                let under_way = self.network.under_way;
+                hold!("I21 bounds", under_way <= UNDER_WAY_MAX, "{under_way} messages are under way");
                 for at in arrivals {
                     let bytes = bytes.clone();
                     self.schedule.at(at, Happening::Frame { from: (from, own), to: (to, theirs), bytes });
@@ -156,6 +165,7 @@ impl Simulation {
     }
 
     pub(super) fn frame_arrives(&mut self, from: (NodeId, u64), to: (NodeId, u64), bytes: Bytes) -> Check {
+        self.network.under_way -= 1;
         let link = (from.0, to.0);
         // One that belongs to an earlier life of the sender is never taken after a later one was admitted.
         if self.network.admitted.get(&link) != Some(&from.1) || self.network.is_cut(link, self.now) {

@@ -28,11 +28,6 @@ impl<T> Schedule<T> {
         self.next += 1;
     }
 
-    /// How many things are to come.
-    pub fn len(&self) -> usize {
-        self.due.len()
-    }
-
     /// The next thing, and when it happens.
     pub fn pop(&mut self) -> Option<(Duration, T)> {
         self.due.pop().map(|planned| (planned.at, planned.what))

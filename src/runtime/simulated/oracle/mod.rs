@@ -15,7 +15,7 @@
 //! | `queue` | I20 messages, leases and their order |
 //!
 //! Not yet applicable, and never counted as passed: I11 (configurations that change at run time).
-//! I21 (bounds) and I22 (liveness) are checked where the simulation runs: `simulation` and `liveness`.
+//! I21 (bounds) and I22 (liveness) are checked where the simulation runs: `simulation`, `network` and `liveness`.
 
 mod clients;
 mod disks;
