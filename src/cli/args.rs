@@ -8,6 +8,8 @@ use raft::config::RuntimeKind;
 use raft::gateway::maelstrom::Workload;
 use raft::runtime::simulated::Profile;
 
+use super::workbench::args::WorkbenchArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   raft init --nodes 5 -o raft.ini    write a commented configuration of five nodes
@@ -20,6 +22,7 @@ Examples:
   raft help ElectionTimeout          explain a key of raft.ini
   raft cluster -c scenarios/figure-7.ini    begin in a given state: docs/SCENARIOS.md
   raft -t stdio                      be a node under Maelstrom: docs/MAELSTROM.md
+  raft workbench -w lin-kv --nemesis all    five such nodes under load and faults, and a verdict
 
 Exit codes: 0 stopped as asked, 1 something failed, 2 the command line makes no sense.";
 
@@ -165,6 +168,27 @@ pub enum Command {
             raft simulate --scenario bugs/I1-seed-7.json --trace"
     )]
     Simulate(SimulateArgs),
+    /// Try nodes that speak Maelstrom's protocol under load and faults, and check what clients saw
+    #[command(
+        long_about = "Starts nodes, any program that speaks Maelstrom's protocol on standard input and output, lets clients ask what \
+            one of Maelstrom's workloads asks, and carries all messages, with latency, loss and partitions; kills and \
+            pauses nodes. Then it checks whether what the clients saw may be, and shows a verdict with the smallest explanation of \
+            what is wrong, rates, latencies, availability and messages per request. A page with a timeline is written, \
+            and beside it the history, an operation a line, and what each node wrote to standard error.\n\n\
+            When the faults are over, each node has to serve again, and is then asked for what is there. A seed decides what is asked \
+            when and what goes wrong when; what comes of it depends on the machine as well.\n\n\
+            Ctrl-C ends the run, and shows what was seen until then. Exit code 0: valid; 1: invalid or undecided, or a node did what it \
+            must not do: ended by itself, wrote anything but messages, or did not serve again; 2: the command line makes no \
+            sense.",
+        after_help = "Examples:\n  \
+            raft workbench                                          lin-kv on five nodes of this program, for 20 seconds\n  \
+            raft workbench -w kafka --nemesis partition,pause       another workload, with faults\n  \
+            raft workbench -w lin-kv --nemesis all --time 60 --latency 10 --latency-dist exponential --loss 1%\n  \
+            raft workbench -w lin-kv --rate 1000 --time 10          how fast it is\n  \
+            raft workbench -w broadcast --bin ./my-node --nodes 5   a node of yours\n  \
+            raft workbench -w g-set --bin ./my-node --nemesis kill -- --store {data}"
+    )]
+    Workbench(WorkbenchArgs),
     /// Explain a command, or a key of raft.ini
     #[command(after_help = "Examples:\n  raft help cluster\n  raft help ElectionTimeout")]
     Help {

@@ -60,6 +60,6 @@ fn wrapped(text: &str, width: usize) -> String {
 
 fn unknown(topic: &str) -> Error {
     let keys: Vec<_> = config::key_help().iter().map(|key| key.name).collect();
-    let problem = "is neither a command (cluster, init, dump, check, simulate, help) nor a key of raft.ini";
+    let problem = "is neither a command (cluster, init, dump, check, simulate, workbench, help) nor a key of raft.ini";
     Error::Usage(format!("`{topic}` {problem}; the keys are {}", keys.join(", ")))
 }

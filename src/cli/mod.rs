@@ -17,6 +17,7 @@ mod progress;
 mod simulate;
 mod stop;
 mod supervisor;
+mod workbench;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Workbench(args)) => workbench::run(&args),
         Some(Command::Help { topic }) => help::run(topic.as_deref()),
         None => node::run(&cli.node),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One request and what came of it. Times are counted from the start of the run, by one clock.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,4 +37,32 @@ pub enum Outcome {
     },
     /// No answer in time, or an indefinite error: it took effect at some time after its beginning, or will, or never does.
     Unknown(String),
+}
+
+impl Outcome {
+    /// Whether the node did what it is there for: it answered, or refused for what it knows about the data (no such key, a key that
+    /// exists, a precondition).
+    pub fn is_served(&self) -> bool {
+        matches!(self, Outcome::Answered(_) | Outcome::Refused { code: 20..=22, .. })
+    }
+}
+
+impl Operation {
+    /// The operation for other programs to read, times in seconds.
+    pub fn to_json(&self) -> Value {
+        let (kind, what) = match &self.outcome {
+            Outcome::Answered(body) => ("answered", body.clone()),
+            Outcome::Refused { code, text } => ("refused", json!({"code": code, "text": text})),
+            Outcome::Unknown(why) => ("unknown", json!(why)),
+        };
+        json!({
+            "process": self.process,
+            "node": format!("n{}", self.node),
+            "request": self.request,
+            kind: what,
+            "began": self.began.as_secs_f64(),
+            "ended": self.ended.as_secs_f64(),
+            "at_rest": self.at_rest,
+        })
+    }
 }
