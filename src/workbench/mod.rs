@@ -2,7 +2,7 @@
 //!
 //! [`run`](run::run) starts the nodes ([`processes`]), carries their messages ([`router`]) over a [`network`] that delays and loses
 //! them, breaks things on a plan drawn from the seed ([`nemesis`]), and asks what a [`workload`] asks ([`clients`]). A [`history`] is
-//! what clients asked and were told; [`check`] decides whether that may be, and [`verdict`] is what it says. A [`report`] tells people.
+//! what clients asked and were told; [`check`](mod@check) decides whether that may be, and [`verdict`] is what it says. A [`report`] tells people.
 
 pub mod check;
 pub mod clients;
