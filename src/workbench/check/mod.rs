@@ -11,6 +11,7 @@ mod counter;
 mod findings;
 mod lin_kv;
 mod set;
+mod txn;
 
 use super::history::{Operation, Outcome};
 use super::verdict::Verdict;
@@ -22,7 +23,9 @@ pub fn check(workload: Workload, history: &[Operation]) -> Verdict {
     let mut findings = Findings::new(history);
     match workload {
         Workload::LinKv => lin_kv::check(&mut findings),
-        Workload::TxnListAppend | Workload::TxnRwRegister | Workload::Kafka => {
+        Workload::TxnListAppend => txn::check(&mut findings, txn::Kind::Lists),
+        Workload::TxnRwRegister => txn::check(&mut findings, txn::Kind::Registers),
+        Workload::Kafka => {
             findings.undecided("there is no check of this workload yet".into());
         }
         Workload::Broadcast => set::check(&mut findings, &set::BROADCAST),

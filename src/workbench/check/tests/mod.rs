@@ -4,6 +4,7 @@ mod alone;
 mod counter;
 mod lin_kv;
 mod set;
+mod txn;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

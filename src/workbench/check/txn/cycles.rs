@@ -1,0 +1,278 @@
+//! Cycles in the graph: what they are called, and the shortest.
+
+use std::collections::VecDeque;
+
+use super::graph::{Edge, Graph, Why};
+
+/// Most edges that searches for shortest cycles may look at, all together.
+const PATIENCE: usize = 50_000_000;
+
+/// Transactions of which each comes before the next, and the last before the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    pub name: &'static str,
+    pub steps: Vec<Step>,
+}
+
+/// From one transaction of a cycle to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub from: u32,
+    pub to: u32,
+    pub why: Why,
+    /// The version that it is about, if it is about one.
+    pub version: u32,
+    /// The order of the versions is known only because of time.
+    pub by_time: bool,
+}
+
+/// The names, the worst first. A cycle has the first of which it has all it needs: without reads that were overtaken, with
+/// one, or with more.
+const DEPENDENCIES: [(u8, [&str; 3]); 4] = [
+    (Why::WriteWrite as u8, ["G0", "G0-process", "G0-realtime"]),
+    (Why::WriteWrite as u8 | Why::WriteRead as u8, ["G1c", "G1c-process", "G1c-realtime"]),
+    (SINGLE, ["G-single", "G-single-process", "G-single-realtime"]),
+    (SINGLE | Why::ReadWrite as u8, ["G2", "G2-process", "G2-realtime"]),
+];
+/// All but the one read that was overtaken.
+const SINGLE: u8 = Why::WriteWrite as u8 | Why::WriteRead as u8;
+/// What else may be part of a cycle, in the order of the names.
+const TIMES: [u8; 3] = [
+    Why::Onward as u8,
+    Why::Onward as u8 | Why::Process as u8,
+    Why::Onward as u8 | Why::Process as u8 | Why::RealTime as u8 | Why::OnwardByTime as u8,
+];
+
+/// The worst cycle of each part of the graph in which everybody comes before everybody; the shortest that was found.
+pub fn find(graph: &Graph) -> Vec<Cycle> {
+    let mut patience = PATIENCE;
+    let components = components(graph, u8::MAX);
+    let parts = parts(&components).into_iter();
+    parts.filter_map(|nodes| Part::new(graph, nodes).worst(&mut patience)).collect()
+}
+
+/// Nodes by component, where there is more than one.
+fn parts(components: &[u32]) -> Vec<Vec<u32>> {
+    let mut parts = vec![Vec::new(); components.iter().max().map_or(0, |last| *last as usize + 1)];
+    for (node, component) in (0..).zip(components) {
+        parts[*component as usize].push(node);
+    }
+    parts.retain(|nodes: &Vec<u32>| nodes.len() > 1);
+    parts
+}
+
+/// A part of a graph in which everybody comes before everybody, with numbers of its own.
+struct Part {
+    graph: Graph,
+    /// The numbers in the whole graph.
+    nodes: Vec<u32>,
+}
+
+impl Part {
+    /// The nodes are in order, so transactions come first here, too.
+    fn new(whole: &Graph, nodes: Vec<u32>) -> Self {
+        let mut edges = Vec::new();
+        for (from, node) in (0..).zip(&nodes) {
+            for edge in whole.edges(*node) {
+                if let Ok(to) = nodes.binary_search(&edge.to) {
+                    edges.push((from, Edge { to: to as u32, ..*edge }));
+                }
+            }
+        }
+        let transactions = nodes.partition_point(|node| whole.is_transaction(*node)) as u32;
+        Part { graph: Graph::from_edges(transactions, nodes.len(), edges), nodes }
+    }
+
+    fn worst(&self, patience: &mut usize) -> Option<Cycle> {
+        for (place, times) in TIMES.into_iter().enumerate() {
+            for (dependencies, names) in DEPENDENCIES {
+                let name = names[place];
+                let path = if name.starts_with("G-single") {
+                    self.shortest_with_one_overtaken(dependencies | times, patience)
+                } else {
+                    self.shortest(dependencies | times, patience)
+                };
+                if let Some(path) = path {
+                    return Some(Cycle { name, steps: self.steps(&path) });
+                }
+            }
+        }
+        None
+    }
+
+    /// The shortest cycle of these edges.
+    fn shortest(&self, allowed: u8, patience: &mut usize) -> Option<Vec<(u32, Edge)>> {
+        let components = components(&self.graph, allowed);
+        let mut search = Search::new(&self.graph, &components, allowed);
+        for nodes in parts(&components) {
+            for node in nodes.into_iter().filter(|node| self.graph.is_transaction(*node)) {
+                search.path(node, node, patience);
+            }
+        }
+        search.best
+    }
+
+    /// The shortest cycle of these edges and one read that was overtaken.
+    fn shortest_with_one_overtaken(&self, allowed: u8, patience: &mut usize) -> Option<Vec<(u32, Edge)>> {
+        let components = components(&self.graph, allowed | Why::ReadWrite as u8);
+        let mut search = Search::new(&self.graph, &components, allowed);
+        let mut shortest = None;
+        for from in 0..self.graph.transactions {
+            // There need not be any: without patience it goes by the next name.
+            if *patience == 0 {
+                break;
+            }
+            for edge in self.graph.edges(from).iter().filter(|edge| edge.why == Why::ReadWrite) {
+                if components[from as usize] == components[edge.to as usize] && search.path(edge.to, from, patience) {
+                    shortest = Some((from, *edge));
+                }
+            }
+        }
+        Some([vec![shortest?], search.best?].concat())
+    }
+
+    /// The edges of a cycle, which begins with a transaction, as steps between transactions.
+    fn steps(&self, path: &[(u32, Edge)]) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        for (from, edge) in path {
+            let to = self.nodes[edge.to as usize];
+            match (edge.why, steps.last_mut()) {
+                (Why::Onward | Why::OnwardByTime, Some(step)) => {
+                    step.to = to;
+                    step.by_time |= edge.why == Why::OnwardByTime;
+                }
+                _ => {
+                    let from = self.nodes[*from as usize];
+                    steps.push(Step { from, to, why: edge.why, version: edge.version, by_time: false });
+                }
+            }
+        }
+        steps
+    }
+}
+
+/// By node: the strongly connected component that it is in, by edges that are allowed. It is the algorithm of Tarjan (1972),
+/// with a stack of its own.
+fn components(graph: &Graph, allowed: u8) -> Vec<u32> {
+    const NEW: u32 = u32::MAX;
+    let nodes = graph.len();
+    let (mut index, mut low, mut component) = (vec![NEW; nodes], vec![0; nodes], vec![NEW; nodes]);
+    let (mut count, mut components) = (0, 0);
+    let mut open: Vec<u32> = Vec::new();
+    // The nodes that are being looked at, each with the number of its edges that are done.
+    let mut path: Vec<(u32, usize)> = Vec::new();
+    for root in 0..nodes as u32 {
+        if index[root as usize] != NEW {
+            continue;
+        }
+        path.push((root, 0));
+        while let Some((node, done)) = path.last_mut() {
+            let (node, at) = (*node, *node as usize);
+            if *done == 0 && index[at] == NEW {
+                (index[at], low[at]) = (count, count);
+                count += 1;
+                open.push(node);
+            }
+            if let Some(edge) = graph.edges(node).get(*done) {
+                *done += 1;
+                let to = edge.to as usize;
+                if edge.why as u8 & allowed == 0 {
+                } else if index[to] == NEW {
+                    path.push((edge.to, 0));
+                } else if component[to] == NEW {
+                    low[at] = low[at].min(index[to]);
+                }
+                continue;
+            }
+            path.pop();
+            if let Some((before, _)) = path.last() {
+                low[*before as usize] = low[*before as usize].min(low[at]);
+            }
+            if low[at] == index[at] {
+                while let Some(member) = open.pop() {
+                    component[member as usize] = components;
+                    if member == node {
+                        break;
+                    }
+                }
+                components += 1;
+            }
+        }
+    }
+    component
+}
+
+/// Searches for short paths, one after the other. A step from a node between costs nothing.
+struct Search<'g> {
+    graph: &'g Graph,
+    components: &'g [u32],
+    allowed: u8,
+    /// By node, in the search of this number: how far it is, and from where by which edge.
+    reached: Vec<(u32, u32, u32, Option<Edge>)>,
+    number: u32,
+    best: Option<Vec<(u32, Edge)>>,
+    best_length: u32,
+}
+
+impl<'g> Search<'g> {
+    fn new(graph: &'g Graph, components: &'g [u32], allowed: u8) -> Self {
+        // One more, for the end of the path: where it begins may be the same.
+        let reached = vec![(0, 0, 0, None); graph.len() + 1];
+        Search { graph, components, allowed, reached, number: 0, best: None, best_length: u32::MAX }
+    }
+
+    /// Whether there is a path shorter than all before. If so, it is the best one now.
+    fn path(&mut self, from: u32, to: u32, patience: &mut usize) -> bool {
+        self.number += 1;
+        let end = self.graph.len() as u32;
+        let mut queue = VecDeque::from([(from, 0)]);
+        self.reached[from as usize] = (self.number, 0, from, None);
+        while let Some((node, far)) = queue.pop_front() {
+            if far >= self.best_length {
+                return false;
+            }
+            if node == end {
+                self.best = Some(self.trace(from));
+                self.best_length = far;
+                return true;
+            }
+            if far > self.reached[node as usize].1 {
+                continue;
+            }
+            for edge in self.graph.edges(node) {
+                *patience = patience.saturating_sub(1);
+                let is_inside = self.components[edge.to as usize] == self.components[from as usize];
+                if edge.why as u8 & self.allowed == 0 || !is_inside {
+                    continue;
+                }
+                let is_free = matches!(edge.why, Why::Onward | Why::OnwardByTime);
+                let (next, far) = (if edge.to == to { end } else { edge.to }, far + u32::from(!is_free));
+                let known = &mut self.reached[next as usize];
+                if known.0 == self.number && known.1 <= far {
+                    continue;
+                }
+                *known = (self.number, far, node, Some(*edge));
+                if is_free { queue.push_front((next, far)) } else { queue.push_back((next, far)) }
+            }
+            // The first cycle that is found is better than none.
+            if *patience == 0 && self.best.is_some() {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn trace(&self, from: u32) -> Vec<(u32, Edge)> {
+        let mut path = Vec::new();
+        let mut node = self.graph.len() as u32;
+        while let (_, _, before, Some(edge)) = self.reached[node as usize] {
+            path.push((before, edge));
+            node = before;
+            if node == from {
+                break;
+            }
+        }
+        path.reverse();
+        path
+    }
+}

@@ -1,0 +1,124 @@
+//! The order of appends: every read tells all that were before it.
+
+use std::collections::HashMap;
+
+use super::order::Order;
+use super::reads::Read;
+use super::transactions::{Fate, Step, Transaction, Transactions};
+use crate::workbench::check::findings::{Findings, excerpt};
+
+/// The longest read of a list, and who read it.
+#[derive(Clone, Copy)]
+struct Longest<'t> {
+    list: &'t [u32],
+    reader: &'t Transaction,
+}
+
+/// What the longest reads tell. All others must be beginnings of them.
+pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads: &[Read<'_>]) -> Order {
+    let longest = longest(transactions);
+    look_for_contradictions(findings, transactions, &longest);
+    let mut order = Order::new(transactions);
+    let replacements = order.replacements(transactions, reads);
+    let unseen = unseen(transactions, &longest);
+    for key in 0..transactions.keys.len() as u32 {
+        let list = longest.get(&key).map_or(&[][..], |longest| longest.list);
+        look_for_dirty_updates(findings, transactions, list);
+        let mut last = order.initial(key);
+        for version in list.iter().filter(|version| transactions.live_writer(**version).is_some()) {
+            order.add(last, *version, false);
+            last = *version;
+        }
+        // What nobody has read comes after all that was read; and whoever appended to just that comes before the others.
+        let mut unseen = unseen.get(&key).cloned().unwrap_or_default();
+        if let Some(first) = replacements.get(&last).filter(|first| unseen.contains(first)) {
+            order.add(last, *first, false);
+            unseen.retain(|version| version != first);
+            last = *first;
+        }
+        unseen.iter().for_each(|version| order.add(last, *version, false));
+    }
+    order
+}
+
+/// All reads of committed transactions, with what they themselves had appended.
+fn lists<'t>(transactions: &'t Transactions<'_>) -> impl Iterator<Item = (u32, Longest<'t>)> {
+    let committed = transactions.all.iter().filter(|transaction| transaction.fate == Fate::Committed);
+    committed.flat_map(|reader| {
+        reader.steps.iter().filter_map(move |step| match step {
+            Step::Read { key, seen } => Some((*key, Longest { list: seen, reader })),
+            Step::Write { .. } => None,
+        })
+    })
+}
+
+fn longest<'t>(transactions: &'t Transactions<'_>) -> HashMap<u32, Longest<'t>> {
+    let mut longest: HashMap<u32, Longest<'t>> = HashMap::new();
+    for (key, read) in lists(transactions) {
+        let known = longest.entry(key).or_insert(read);
+        if read.list.len() > known.list.len() {
+            *known = read;
+        }
+    }
+    longest
+}
+
+fn look_for_contradictions(
+    findings: &mut Findings<'_>,
+    transactions: &Transactions<'_>,
+    longest: &HashMap<u32, Longest<'_>>,
+) {
+    let values = |list: &[u32]| {
+        let values = list.iter().map(|version| transactions.versions[*version as usize].value.to_string());
+        excerpt(&format!("[{}]", values.collect::<Vec<_>>().join(", ")))
+    };
+    for (key, read) in lists(transactions) {
+        let Some(longest) = longest.get(&key) else { continue };
+        if longest.list.starts_with(read.list) {
+            continue;
+        }
+        let (places, key) = ([read.reader.at, longest.reader.at], transactions.keys[key as usize]);
+        let lines = findings.lines(if places[0] == places[1] { &places[..1] } else { &places });
+        findings.anomaly("incompatible order", places, || {
+            format!(
+                "Key {key} was read as {} and as {}: of two states of a list that only grows at its end, one is the \
+                 beginning of the other.{lines}",
+                values(read.list),
+                values(longest.list),
+            )
+        });
+    }
+}
+
+/// An append that took effect although it was refused, and others that were built upon it.
+fn look_for_dirty_updates(findings: &mut Findings<'_>, transactions: &Transactions<'_>, list: &[u32]) {
+    for pair in list.windows(2) {
+        let writers = [pair[0], pair[1]].map(|version| transactions.versions[version as usize].writer);
+        let [Some(one), Some(other)] = writers.map(|writer| Some(&transactions.all[writer? as usize])) else {
+            continue;
+        };
+        if one.fate == Fate::Refused && other.fate != Fate::Refused {
+            let version = &transactions.versions[pair[0] as usize];
+            let (value, key) = (version.value, transactions.keys[version.key as usize]);
+            let lines = findings.lines(&[one.at, other.at]);
+            findings.anomaly("dirty update", [one.at, other.at], || {
+                format!("The append of {value} to key {key} was refused, and another one came after it.{lines}")
+            });
+        }
+    }
+}
+
+/// By key: the last appends of transactions that took effect, if they are in no read.
+fn unseen(transactions: &Transactions<'_>, longest: &HashMap<u32, Longest<'_>>) -> HashMap<u32, Vec<u32>> {
+    let mut is_seen = vec![false; transactions.versions.len()];
+    for version in longest.values().flat_map(|longest| longest.list) {
+        is_seen[*version as usize] = true;
+    }
+    let mut unseen: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (number, version) in (0..).zip(&transactions.versions) {
+        if !is_seen[number as usize] && version.is_last && transactions.live_writer(number).is_some() {
+            unseen.entry(version.key).or_default().push(number);
+        }
+    }
+    unseen
+}
