@@ -70,6 +70,10 @@ pub struct NodeArgs {
     /// With `-t stdio`: a leader is heard at least every so many milliseconds [default: 100]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub heartbeat_interval: Option<u64>,
+    /// With `-t stdio`: keep state in this folder, so that a node that was killed goes on where it was. Each node has a
+    /// folder of its own there, which bears its name, so that all nodes may be given the same [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// With `-t stdio`: Maelstrom's workload, where requests do not tell it: what a `read` without a key means, and a
     /// transaction that only reads. Existing: lin-kv, txn-list-append, txn-rw-register, kafka, broadcast, g-set, g-counter,
     /// pn-counter, echo, unique-ids [default: lin-kv]

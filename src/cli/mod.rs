@@ -15,6 +15,7 @@ mod node;
 mod printer;
 mod progress;
 mod simulate;
+mod stdio;
 mod stop;
 mod supervisor;
 mod workbench;

@@ -30,6 +30,7 @@ pub use self::serving::Options;
 use self::serving::Serving;
 pub use self::workload::Workload;
 use crate::runtime::{Life, NodeHandle};
+use crate::storage::PeerMemory;
 use crate::transport::stdio::input::{LINE_BYTES_MAX, Line, read_line};
 use crate::transport::stdio::{Names, Output, Snapshots, StdioTransport, Wire};
 
@@ -68,8 +69,12 @@ impl Init {
         self.wire.names()
     }
 
-    /// The transport of this node, in this life of it.
-    pub fn transport(&self, node: &NodeHandle, life: Life) -> StdioTransport {
+    /// The transport of this node, in this life of it. `peers` is what its data folder remembers of peers' lives, if it has
+    /// one.
+    pub fn transport(&self, node: &NodeHandle, life: Life, peers: Option<PeerMemory>) -> StdioTransport {
+        if let Some(peers) = peers {
+            self.wire.remember_peers(peers, node.clone());
+        }
         let (wire, output, snapshots) = (self.wire.clone(), self.output.clone(), self.snapshots.clone());
         StdioTransport::new(wire, output, snapshots, node.clone(), life)
     }

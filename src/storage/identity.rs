@@ -154,9 +154,9 @@ impl Identity {
     ) -> Result<(), StorageError> {
         let refuse = |what: &str, stored: &dyn Display, given: &dyn Display| {
             Err(StorageError::Refused(format!(
-                "the data folder {} belongs to {what} {stored}, but raft.ini says {given}. Correct raft.ini (DataDirectory \
-                 and what it says of the cluster), or start with another, empty folder; never give a node the folder of \
-                 another one",
+                "the data folder {} belongs to {what} {stored}, but this node was told {given}. Correct what it is told \
+                 (raft.ini, or --data and the node_ids of `init`), or start with another, empty folder; never give a node \
+                 the folder of another one",
                 folder.display()
             )))
         };
@@ -167,7 +167,7 @@ impl Identity {
             return refuse("a cluster of the nodes", &ids(&self.voters), &ids(voters));
         }
         if self.cluster_id != cluster_id {
-            let (stored, given) = (format!("{:016x}", self.cluster_id), format!("{cluster_id:016x}: another Name"));
+            let (stored, given) = (format!("{:016x}", self.cluster_id), format!("{cluster_id:016x}: another name"));
             return refuse("the cluster with id", &stored, &given);
         }
         Ok(())

@@ -63,6 +63,11 @@ impl Names {
         (1..).map(NodeId).take(self.sorted.len())
     }
 
+    /// What a cluster of these nodes is called: their names in order, as a JSON array.
+    pub fn cluster_name(&self) -> String {
+        serde_json::Value::from(self.sorted.clone()).to_string()
+    }
+
     /// The name of a node.
     pub fn name(&self, id: NodeId) -> Option<&str> {
         let position = usize::try_from(id.0.checked_sub(1)?).ok()?;

@@ -161,7 +161,7 @@ fn the_folder_of_another_node_is_refused() {
     fs::rename(&one, &aside).expect("set aside");
     copy(&two, &one);
     cluster.spawn(1);
-    assert_ends(&mut cluster, 1, &["belongs to node 2, but raft.ini says 1"]);
+    assert_ends(&mut cluster, 1, &["belongs to node 2, but this node was told 1"]);
     replace(&one, &aside);
     cluster.spawn(1);
     cluster.spawn(2);

@@ -5,6 +5,7 @@ mod attack;
 mod clients;
 mod cluster;
 mod crash;
+mod data;
 mod elections;
 mod folder;
 mod full_disk;

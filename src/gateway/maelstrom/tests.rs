@@ -36,7 +36,7 @@ impl Bench {
         let door = serve(BufReader::new(input_end), output_end, options, move |init| {
             check(init)?;
             let (handle, inboxes) = NodeHandle::new();
-            started.send((inboxes, init.transport(&handle, Life { incarnation: 7, boot: 1 }))).unwrap();
+            started.send((inboxes, init.transport(&handle, Life { incarnation: 7, boot: 1 }, None))).unwrap();
             Ok(handle)
         })
         .unwrap();

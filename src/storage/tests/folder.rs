@@ -45,12 +45,12 @@ fn the_folder_of_another_node_or_cluster_is_refused() {
     drop(FileStorage::open(&mine).unwrap());
 
     let message = refusal(&OpenOptions { node: NodeId(3), ..mine.clone() });
-    assert!(message.contains("belongs to node 2, but raft.ini says 3"), "{message}");
+    assert!(message.contains("belongs to node 2, but this node was told 3"), "{message}");
 
     let membership = Membership::of_voters((1..=5).map(NodeId));
     let other = OpenOptions { cluster_id: cluster_id("raft", &membership), membership, ..mine.clone() };
     let message = refusal(&other);
-    assert!(message.contains("nodes 1, 2, 3, but raft.ini says 1, 2, 3, 4, 5"), "{message}");
+    assert!(message.contains("nodes 1, 2, 3, but this node was told 1, 2, 3, 4, 5"), "{message}");
 
     let other = cluster_id("tfar", &mine.membership);
     let message = refusal(&OpenOptions { cluster_id: other, ..mine.clone() });

@@ -16,7 +16,9 @@ use crate::consensus::{
     AppendEntries, EntryHeader, Index, LogTime, Message, MessageBody, NodeId, Payload, SessionSequence, SnapshotMeta,
     Term,
 };
-use crate::runtime::Life;
+use crate::runtime::{Input, Life, NodeHandle};
+use crate::storage::{PeerMemory, Start};
+use crate::transport::lives::{NotAdmitted, PeerLives};
 use crate::transport::transfer::{Offer, Progress};
 use crate::transport::{Failure, Forward, ForwardKind, PeerMessage};
 
@@ -36,6 +38,15 @@ pub struct Wire {
 struct Lives {
     own: Life,
     peers: BTreeMap<NodeId, Life>,
+    folder: Option<Folder>,
+}
+
+/// What the node's data folder remembers of its peers, and who has to stop should the disk fail.
+struct Folder {
+    lives: PeerLives,
+    node: NodeHandle,
+    /// The life of each peer that was refused last.
+    refused: BTreeMap<NodeId, Life>,
 }
 
 /// A message that arrived.
@@ -85,6 +96,11 @@ impl Wire {
         self.lives().own = life;
     }
 
+    /// From now on, what is accepted of peers' lives is what follows this memory, in the data folder of this node.
+    pub fn remember_peers(&self, memory: PeerMemory, node: NodeHandle) {
+        self.lives().folder = Some(Folder { lives: PeerLives::new(memory), node, refused: BTreeMap::new() });
+    }
+
     /// Appends a message for `to` as one line. Fails, saying why, if it cannot be put in words.
     pub fn encode(&self, to: NodeId, message: &PeerMessage, out: &mut Vec<u8>) -> Result<(), String> {
         let to_life = match message {
@@ -130,23 +146,56 @@ impl Wire {
     }
 
     /// Decodes the body of a message from `from`. Fails, saying what is wrong, if it makes no sense. `None`: it belongs to
-    /// an earlier life of the sender, or answers an earlier life of this node.
+    /// an earlier life of the sender, or one that does not follow what is remembered of it, or answers an earlier life of
+    /// this node.
     pub fn decode(&self, from: NodeId, body: &RawValue) -> Result<Option<Received>, String> {
         let head: Head<'_> = parse(body)?;
         let life = Life::try_from(head.life)?;
         let to_life = head.to_life.map(Life::try_from).transpose()?;
         let said = Body::parse(&head.kind, body)?.into_said(from, to_life, &self.names)?;
         let mut lives = self.lives();
-        let latest = lives.peers.entry(from).or_insert(life);
-        if life.boot > latest.boot {
-            *latest = life;
-        }
-        let is_current = *latest == life && to_life.is_none_or(|to_life| to_life == lives.own);
+        let is_current = lives.admit(from, life) && to_life.is_none_or(|to_life| to_life == lives.own);
         Ok(is_current.then_some(Received { life, said }))
     }
 
     fn lives(&self) -> MutexGuard<'_, Lives> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lives {
+    /// Whether this is the latest life of the peer, as far as this node knows. If it is, no earlier one will be.
+    fn admit(&mut self, peer: NodeId, life: Life) -> bool {
+        let is_latest = match self.peers.get(&peer) {
+            Some(latest) if *latest == life => return true,
+            latest => latest.is_none_or(|latest| life.boot > latest.boot),
+        };
+        let admitted = match &mut self.folder {
+            Some(folder) => folder.admit(peer, life),
+            None => is_latest,
+        };
+        if admitted {
+            self.peers.insert(peer, life);
+        }
+        admitted
+    }
+}
+
+impl Folder {
+    /// Whether the life follows the one that is remembered of this peer; it is remembered itself then. Warns once of one
+    /// that does not.
+    fn admit(&mut self, peer: NodeId, life: Life) -> bool {
+        // Lines carry no nonces: two processes of one life are not told apart.
+        let Err(refusal) = self.lives.admit(peer, &Start { life, nonce: 0 }.into(), false) else { return true };
+        match &refusal {
+            NotAdmitted::NotRemembered { error, .. } if !error.is_full() => {
+                self.node.deliver(Input::Failed { reason: refusal.to_string() });
+            }
+            _ if self.refused.insert(peer, life) == Some(life) => {}
+            NotAdmitted::OlderBoot { .. } => log::info!("ignored messages that were late, unless {refusal}"),
+            _ => log::warn!("messages of node {peer} are ignored: {refusal}"),
+        }
+        false
     }
 }
 

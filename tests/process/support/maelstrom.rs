@@ -151,8 +151,17 @@ impl Router {
 
     /// Kills a node's process, without warning.
     pub fn kill(&self, name: &str) {
-        self.shared.node(name, |node| node.process.as_mut().expect("a process").kill()).expect("killed");
-        self.wait_for_exit(name);
+        self.kill_all(&[name]);
+    }
+
+    /// Kills these nodes' processes at once, without warning.
+    pub fn kill_all(&self, names: &[&str]) {
+        for name in names {
+            self.shared.node(name, |node| node.process.as_mut().expect("a process").kill()).expect("killed");
+        }
+        for name in names {
+            self.wait_for_exit(name);
+        }
     }
 
     /// Ends a node's input.
