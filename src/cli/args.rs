@@ -64,7 +64,8 @@ pub struct NodeArgs {
     /// What all ways to run nodes have in common.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// With `-t stdio`: without a leader for so many milliseconds, up to twice as many, run for election [default: 500]
+    /// With `-t stdio`: without a leader for so many milliseconds, up to twice as many, run for election [default: 500, or
+    /// more, up to 10000, as long as messages are measured to take their time]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub election_timeout: Option<u64>,
     /// With `-t stdio`: a leader is heard at least every so many milliseconds [default: 100]

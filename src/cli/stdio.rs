@@ -28,6 +28,8 @@ const HEARTBEAT_INTERVAL_MS: u64 = 100;
 struct StdioOptions {
     /// Each timeout is drawn from [T, 2T).
     election_timeout: Duration,
+    /// It follows what messages are measured to take.
+    adapts: bool,
     /// Below `election_timeout`.
     heartbeat_interval: Duration,
     /// What requests mean that do not say it themselves.
@@ -61,6 +63,7 @@ fn options(args: &NodeArgs) -> Result<StdioOptions, String> {
     }
     let options = StdioOptions {
         election_timeout: Duration::from_millis(args.election_timeout.unwrap_or(ELECTION_TIMEOUT_MS)),
+        adapts: args.election_timeout.is_none(),
         heartbeat_interval: Duration::from_millis(args.heartbeat_interval.unwrap_or(HEARTBEAT_INTERVAL_MS)),
         workload: args.workload.unwrap_or_default(),
         data: args.data.clone(),
@@ -125,7 +128,10 @@ fn start(options: &StdioOptions, init: &Init) -> Result<Node, String> {
     let membership = Membership::of_voters(names.ids());
     let Opened { storage, life, peers } = open(options.data.as_deref(), names, &membership)?;
     let labels = names.ids().filter_map(|id| Some((id, names.name(id)?.to_owned()))).collect();
-    let server = ServerConfig::new(names.me(), options.election_timeout, options.heartbeat_interval);
+    let server = ServerConfig {
+        adapts: options.adapts,
+        ..ServerConfig::new(names.me(), options.election_timeout, options.heartbeat_interval)
+    };
     let node_options = NodeOptions { server, membership, labels, ..NodeOptions::new(names.me(), []) };
     let machine = Box::new(Composite::default());
     Node::start(node_options, storage, machine, |handle| init.transport(handle, life, peers))

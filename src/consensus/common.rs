@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::effect::{Effect, Persist, Violation};
+use super::latency::Latency;
 use super::log::Log;
 use super::message::{Message, MessageBody, SnapshotMeta};
 use super::random::Random;
@@ -57,9 +58,13 @@ pub(super) struct Common {
     pub random: Random,
     /// When this server will ask for an election, unless it hears from a leader or leads.
     pub election_deadline: Duration,
-    /// The current election timeout. Drawn anew when role or term change, so that in between hearing from the leader only
-    /// ever moves the deadline further away, and never wakes the clock.
+    /// Each election timeout is drawn from [T, 2T).
     election_timeout: Duration,
+    /// The current one. Drawn anew when role or term change, so that in between hearing from the leader only ever moves the
+    /// deadline further away, and never wakes the clock.
+    drawn_timeout: Duration,
+    /// What was measured, if this server adapts.
+    pub latency: Option<Latency>,
     unwritten: Unwritten,
     outstanding: VecDeque<Outstanding>,
     held: VecDeque<Held>,
@@ -119,6 +124,8 @@ impl Common {
             random: Random::new(seed),
             election_deadline: now,
             election_timeout: config.election_timeout,
+            drawn_timeout: config.election_timeout,
+            latency: config.adapts.then(Latency::default),
             config,
             hard_state,
             log,
@@ -175,14 +182,27 @@ impl Common {
 
     /// A new random timeout from [T, 2T), counted from now.
     pub fn draw_election_timeout(&mut self, now: Duration) {
-        let base = self.config.election_timeout;
-        self.election_timeout = base + Duration::from_nanos(self.random.below(base.as_nanos() as u64));
-        self.election_deadline = now + self.election_timeout;
+        let base = self.election_timeout;
+        self.drawn_timeout = base + Duration::from_nanos(self.random.below(base.as_nanos() as u64));
+        self.election_deadline = now + self.drawn_timeout;
+    }
+
+    /// How long this server protects its leader, and leads without hearing from a quorum; the shortest that it waits for a
+    /// leader.
+    pub fn election_timeout(&self) -> Duration {
+        self.election_timeout
+    }
+
+    /// Another election timeout, from the next sign of life or the next draw on.
+    pub fn set_election_timeout(&mut self, timeout: Duration) {
+        // What was drawn keeps its place between T and 2T.
+        let drawn = self.drawn_timeout.as_nanos() * timeout.as_nanos() / self.election_timeout.as_nanos().max(1);
+        (self.drawn_timeout, self.election_timeout) = (Duration::from_nanos(drawn as u64), timeout);
     }
 
     /// Something was heard that postpones the election.
     pub fn postpone_election(&mut self, now: Duration) {
-        self.election_deadline = now + self.election_timeout;
+        self.election_deadline = now + self.drawn_timeout;
     }
 
     /// A higher term begins: nobody has this server's vote.
@@ -348,7 +368,7 @@ impl Common {
         self.hard_state.vote = self.hard_state.vote.map(name);
         self.log.rename(name);
         self.random = Random::new(0);
-        self.election_timeout = self.config.election_timeout;
+        self.drawn_timeout = self.election_timeout;
         self.election_deadline = self.election_timeout;
         // Every outstanding persist has its token, without gaps.
         let passed = self.last_token - self.outstanding.len() as u64;

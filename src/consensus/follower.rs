@@ -18,7 +18,7 @@ impl Follower {
     /// Whether this server heard from a leader less than an election timeout ago, and so protects it from others'
     /// elections (Raft thesis §4.2.3).
     pub fn has_live_leader(&self, common: &Common, now: Duration) -> bool {
-        self.leader.is_some_and(|(_, heard)| now < heard + common.config.election_timeout)
+        self.leader.is_some_and(|(_, heard)| now < heard + common.election_timeout())
     }
 
     /// The leader of this term spoke. False if that cannot be: the term has another leader.
@@ -29,6 +29,7 @@ impl Follower {
         }
         self.leader = Some((from, turn.now));
         common.postpone_election(turn.now);
+        common.measure_latency_sometimes(&[from], turn);
         true
     }
 

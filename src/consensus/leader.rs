@@ -326,7 +326,7 @@ impl Leader {
 
     /// Time has passed. `Err`: this server must not go on leading.
     pub fn tick(&mut self, common: &mut Common, turn: &mut Turn<'_>) -> Result<(), StepDown> {
-        let timeout = common.config.election_timeout;
+        let timeout = common.election_timeout();
         if common.has_rivals() {
             if common.config.check_quorum && self.quorum_heard(common, turn.now) + timeout < turn.now {
                 mark(Mark::StepDownNoQuorum);
@@ -350,6 +350,7 @@ impl Leader {
             // Only here: rounds for reads must not keep putting off the checks above.
             self.heartbeat_due = turn.now + common.config.heartbeat_interval;
             self.heartbeat_all(common, turn);
+            common.measure_latency_sometimes(&common.other_voters(), turn);
         }
         self.replicate_to_all(common, turn);
         Ok(())
@@ -430,7 +431,7 @@ impl Leader {
             }
             None => {}
         }
-        self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.config.election_timeout });
+        self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.election_timeout() });
         self.hand_over_if_caught_up(common, turn);
         mark_if(self.transfer.as_ref().is_some_and(|transfer| !transfer.told), Mark::TransferWaited);
     }

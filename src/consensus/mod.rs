@@ -16,6 +16,7 @@ mod election;
 pub mod event;
 mod follower;
 mod invariants;
+mod latency;
 mod leader;
 mod log;
 pub mod membership;

@@ -48,6 +48,9 @@ pub struct ServerConfig {
     /// This server may have forgotten what it promised: it never campaigns, grants no vote, and leaders do not count it
     /// towards commits, reads and their quorum. It receives the log like any other member.
     pub abstains: bool,
+    /// The election timeout follows what messages are measured to take, from `election_timeout` up to 10 s. Off, unless nobody
+    /// has told what the network is like.
+    pub adapts: bool,
 }
 
 impl ServerConfig {
@@ -65,6 +68,7 @@ impl ServerConfig {
             pre_vote: true,
             check_quorum: true,
             abstains: false,
+            adapts: false,
         }
     }
 }
@@ -241,6 +245,7 @@ impl Server {
             mark_if(disk_hangs, Mark::CampaignPutOffDiskHangs);
             if self.common.may_campaign() && !disk_hangs {
                 mark_if(matches!(self.role, RoleState::Candidate(_)), Mark::ElectionUndecided);
+                self.common.measure_latency(&self.common.other_voters(), turn);
                 if self.common.config.pre_vote { self.pre_campaign(turn) } else { self.campaign(false, turn) }
             }
         }
@@ -309,7 +314,11 @@ impl Server {
             MessageBody::AskTerm { nonce } => {
                 return turn.send(from, self.common.term(), MessageBody::TellTerm { nonce });
             }
-            MessageBody::TellTerm { nonce } => self.common.term_told(from, nonce),
+            MessageBody::TellTerm { nonce } => {
+                self.common.term_told(from, nonce);
+                let leader = self.leader();
+                self.common.latency_measured(from, nonce, leader, turn.now);
+            }
             _ => {}
         }
         if term > self.common.term() {
@@ -642,6 +651,11 @@ impl Server {
     /// Whether it neither votes nor counts.
     pub fn abstains(&self) -> bool {
         self.common.abstains()
+    }
+
+    /// The election timeout in force: each is drawn from [T, 2T).
+    pub fn election_timeout(&self) -> Duration {
+        self.common.election_timeout()
     }
 
     /// When the election clock must fire; a leader has no use for it.

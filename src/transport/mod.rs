@@ -17,12 +17,18 @@ use crate::storage::snapshot::SnapshotStore;
 /// Carries messages to peers. Sending never blocks: what cannot be queued is dropped, and the protocol sends again.
 ///
 /// Arriving messages go to the node's inbox as [`Input::Peer`](crate::runtime::Input::Peer). Another transport (say,
-/// ZeroMQ) has to keep three promises: messages between two nodes arrive in order or not at all; a message is delivered
+/// ZeroMQ) has to keep three promises: messages between two nodes arrive in order or not at all, unless it [says](Transport::keeps_order) that they may not; a message is delivered
 /// to the node it was sent to and names its true sender; one that belongs to an earlier life of either node is never
 /// delivered after a later one.
 pub trait Transport: Send {
     /// This node's life, which all its messages carry.
     fn life(&self) -> Life;
+
+    /// Whether messages to a peer overtake each other never. Where they may, the requests of a client go to the leader one at a
+    /// time.
+    fn keeps_order(&self) -> bool {
+        true
+    }
 
     /// Queues a message. An error means that it was dropped.
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered>;
@@ -78,7 +84,7 @@ pub enum PeerMessage {
 pub struct Forward {
     /// Only this term's leader may take it: by the time it is refused, it never will be executed.
     pub term: u64,
-    /// Grows with every request this node forwards: the leader drops what is not newer, so that nothing runs twice.
+    /// Grows with every request this node forwards: the leader drops what it has seen already, so that nothing runs twice.
     pub sequence: u64,
     /// The client's connection at the sender: requests of one connection take effect in order.
     pub connection: u64,

@@ -105,6 +105,11 @@ impl Transport for StdioTransport {
         self.life
     }
 
+    /// Whoever carries the lines may delay each of them.
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
         if !self.output.has_room() {
             return Err(Undelivered);

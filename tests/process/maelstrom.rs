@@ -1,5 +1,6 @@
 //! Nodes over standard input and output: real processes behind a router, and the router itself.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::support::maelstrom::{Client, Router};
@@ -62,8 +63,8 @@ fn every_node_serves_reads_writes_and_compare_and_set() {
 }
 
 #[test]
-fn one_node_and_nine_nodes() {
-    for count in [1, 9] {
+fn one_to_nine_nodes() {
+    for count in [1, 2, 4, 7, 9] {
         let router = cluster(count);
         let mut client = router.client();
         let last = format!("n{count}");
@@ -88,6 +89,86 @@ fn requests_of_one_client_keep_their_order() {
             assert_ne!(answer["type"], "error", "{node}: {answer}");
             assert!(answer["in_reply_to"] != json!(last) || answer["value"] == json!(200), "{node}: {answer}");
         }
+    }
+    stop(&router);
+}
+
+/// What nodes say to each other for the sake of requests: not what they would say anyway, which is heartbeats, one of which
+/// tells nothing new, and the measuring of latency.
+fn messages_between_nodes(router: &Router) -> Vec<Value> {
+    let names = router.names();
+    let between = |end: &Value| names.iter().any(|name| end == name);
+    let mut told: BTreeMap<(String, String), Value> = BTreeMap::new();
+    let mut idle: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut messages = Vec::new();
+    for line in router.record() {
+        let (src, dest, body) = (&line["src"], &line["dest"], &line["body"]);
+        if !between(src) || !between(dest) || ["ask_term", "tell_term"].iter().any(|kind| body["type"] == *kind) {
+            continue;
+        }
+        let (there, back) = ((src.to_string(), dest.to_string()), (dest.to_string(), src.to_string()));
+        let news = json!([body["term"], body["round"]]);
+        match body["type"].as_str().expect("a type") {
+            "append_entries" if body["entries"] == json!([]) && told.get(&there) == Some(&news) => {
+                *idle.entry(there).or_default() += 1;
+                continue;
+            }
+            "append_entries" => drop(told.insert(there, news)),
+            // Whichever it answers: there is one for each.
+            "append_entries_res" => {
+                if let Some(unanswered) = idle.get_mut(&back).filter(|unanswered| **unanswered > 0) {
+                    *unanswered -= 1;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        messages.push(line);
+    }
+    messages
+}
+
+#[test]
+fn at_rest_a_request_costs_one_round_trip_to_each_and_under_load_less() {
+    const NODES: usize = 5;
+    let router = cluster(NODES);
+    let mut client = router.client();
+    for node in router.names() {
+        ask(&mut client, &node, write(&node, 0));
+    }
+    let is_append = |line: &&Value| line["body"]["type"] == "append_entries";
+    let leader = router.record().iter().rev().find(is_append).expect("somebody leads")["src"].clone();
+    let follower = router.names().into_iter().find(|name| leader != *name).expect("another one");
+    let leader = leader.as_str().expect("a name").to_owned();
+    let round_trip = 2 * (NODES - 1);
+    for (node, forwarded) in [(leader, 0), (follower, 2)] {
+        for make in [|number| write("k", number), |_| read("k")] {
+            // A heartbeat that is under way is not counted twice.
+            let before = messages_between_nodes(&router).len();
+            let count = 50;
+            for number in 0..count {
+                let answer = client.request(&node, make(number), TIMEOUT).expect("an answer");
+                assert_ne!(answer["type"], "error", "{answer}");
+            }
+            let messages = messages_between_nodes(&router).split_off(before);
+            let allowed = count * (round_trip + round_trip / 5 + forwarded);
+            assert!(messages.len() <= allowed, "{} messages, {allowed} allowed: {messages:#?}", messages.len());
+            assert!(messages.len() >= count * (NODES - 1 + forwarded) / 2, "they were counted: {}", messages.len());
+        }
+        // Requests that wait together go together.
+        let before = messages_between_nodes(&router).len();
+        let clients: Vec<_> = (0..200).map(|_| router.client()).collect();
+        clients
+            .into_iter()
+            .map(|mut client| {
+                client.send(&node, write("k", 1));
+                client
+            })
+            .collect::<Vec<_>>()
+            .iter()
+            .for_each(|client| assert_eq!(client.answer(TIMEOUT).expect("an answer")["type"], "write_ok"));
+        let messages = messages_between_nodes(&router).len() - before;
+        assert!(messages < 200 * (round_trip + forwarded) / 2, "{messages} messages for 200 requests under load");
     }
     stop(&router);
 }

@@ -43,6 +43,7 @@ fn quiet(seed: u64, nodes: u64) -> Scenario {
             max_inflight_requests: 8,
             max_pending_bytes: 256 << 10,
             chunk_bytes: 512,
+            maelstrom: false,
         },
         network: Network { delay_us: 500, jitter_us: 500, lost: 0, twice: 0, overtaken: 0 },
         disks: Disks { sync_us: 500, garbles: true },

@@ -2,7 +2,8 @@
 
 use super::{ELECTION_TIMEOUT_MS, answered_meanwhile, each, has_moved, leaders, look, quiet, taken, victim, with};
 use raft::marks::Mark;
-use raft::runtime::simulated::scenario::{FaultKind, Target, Way};
+use raft::runtime::simulated::Scenario;
+use raft::runtime::simulated::scenario::{FaultKind, Network, Target, Way};
 
 /// Both ways.
 fn between(left: &[u64], right: &[u64]) -> Vec<(u64, u64)> {
@@ -152,4 +153,32 @@ fn t78_an_old_leader_behind_a_bridge() {
         befell_leader.set(befell_leader.get() + u64::from(has_moved(report)));
     });
     assert!(befell_leader.get() > 0, "a leader was behind the bridge");
+}
+
+/// A network as Maelstrom's: each message takes its own time, of this mean in ms, and overtakes others. For half a minute of
+/// virtual time, with the timeouts of a node under Maelstrom.
+fn slow(seed: u64, mean_ms: u64, adapts: bool) -> Scenario {
+    let mut scenario = quiet(seed, 5);
+    (scenario.clients, scenario.time_ms) = (4, 30_000);
+    (scenario.settings.election_timeout_ms, scenario.settings.heartbeat_interval_ms) = (500, 100);
+    scenario.settings.maelstrom = adapts;
+    // Whoever is overtaken takes one way and four more.
+    scenario.network = Network { delay_us: 0, jitter_us: mean_ms * 1_000 / 5, lost: 0, twice: 0, overtaken: 1_000_000 };
+    (scenario.load.patience_ms, scenario.load.pause_us, scenario.load.depth) = (10_000, 10_000, 1);
+    scenario
+}
+
+/// One election at the start, and another one if the leader is not among those that go on at the end.
+#[test]
+fn election_timeouts_adapt_to_a_slow_network() {
+    for (mean_ms, answered_for_one_refused) in [(100, 50), (600, 8)] {
+        let adapting = |seed| slow(seed, mean_ms, true);
+        let sum = each(4, adapting, |report| {
+            assert!(report.elections <= 2, "{mean_ms} ms: {} elections", report.elections);
+        });
+        assert!(sum.answered > answered_for_one_refused * sum.refusals, "{mean_ms} ms: {sum:?}");
+    }
+    // As it would be otherwise, so that this shows something.
+    let fixed = each(4, |seed| slow(seed, 600, false), |_| {});
+    assert!(fixed.elections > 3 * 4 && fixed.answered < 8 * fixed.refusals, "600 ms: {fixed:?}");
 }

@@ -81,10 +81,12 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Whether a request may be sent there now: not before those of its connection that are held, and not while others
-    /// are under way to another leader.
-    pub fn may_send(&self, request: &Request, route: Route) -> bool {
+    /// are under way to another leader, or to this one on a way that does not keep their order.
+    pub fn may_send(&self, request: &Request, route: Route, in_order: bool) -> bool {
         let connection = self.active.get(&request.connection);
-        connection.is_none_or(|connection| connection.held.is_empty() && connection.is_free_for(request.scope, route))
+        connection.is_none_or(|connection| {
+            connection.held.is_empty() && connection.is_free_for(request.scope, route, in_order)
+        })
     }
 
     /// A request is sent.
@@ -153,8 +155,8 @@ impl Connections {
     }
 
     /// Whether the first request that is held, of this scope, may be sent there.
-    pub fn may_release(&self, key: ConnectionKey, scope: Scope, route: Route) -> bool {
-        self.active.get(&key).is_some_and(|connection| connection.is_free_for(scope, route))
+    pub fn may_release(&self, key: ConnectionKey, scope: Scope, route: Route, in_order: bool) -> bool {
+        self.active.get(&key).is_some_and(|connection| connection.is_free_for(scope, route, in_order))
     }
 
     /// Takes out the first request that is held.
@@ -193,7 +195,7 @@ impl Connections {
 
 impl Connection {
     /// What a peer forwards has waited there already for what was under way to an earlier leader.
-    fn is_free_for(&self, scope: Scope, route: Route) -> bool {
-        self.under_way == 0 || self.target == Some(route) || matches!(scope, Scope::ThisTerm(_))
+    fn is_free_for(&self, scope: Scope, route: Route, in_order: bool) -> bool {
+        self.under_way == 0 || (in_order && self.target == Some(route)) || matches!(scope, Scope::ThisTerm(_))
     }
 }

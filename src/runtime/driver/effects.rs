@@ -135,7 +135,7 @@ impl Driver {
         self.clear_lanes();
         self.abandon_snapshots();
         // One more election timeout for the answers that the last leader still owes.
-        let answer_by = self.now + self.config.election_timeout;
+        let answer_by = self.now + self.server.election_timeout();
         if role != Role::Leader {
             self.requests.waiters.hasten(answer_by);
             self.repeat_confirmed_reads();

@@ -1,5 +1,7 @@
 //! Requests between nodes: a follower's side, and the leader's.
 
+use std::collections::BTreeMap;
+
 use super::connections::{ConnectionKey, Request, Route, Scope};
 use super::requests::Forwarded;
 use super::{Driver, report};
@@ -35,7 +37,7 @@ impl Driver {
     /// A request that a peer has forwarded.
     pub(super) fn forward_received(&mut self, from: NodeId, life: Life, forward: Forward) {
         let Forward { term, sequence, connection, kind, payload } = forward;
-        if self.requests.is_new(from, life, sequence) {
+        if self.requests.is_new(from, life, sequence, self.transport.keeps_order()) {
             let key = ConnectionKey { node: from, connection };
             let asker = Asker::Peer { node: from, life, sequence };
             self.accept(key, kind, payload, Scope::ThisTerm(Term(term)), asker);
@@ -71,10 +73,13 @@ impl Driver {
     }
 
     /// The leader leads no more, and has turned this request away at its door. So it does with everything sent to it
-    /// later, since messages keep their order: all of it goes to the next leader.
+    /// later, if messages keep their order: all of it goes to the next leader. Otherwise it may have taken some of that.
     fn refused_by_leader(&mut self, route: Route, sequence: u64, first: Request) {
         self.requests.refused_term = self.requests.refused_term.max(route.term);
-        let mut later = self.requests.forwarded.split_off(&sequence);
+        let mut later = match self.transport.keeps_order() {
+            true => self.requests.forwarded.split_off(&sequence),
+            false => BTreeMap::new(),
+        };
         let others: Vec<u64> = later.iter().filter(|(_, sent)| sent.route != route).map(|(&at, _)| at).collect();
         for sequence in others {
             self.requests.forwarded.extend(later.remove_entry(&sequence));

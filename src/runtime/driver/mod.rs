@@ -131,6 +131,8 @@ pub struct Driver {
     ended: Option<Ended>,
     /// The role that the log told of last.
     told: Role,
+    /// Likewise, the election timeout.
+    told_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -146,6 +148,7 @@ impl Driver {
     ) -> Self {
         let beginning = config.start.take().map(|start| Beginning::new(start, &server, now));
         let request_limit = MIN_REQUEST_LIMIT.max(20 * config.election_timeout);
+        let told_timeout = server.election_timeout();
         let load = Load::new(MAX_REQUESTS, config.max_inflight_bytes);
         Driver {
             tail: Tail::new(server.last_index(), server.applied(), config.max_inflight_bytes),
@@ -172,6 +175,7 @@ impl Driver {
             beginning,
             ended: None,
             told: Role::Follower,
+            told_timeout,
             metrics: Arc::default(),
         }
     }
@@ -205,6 +209,7 @@ impl Driver {
         self.submit();
         self.flush();
         self.look_ahead();
+        self.tell_timeout();
     }
 
     /// The protocol's server, to be looked at.

@@ -87,6 +87,16 @@ impl Driver {
         }
     }
 
+    /// Logs that the election timeout has adapted, when that makes a difference.
+    pub(super) fn tell_timeout(&mut self) {
+        let timeout = self.server.election_timeout();
+        if timeout >= 2 * self.told_timeout || 2 * timeout <= self.told_timeout {
+            let timeout_ms = timeout.as_millis();
+            log::info!("{} has an election timeout of {timeout_ms} ms now, as messages take their time", self.me());
+            self.told_timeout = timeout;
+        }
+    }
+
     pub(super) fn not_the_leader(&self) -> Failure {
         Failure::NotReady(match self.server.leader() {
             Some(leader) if leader != self.server.id() => {
@@ -109,7 +119,7 @@ impl Driver {
     }
 
     pub(super) fn no_leader(&self) -> Failure {
-        let waited_ms = 2 * self.config.election_timeout.as_millis();
+        let waited_ms = 2 * self.server.election_timeout().as_millis();
         Failure::NotReady(match self.server.leader() {
             Some(leader) => format!("{} leads, but could not take this within {waited_ms} ms", self.name(leader)),
             None => format!("no leader was found within {waited_ms} ms"),

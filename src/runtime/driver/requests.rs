@@ -42,8 +42,8 @@ pub(super) struct Requests {
     pub waiters: Waiters,
     /// Sent to another leader, by sequence number.
     pub forwarded: BTreeMap<u64, Forwarded>,
-    /// What this node, as the leader, has heard last from each peer that forwards.
-    senders: HashMap<NodeId, (Life, u64)>,
+    /// What this node, as the leader, has heard from each peer that forwards.
+    senders: HashMap<NodeId, (Life, Seen)>,
     /// The latest term whose leader has refused a request: it leads no more, even if nobody has said so yet.
     pub refused_term: Term,
     /// Held requests may be able to go on.
@@ -122,15 +122,41 @@ impl Requests {
         self.next_order
     }
 
-    /// Whether a peer's forwarded request is newer than all before, so that none runs twice.
-    pub fn is_new(&mut self, from: NodeId, life: Life, sequence: u64) -> bool {
+    /// Whether a peer's forwarded request was not seen before, so that none runs twice. Where messages keep their order it is
+    /// newer than all that were.
+    pub fn is_new(&mut self, from: NodeId, life: Life, sequence: u64, in_order: bool) -> bool {
+        let (known, seen) = self.senders.entry(from).or_default();
         // The transport never delivers an earlier life's messages after a later one's: another life is a new one.
-        let is_newer = |&(known, last)| known != life || sequence > last || mutant(Mutant::P5);
-        let is_new = self.senders.get(&from).is_none_or(is_newer);
-        if is_new {
-            self.senders.insert(from, (life, sequence));
+        if *known != life {
+            (*known, *seen) = (life, Seen::default());
         }
-        is_new
+        seen.add(sequence, in_order) || mutant(Mutant::P5)
+    }
+}
+
+/// Which of a peer's forwarded requests were seen.
+#[derive(Default)]
+struct Seen {
+    /// All up to here count as seen.
+    up_to: u64,
+    /// And these.
+    after: BTreeSet<u64>,
+}
+
+impl Seen {
+    /// So many later ones may overtake a request; more, and it is dropped.
+    const OVERTAKING_MAX: usize = 4096;
+
+    /// Whether this one was not seen. It is from now on.
+    fn add(&mut self, sequence: u64, in_order: bool) -> bool {
+        if sequence <= self.up_to || !self.after.insert(sequence) {
+            return false;
+        }
+        let kept = if in_order { 0 } else { Seen::OVERTAKING_MAX };
+        while self.after.len() > kept {
+            self.up_to = self.after.pop_first().unwrap_or(self.up_to);
+        }
+        true
     }
 }
 
@@ -212,7 +238,7 @@ impl Driver {
     fn dispatch(&mut self, request: Request) {
         match self.way(request.scope) {
             Way::Refused(failure) => self.turn_away(request.asker, failure),
-            Way::Open(route) if self.requests.connections.may_send(&request, route) => {
+            Way::Open(route) if self.requests.connections.may_send(&request, route, self.keeps_order(route)) => {
                 self.send_request(route, request);
             }
             Way::Open(_) => {
@@ -247,6 +273,11 @@ impl Driver {
         }
     }
 
+    /// Whether requests take effect in the order in which they are sent there.
+    fn keeps_order(&self, route: Route) -> bool {
+        route.leader == self.server.id() || self.transport.keeps_order()
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.stop.is_some() || self.ended.is_some()
     }
@@ -262,7 +293,7 @@ impl Driver {
     }
 
     pub(super) fn hold(&mut self, request: Request) {
-        self.requests.connections.hold(request, self.now + 2 * self.config.election_timeout);
+        self.requests.connections.hold(request, self.now + 2 * self.server.election_timeout());
     }
 
     /// Sends what is held and can go on now, connection by connection.
@@ -277,7 +308,7 @@ impl Driver {
                     break;
                 }
                 if let Way::Open(route) = way
-                    && !self.requests.connections.may_release(key, scope, route)
+                    && !self.requests.connections.may_release(key, scope, route, self.keeps_order(route))
                 {
                     break;
                 }

@@ -1,6 +1,7 @@
 //! A driver by hand: one real server, its peers and stages played by the test, no thread and no clock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
 
 struct Wire {
     sent: Sent,
+    /// Messages overtake each other.
+    unordered: Arc<AtomicBool>,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
     snapshots: SentSnapshots,
 }
@@ -37,6 +40,10 @@ struct Wire {
 impl Transport for Wire {
     fn life(&self) -> Life {
         LIFE
+    }
+
+    fn keeps_order(&self) -> bool {
+        !self.unordered.load(Ordering::Relaxed)
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
@@ -74,6 +81,7 @@ struct Bench {
     driver: Driver,
     now: Duration,
     sent: Sent,
+    unordered: Arc<AtomicBool>,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
     storage: Receiver<StorageJob>,
     apply: Receiver<ApplyJob>,
@@ -124,7 +132,13 @@ impl Bench {
         };
         change(&mut config);
         let (sent, down, snapshots) = (Sent::default(), Arc::default(), SentSnapshots::default());
-        let wire = Wire { sent: Arc::clone(&sent), down: Arc::clone(&down), snapshots: Arc::clone(&snapshots) };
+        let unordered: Arc<AtomicBool> = Arc::default();
+        let wire = Wire {
+            sent: Arc::clone(&sent),
+            unordered: Arc::clone(&unordered),
+            down: Arc::clone(&down),
+            snapshots: Arc::clone(&snapshots),
+        };
         let (to_storage, storage) = unbounded();
         let (to_apply, apply) = unbounded();
         let (to_loader, loader) = unbounded();
@@ -137,6 +151,7 @@ impl Bench {
             driver,
             now: Duration::ZERO,
             sent,
+            unordered,
             down,
             storage,
             apply,
@@ -407,6 +422,47 @@ fn a_forwarded_request_runs_once_and_only_in_its_term() {
     bench
         .turn([Input::Replies(vec![PeerReply { to: PEER, life: LIFE, sequence: 4, outcome: Ok(Payload::EMPTY) }])], []);
     assert_eq!(bench.forward_replies(), [(4, Ok(Payload::EMPTY))]);
+}
+
+#[test]
+fn where_messages_overtake_each_other_each_forwarded_request_runs_once_all_the_same() {
+    let mut bench = Bench::leader();
+    bench.unordered.store(true, Ordering::Relaxed);
+    let (term, write) = (bench.driver.server.term().0, ForwardKind::Write);
+    for (sequence, last) in [(4, 2), (2, 3), (4, 3), (3, 4), (2, 4), (1, 5), (3, 5)] {
+        bench.turn([forward(term, sequence, write, "a")], []);
+        assert_eq!(bench.driver.server.last_index(), Index(last), "{sequence}");
+    }
+    let late = 6 + 4096;
+    for sequence in 6..=late {
+        bench.turn([forward(term, sequence, ForwardKind::Read, "?")], []);
+    }
+    bench.turn([forward(term, 5, write, "too late to know")], []);
+    assert_eq!(bench.driver.server.last_index(), Index(5));
+}
+
+#[test]
+fn where_messages_overtake_each_other_requests_of_a_connection_are_forwarded_one_by_one() {
+    let mut bench = Bench::new();
+    bench.unordered.store(true, Ordering::Relaxed);
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.ask(&[(1, "a"), (1, "b"), (2, "c"), (1, "?d")]);
+    let payloads = |bench: &Bench| -> Vec<_> {
+        bench.forwards().into_iter().map(|(_, forward)| (forward.sequence, forward.payload)).collect()
+    };
+    let payload = |text: &'static str| Payload(Bytes::from_static(text.as_bytes()));
+    assert_eq!(payloads(&bench), [(1, payload("a")), (2, payload("c"))]);
+    // The second request is refused, which says nothing of the first, and goes to the next leader.
+    bench.turn([reply(PEER, 2, not_ready())], []);
+    bench.follow(OTHER, 2, (0, 0), &[]);
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY))], []);
+    let answered = bench.answered();
+    assert!(matches!(answered[..], [(0, Ok(_))]), "{answered:?}");
+    let mut sent = payloads(&bench);
+    sent.sort();
+    assert_eq!(sent, [(4, payload("b"))]);
+    bench.turn([reply(OTHER, 4, Ok(Payload::EMPTY))], []);
+    assert_eq!(payloads(&bench), [(5, payload("?d"))]);
 }
 
 #[test]

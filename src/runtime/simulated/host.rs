@@ -188,6 +188,7 @@ impl Host {
                 pre_vote: settings.pre_vote,
                 check_quorum: settings.check_quorum,
                 abstains,
+                adapts: settings.maelstrom,
                 ..ServerConfig::new(
                     self.id,
                     scenario.election_timeout(),
@@ -204,7 +205,7 @@ impl Host {
             options,
             Box::new(ObservedStorage::new(Box::new(storage), notes.clone())),
             Box::new(ObservedMachine::new(Box::new(Composite::default()), notes.clone())),
-            Box::new(SimulatedTransport::new(lineage.start.life, outbox.clone())),
+            Box::new(SimulatedTransport::new(lineage.start.life, !settings.maelstrom, outbox.clone())),
             &handle,
             seed,
         )?;

@@ -58,6 +58,9 @@ pub struct Settings {
     pub max_pending_bytes: u64,
     /// Bytes in one part of a snapshot that is sent.
     pub chunk_bytes: u64,
+    /// As under Maelstrom: election timeouts adapt, and nodes know that messages overtake each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maelstrom: bool,
 }
 
 /// How messages travel.
@@ -522,6 +525,7 @@ impl Settings {
             max_inflight_requests: dice.of_any_size(1, 64),
             max_pending_bytes: dice.of_any_size(8 << 10, 4 << 20),
             chunk_bytes: dice.of_any_size(256, 16 << 10),
+            maelstrom: false,
         }
     }
 }

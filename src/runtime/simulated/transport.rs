@@ -75,6 +75,7 @@ impl Outbox {
 /// The transport of one simulated node.
 pub struct SimulatedTransport {
     life: Life,
+    keeps_order: bool,
     outbox: Outbox,
     /// Tells the snapshots on their way from here that nobody wants them.
     abandoned: Arc<AtomicBool>,
@@ -82,14 +83,18 @@ pub struct SimulatedTransport {
 
 impl SimulatedTransport {
     /// A transport of a node in this life, which leaves everything in this outbox.
-    pub fn new(life: Life, outbox: Outbox) -> Self {
-        SimulatedTransport { life, outbox, abandoned: Arc::default() }
+    pub fn new(life: Life, keeps_order: bool, outbox: Outbox) -> Self {
+        SimulatedTransport { life, keeps_order, outbox, abandoned: Arc::default() }
     }
 }
 
 impl Transport for SimulatedTransport {
     fn life(&self) -> Life {
         self.life
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.keeps_order
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
