@@ -241,6 +241,11 @@ impl Driver {
             Way::Open(route) if self.requests.connections.may_send(&request, route, self.keeps_order(route)) => {
                 self.send_request(route, request);
             }
+            // Each of those before it may take as long as a request may.
+            Way::Open(route) if !self.keeps_order(route) => {
+                let expires = request.expires;
+                self.requests.connections.hold(request, expires);
+            }
             Way::Open(_) => {
                 mark(Mark::HeldBehindOthers);
                 self.hold(request);
