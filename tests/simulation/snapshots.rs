@@ -1,6 +1,6 @@
 //! T47 to T54: snapshots, where logs were compacted.
 
-use super::{Scenario, answered_meanwhile, befallen, each, quiet, snapshots, taken, with};
+use super::{ELECTION_TIMEOUT_MS, Scenario, answered_meanwhile, befallen, each, quiet, snapshots, taken, with};
 use raft::marks::Mark;
 use raft::runtime::simulated::scenario::{FaultKind, Loses, Rotten, Target, Way};
 
@@ -107,6 +107,23 @@ fn t50_a_snapshot_above_a_conflicting_log() {
     };
     let sum = each(5, scenario, |report| assert!(report.power_cuts > 0 && report.received > 0));
     taken(&sum, &[Mark::ProposalCovered, Mark::InstallReplayed]);
+}
+
+/// A leader that was cut off has more entries than the others have committed when it is back, and they begin after its last.
+#[test]
+fn t50_a_snapshot_replaces_a_log_that_reaches_further() {
+    let scenario = |seed| {
+        let mut scenario = snapshots(quiet(seed, 3));
+        scenario.clients = 3;
+        let cut = FaultKind::Isolate { target: Target::Leader, way: Way::Both, for_ms: 5 * ELECTION_TIMEOUT_MS };
+        let rush = FaultKind::Rush { target: Target::Leader, requests: 300 };
+        with(with(scenario, 700, cut), 701, rush)
+    };
+    let sum = each(12, scenario, |report| {
+        assert_eq!(befallen(report, 0).nodes, befallen(report, 1).nodes);
+        assert!(report.given_up > 0, "what it was asked could not be answered");
+    });
+    taken(&sum, &[Mark::SnapshotReplacedLonger]);
 }
 
 #[test]

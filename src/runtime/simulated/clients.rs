@@ -100,6 +100,16 @@ impl Client {
         self.session.is_under_way = false;
     }
 
+    /// Its next request is on its way, and arrives then, or right after the one before.
+    fn ask(&mut self, scenario: &Scenario, arrives: Duration) -> Happening {
+        let outline = self.next(scenario);
+        let number = self.asked;
+        self.planned.insert(number, outline);
+        self.asked += 1;
+        self.arrives = arrives.max(self.arrives + Duration::from_nanos(1));
+        Happening::Request { client: self.number, to: self.target, number }
+    }
+
     /// The next thing that it wants. No two writes have the same bytes.
     fn next(&mut self, scenario: &Scenario) -> Outline {
         let load = &scenario.load;
@@ -228,16 +238,24 @@ impl Simulation {
         if client.dice.once_in(50) && client.waiting.is_empty() && client.planned.is_empty() {
             client.leave(self.scenario.nodes);
         }
-        let outline = client.next(&self.scenario);
-        let asked = client.asked;
-        client.planned.insert(asked, outline);
-        client.asked += 1;
-        let to = client.target;
-        client.arrives = (now + way).max(client.arrives + Duration::from_nanos(1));
-        self.schedule.at(client.arrives, Happening::Request { client: number, to, number: asked });
+        let request = client.ask(&self.scenario, now + way);
+        self.schedule.at(client.arrives, request);
         let pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
         self.plan_client(number, pause);
         Ok(())
+    }
+
+    /// Some client goes to this node and sends so many requests at once.
+    pub(super) fn rush(&mut self, to: NodeId, requests: u64) {
+        let number = self.dice.below(self.clients.len() as u64) as usize;
+        let Some(client) = self.clients.get_mut(number) else { return self.report.skipped += 1 };
+        client.leave(self.scenario.nodes);
+        client.target = to;
+        let arrives = self.now + self.network.way();
+        for _ in 0..requests {
+            let request = client.ask(&self.scenario, arrives);
+            self.schedule.at(client.arrives, request);
+        }
     }
 
     pub(super) fn request_arrives(&mut self, number: usize, to: NodeId, asked: u64) -> Check {

@@ -203,6 +203,11 @@ impl Simulation {
                     self.second_process(id)?;
                 }
             }
+            FaultKind::Rush { target, requests } => {
+                for id in self.targets(target) {
+                    self.rush(id, requests);
+                }
+            }
             FaultKind::OldSnapshot { target } => {
                 for id in self.targets(target) {
                     self.send_oldest_snapshot(id);

@@ -354,6 +354,13 @@ pub enum FaultKind {
         /// Whose.
         target: Target,
     },
+    /// A client goes to the node and sends it so many requests at once.
+    Rush {
+        /// Whom.
+        target: Target,
+        /// How many.
+        requests: u64,
+    },
     /// The leader is asked to hand leadership over.
     Transfer,
     /// The leader sends the oldest snapshot that it has, whatever the receiver needs.
@@ -386,6 +393,7 @@ impl FaultKind {
             | FaultKind::OtherDisk { target, .. }
             | FaultKind::SyncsLie { target, .. }
             | FaultKind::SecondProcess { target }
+            | FaultKind::Rush { target, .. }
             | FaultKind::OldSnapshot { target } => Some(*target),
         }
     }
@@ -397,6 +405,7 @@ impl FaultKind {
             | FaultKind::ClockRate { .. }
             | FaultKind::ClockJumps { .. }
             | FaultKind::SecondProcess { .. }
+            | FaultKind::Rush { .. }
             | FaultKind::OldSnapshot { .. } => 0,
             FaultKind::Cut { for_ms, .. }
             | FaultKind::Isolate { for_ms, .. }
@@ -462,7 +471,7 @@ impl Scenario {
         });
         let time_ms = wish.time_ms.unwrap_or_else(|| dice.between(5_000, 15_000));
         let kinds = Kinds::draw(dice, wish.profile);
-        let settings = Settings::draw(dice);
+        let mut settings = Settings::draw(dice);
         let patience_ms = dice.between(settings.election_timeout_ms, 12 * settings.election_timeout_ms);
         // From dice of their own: so the rest of a seed's scenario is what it was before there were sessions.
         let of_sessions = &mut Dice::new(seed, "sessions");
@@ -475,6 +484,21 @@ impl Scenario {
             _ => (dice.between(1, 10), dice.of_any_size(16, 4_096)),
         };
         let rate = |dice: &mut Dice, on: bool, most: u64| if on { dice.of_any_size(100, most) } else { 0 };
+        let timeout_ms = settings.election_timeout_ms;
+        let faults = Faults { dice, kinds: &kinds, nodes, time_ms, timeout_ms }.draw();
+        let mut sync_us = dice.of_any_size(20, timeout_ms * 25);
+        for fault in &faults {
+            match fault.kind {
+                // What it leaves in a log is to be overtaken by snapshots.
+                FaultKind::Rush { .. } => settings.snapshots_all_the_time(dice),
+                // There are two until the log, whose disk is slow, is durable as far as the newer one.
+                FaultKind::BitRot { file: Rotten::Snapshot, .. } => {
+                    settings.snapshots_all_the_time(dice);
+                    sync_us = timeout_ms * dice.between(50, 150);
+                }
+                _ => {}
+            }
+        }
         Scenario {
             seed,
             nodes,
@@ -487,7 +511,7 @@ impl Scenario {
                 twice: rate(dice, kinds.twice, MILLION / 3),
                 overtaken: rate(dice, kinds.overtaken, MILLION / 3),
             },
-            disks: Disks { sync_us: dice.of_any_size(20, settings.election_timeout_ms * 25), garbles: !is_calm },
+            disks: Disks { sync_us, garbles: !is_calm },
             load: Workload {
                 keys,
                 value_bytes,
@@ -498,7 +522,7 @@ impl Scenario {
                 sessions,
                 queue,
             },
-            faults: Faults { dice, kinds: &kinds, nodes, time_ms, timeout_ms: settings.election_timeout_ms }.draw(),
+            faults,
             settings,
         }
     }
@@ -527,6 +551,10 @@ impl Settings {
             chunk_bytes: dice.of_any_size(256, 16 << 10),
             maelstrom: false,
         }
+    }
+
+    fn snapshots_all_the_time(&mut self, dice: &mut Dice) {
+        (self.snapshot_entries, self.snapshot_bytes) = (dice.between(4, 16), 4 << 10);
     }
 }
 
@@ -641,6 +669,9 @@ impl<'a> Faults<'a> {
                 at_ms += self.dice.below(2 * mean_ms) + 1;
             }
         }
+        if kinds.cut && self.nodes >= 3 && self.dice.once_in(3) {
+            faults.extend(self.left_behind());
+        }
         if kinds.damage && self.nodes >= 3 {
             let at_ms = self.dice.between(self.time_ms / 4, self.time_ms * 3 / 4);
             faults.push(Fault { at_ms, kind: self.damage(at_ms) });
@@ -711,6 +742,15 @@ impl<'a> Faults<'a> {
     fn isolate(&mut self) -> FaultKind {
         let (target, way) = (self.target(), *self.dice.pick(&[Way::Both, Way::Out, Way::In]));
         FaultKind::Isolate { target, way, for_ms: self.a_while() }
+    }
+
+    /// A leader is cut off with more in its log than the others will have committed when it is back.
+    fn left_behind(&mut self) -> [Fault; 2] {
+        let at_ms = self.dice.between(self.time_ms / 8, self.time_ms * 7 / 8);
+        let for_ms = self.timeout_ms * self.dice.between(2, 8);
+        let cut = FaultKind::Isolate { target: Target::Leader, way: Way::Both, for_ms };
+        let rush = FaultKind::Rush { target: Target::Leader, requests: self.dice.of_any_size(16, 512) };
+        [Fault { at_ms, kind: cut }, Fault { at_ms: at_ms + 1, kind: rush }]
     }
 
     fn storm(&mut self) -> FaultKind {

@@ -127,6 +127,9 @@ impl Scenario {
                 FaultKind::ClockJumps { by_ms, .. } if by_ms > DAY_MS => {
                     return Err(format!("fault {number}: by_ms = {by_ms} is more than a day ({DAY_MS} ms)"));
                 }
+                FaultKind::Rush { requests, .. } if requests > 100_000 => {
+                    return Err(format!("fault {number}: requests = {requests} is not in 0..=100000"));
+                }
                 FaultKind::Storm { copies, .. } if copies > 1_000 => {
                     return Err(format!("fault {number}: copies = {copies} is not in 0..=1000"));
                 }
