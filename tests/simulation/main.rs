@@ -56,6 +56,7 @@ fn quiet(seed: u64, nodes: u64) -> Scenario {
             reads: 25,
             sessions: 0,
             queue: 0,
+            numbers: 0,
         },
         faults: Vec::new(),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::dice::Dice;
-use super::oracle::{Check, Operation, OperationId, Outline};
+use super::oracle::{Check, FIRST, Look, Operation, OperationId, Outline};
 use super::scenario::Scenario;
 use super::simulation::{Happening, Simulation};
 use crate::consensus::{NodeId, Payload, SessionSequence};
@@ -115,13 +115,14 @@ impl Client {
         let load = &scenario.load;
         let key: Bytes = format!("k{}", self.dice.below(load.keys)).into();
         if self.dice.below(100) < load.reads {
-            return Outline::Read(key);
+            let is_plain = load.numbers == 0 || self.dice.below(100) >= load.numbers;
+            return if is_plain { Outline::Read(key) } else { self.look_at_numbers(load.keys) };
         }
         if load.sessions > 0 && !self.session.is_under_way && self.dice.below(100) < load.sessions {
             self.session.is_under_way = true;
             return self.next_in_session(key, scenario);
         }
-        Outline::Write(Command::Change(self.change(key, scenario)).encode())
+        Outline::Write(Command::Change(self.any_change(key, scenario)).encode())
     }
 
     /// A command in the session: the one that has no answer yet, or the next.
@@ -132,7 +133,7 @@ impl Client {
             None => {
                 self.session.sequence += 1;
                 let is_for_queue = self.dice.below(100) < scenario.load.queue;
-                let change = if is_for_queue { self.queue_change(scenario) } else { self.change(key, scenario) };
+                let change = if is_for_queue { self.queue_change(scenario) } else { self.any_change(key, scenario) };
                 Command::Change(change).encode()
             }
         };
@@ -194,6 +195,43 @@ impl Client {
         }
     }
 
+    fn any_change(&mut self, key: Bytes, scenario: &Scenario) -> Change {
+        let numbers = scenario.load.numbers;
+        let is_plain = numbers == 0 || self.dice.below(100) >= numbers;
+        if is_plain { self.change(key, scenario) } else { self.change_of_number(key, scenario.load.keys) }
+    }
+
+    /// A number, a list, and now and then what should be one and is none.
+    fn number_key(&mut self, keys: u64) -> Bytes {
+        format!("{}{}", self.dice.pick(&["n", "n", "n", "l", "l", "l", "k"]), self.dice.below(keys)).into()
+    }
+
+    /// Numbers and lists of one moment.
+    fn look_at_numbers(&mut self, keys: u64) -> Outline {
+        let count = self.dice.between(1, 3);
+        let looks = (0..count).map(|_| match self.dice.below(3) {
+            0 => Look::Under(format!("l{}", self.dice.below(keys)).into()),
+            _ => Look::Key(self.number_key(keys)),
+        });
+        Outline::ReadTogether(looks.collect())
+    }
+
+    /// A change of a number or a list, like no other.
+    fn change_of_number(&mut self, key: Bytes, keys: u64) -> Change {
+        let unique = (self.asked as i64) << 16 | self.number as i64;
+        let key = if self.dice.once_in(32) { key } else { self.number_key(keys) };
+        match self.dice.below(32) {
+            // Lists begin again, or they would grow for ever.
+            0..3 => Change::Delete { keys: vec![key, format!("none {unique}").into()] },
+            // The sum may be too large.
+            3 => Change::Add { key, delta: i64::MAX - unique },
+            4..10 => Change::Add { key, delta: unique },
+            10..14 => Change::Add { key, delta: -unique },
+            14..20 => Change::Raise { key, to: (self.dice.below(4) as i64) << 44 | unique },
+            _ => Change::Append { key, value: unique.to_string().into() },
+        }
+    }
+
     /// A change like no other.
     fn change(&mut self, key: Bytes, scenario: &Scenario) -> Change {
         let mut value = format!("{}-{}-", self.number, self.asked).into_bytes();
@@ -212,6 +250,13 @@ impl Client {
             (4, Some((key, from))) => Change::Set { key, value, condition: Condition::Equals(from), want_old: false },
             _ => Change::Set { key, value, condition: Condition::Always, want_old: dice.once_in(3) },
         }
+    }
+}
+
+fn query(look: &Look) -> Query {
+    match look {
+        Look::Key(key) => Query::Get { key: key.clone() },
+        Look::Under(key) => Query::List { prefix: key.clone(), after: Some(key.clone()), limit: FIRST as u64 },
     }
 }
 
@@ -275,6 +320,10 @@ impl Simulation {
             Outline::InSession(stamp, command) => Asked::SessionWrite(*stamp, Payload(command.clone())),
             Outline::OpenSession => Asked::Write(Payload(Command::OpenSession.encode())),
             Outline::Read(key) => Asked::Read(Payload(Query::Get { key: key.clone() }.encode())),
+            Outline::ReadTogether(looks) => {
+                let queries = looks.iter().map(|look| query(look).encode()).collect();
+                Asked::Read(Payload(Query::Together { queries }.encode()))
+            }
         };
         let connection = client.connection;
         let id = self.oracle.begins(Operation { connection, outline });

@@ -111,6 +111,9 @@ pub struct Workload {
     /// So many of a hundred writes in sessions are for the queue.
     #[serde(default)]
     pub queue: u64,
+    /// So many of a hundred other writes, and of reads, are of numbers and lists.
+    #[serde(default)]
+    pub numbers: u64,
 }
 
 /// Something goes wrong.
@@ -477,6 +480,8 @@ impl Scenario {
         let of_sessions = &mut Dice::new(seed, "sessions");
         let sessions = if of_sessions.once_in(2) { of_sessions.between(20, 100) } else { 0 };
         let queue = if of_sessions.once_in(4) { 0 } else { of_sessions.between(20, 100) };
+        let of_numbers = &mut Dice::new(seed, "numbers");
+        let numbers = if of_numbers.once_in(2) { of_numbers.between(10, 80) } else { 0 };
         let is_calm = wish.profile == Profile::Calm;
         // Now and then a state of several blocks, so that a part of a snapshot that has arrived can be of use.
         let (keys, value_bytes) = match dice.below(8) {
@@ -521,6 +526,7 @@ impl Scenario {
                 reads: dice.between(10, 70),
                 sessions,
                 queue,
+                numbers,
             },
             faults,
             settings,

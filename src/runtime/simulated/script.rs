@@ -107,6 +107,7 @@ impl Scenario {
             ("load.patience_ms", load.patience_ms, 1, DAY_MS),
             ("load.sessions", load.sessions, 0, 100),
             ("load.queue", load.queue, 0, 100),
+            ("load.numbers", load.numbers, 0, 100),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

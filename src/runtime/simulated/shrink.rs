@@ -69,6 +69,7 @@ impl Shrinking<'_> {
         self.lower(0, |scenario| &mut scenario.clients);
         self.attempt(|scenario| scenario.load.sessions = 0);
         self.attempt(|scenario| scenario.load.queue = 0);
+        self.attempt(|scenario| scenario.load.numbers = 0);
         self.lower(1, |scenario| &mut scenario.load.keys);
         self.lower(1, |scenario| &mut scenario.load.depth);
         self.lower(1, |scenario| &mut scenario.load.value_bytes);

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::machines::Chain;
+use super::values::{Look, Values};
 use super::{Check, Oracle, hold};
-use crate::consensus::{EntryKind, Index, Payload, SessionSequence};
-use crate::machine::command::{Answer, Change, Command};
+use crate::consensus::{Index, Payload, SessionSequence};
+use crate::machine::command::{Answer, Command};
 use crate::runtime::{Outcome, Response};
 
 /// Numbers the operations of all clients.
@@ -24,7 +24,7 @@ pub struct OperationId(pub u64);
 pub struct Operation {
     /// Operations of one connection take effect in the order in which they began.
     pub connection: u64,
-    /// A write, whose bytes are like those of no other, or the read of one key.
+    /// A write, whose bytes are like those of no other, or something that is read.
     pub outline: Outline,
 }
 
@@ -39,6 +39,8 @@ pub enum Outline {
     OpenSession,
     /// A key.
     Read(Bytes),
+    /// Several things, of one moment.
+    ReadTogether(Vec<Look>),
 }
 
 /// What may be asked more than once, so that nobody knows which entry is whose.
@@ -96,36 +98,6 @@ pub struct History {
     checked: u64,
 }
 
-/// The keys that a command may change.
-pub fn keys(kind: &EntryKind, payload: &Payload) -> Vec<Bytes> {
-    if *kind != EntryKind::Command {
-        return Vec::new();
-    }
-    match Command::decode(&payload.0) {
-        Ok(Command::Change(change)) => changed(change),
-        Ok(Command::Transaction { steps, .. } | Command::Once { steps, .. }) => steps
-            .into_iter()
-            .flat_map(|step| match step {
-                crate::machine::command::Step::Change(change) => changed(change),
-                crate::machine::command::Step::Query(_) => Vec::new(),
-            })
-            .collect(),
-        Ok(Command::OpenSession) | Err(_) => Vec::new(),
-    }
-}
-
-fn changed(change: Change) -> Vec<Bytes> {
-    match change {
-        Change::Set { key, .. }
-        | Change::CompareAndSet { key, .. }
-        | Change::Add { key, .. }
-        | Change::Raise { key, .. }
-        | Change::Append { key, .. } => vec![key],
-        Change::Delete { keys } => keys,
-        Change::Queue { .. } => Vec::new(),
-    }
-}
-
 impl History {
     /// A command is committed.
     pub fn committed(&mut self, index: Index, session: Option<SessionSequence>, payload: &Payload) -> Check {
@@ -181,7 +153,7 @@ impl Oracle {
                 Some((self.history.in_sessions.entry(*stamp).or_default(), bytes.clone()))
             }
             Outline::OpenSession => Some((&mut self.history.openings, Command::OpenSession.encode())),
-            Outline::Read(_) => None,
+            Outline::Read(_) | Outline::ReadTogether(_) => None,
         };
         if let Some((attempts, command)) = again {
             attempts.command = command;
@@ -271,12 +243,12 @@ impl Oracle {
                 record.index = Some(index);
                 Ok(())
             }
-            Outline::Read(key) => {
-                let key = key.clone();
+            outline @ (Outline::Read(_) | Outline::ReadTogether(_)) => {
+                let outline = outline.clone();
                 let (began, connection) = (record.began, record.operation.connection);
                 let (earlier, later) = self.history.neighbours(id, connection);
                 let window = (began.max(earlier), later.map_or(now, |later| later.prev().min(now)));
-                check_read(chain, number, &key, answer, window)
+                check_read(&self.values, number, &outline, answer, window)
             }
         }
     }
@@ -305,23 +277,25 @@ impl History {
 
 /// A read sees the state after some entry of this window: none that is older than what was committed when it began (Raft
 /// thesis §6.4), none that was not committed when it was answered.
-fn check_read(chain: &Chain, number: u64, key: &Bytes, answer: &Bytes, window: (Index, Index)) -> Check {
-    let Ok(Answer::Value(value)) = Answer::decode(answer) else {
-        hold!("I17 linearizability", false, "operation {number}, a read, has an answer that is no value");
-        return Ok(());
+fn check_read(values: &Values, number: u64, outline: &Outline, answer: &Bytes, window: (Index, Index)) -> Check {
+    let (looks, told) = match (outline, Answer::decode(answer)) {
+        (Outline::Read(key), Ok(answer)) => (vec![Look::Key(key.clone())], vec![answer]),
+        (Outline::ReadTogether(looks), Ok(Answer::Transaction(answers))) => {
+            let told = answers.iter().filter_map(|answer| Answer::decode(answer).ok());
+            (looks.clone(), told.collect())
+        }
+        (_, answer) => {
+            hold!("I17 linearizability", false, "operation {number}, {outline:?}, is answered otherwise: {answer:?}");
+            return Ok(());
+        }
     };
-    let versions = chain.versions(key);
-    let (first, last) = window;
-    // The version that was there after the first entry, and those that came until the last; before all of them it is missing.
-    let after = versions.partition_point(|(since, _)| *since <= first);
-    let at_first = after.checked_sub(1).and_then(|place| versions[place].1.as_ref());
-    let later = versions[after..].iter().take_while(|(since, _)| *since <= last).map(|(_, value)| value.as_ref());
-    let fits = std::iter::once(at_first).chain(later).any(|was| was == value.as_ref());
-    let (first, last) = (first.0, last.0);
+    let fits = |at: &Index| looks.iter().map(|look| values.seen(look, *at)).eq(told.iter().cloned());
     hold!(
         "I18 read freshness",
-        fits,
-        "operation {number} reads {value:?} of {key:?}, which was not its value after any of the entries {first} to {last}"
+        values.moments(&looks, window).iter().any(fits),
+        "operation {number} reads {looks:?} and is told {told:?}, which was not so after any of the entries {} to {}",
+        window.0,
+        window.1
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The logs in memory, and what is committed (Raft paper §5.3, §5.4).
 
-use super::{Check, Oracle, clients, hold, last_of, term_at};
+use super::{Check, Oracle, hold, last_of, term_at};
 use crate::consensus::{
     EntryHeader, EntryKind, Index, Message, MessageBody, NodeId, Payload, Role, Server, SnapshotMeta, Term,
 };
@@ -203,9 +203,8 @@ impl Oracle {
             );
             return Ok(());
         };
-        let keys = clients::keys(&made.header.kind, &made.payload);
         let (header, payload) = (made.header.clone(), made.payload.clone());
-        let has_changed = self.chain.extend(&header, &payload, by, &keys);
+        let has_changed = self.chain.extend(&header, &payload, by);
         self.queues.advance(header.time);
         self.sessions.advance(header.time);
         if header.kind != EntryKind::Command {
@@ -216,7 +215,7 @@ impl Oracle {
     }
 
     /// What a command did, as its sender is told.
-    fn effect(&mut self, header: &EntryHeader, payload: &Payload, has_changed: bool) -> Check {
+    pub(super) fn effect(&mut self, header: &EntryHeader, payload: &Payload, has_changed: bool) -> Check {
         let Some(answer) = self.chain.answer(header.index) else { return Ok(()) };
         if let Some(stamp) = header.session
             && !self.sessions.applied((header.index, header.time), stamp, answer, has_changed)?
@@ -229,6 +228,7 @@ impl Oracle {
             Ok(Command::Change(Change::Queue { topic, change })) => {
                 self.queues.apply(&topic, &change, header.index, header.time, &told)
             }
+            Ok(Command::Change(change)) => self.values.apply(&change, header.index, &told),
             _ => Ok(()),
         }
     }

@@ -1,13 +1,10 @@
 //! Every state machine goes through the same states, one entry at a time (Raft paper §5.3: state machine safety).
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::{Check, Oracle, hold, term_at};
 use crate::consensus::{EntryHeader, EntryKind, Index, NodeId, Payload, Term};
-use crate::machine::command::{Answer, Query, Value};
-use crate::machine::{Applied, Asked, Composite, Machine};
+use crate::machine::{Applied, Composite, Machine};
 
 /// Everything that was ever committed, and what one machine made of it.
 #[derive(Default)]
@@ -21,8 +18,6 @@ pub struct Chain {
     /// The command and its answer; nothing for other entries.
     commands: Vec<Option<(Bytes, Bytes)>>,
     machine: Composite,
-    /// Every value that a key has had: since which entry, and what.
-    versions: BTreeMap<Bytes, Vec<(Index, Option<Value>)>>,
 }
 
 impl Chain {
@@ -54,14 +49,8 @@ impl Chain {
         Some(answer)
     }
 
-    /// What a key was, from the entry that made it so to the one before the next, for each of its values.
-    pub fn versions(&self, key: &Bytes) -> &[(Index, Option<Value>)] {
-        self.versions.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    /// The next entry is committed. `keys`: those that it may change. Whether what clients have stored has changed by it, and
-    /// not just with time.
-    pub fn extend(&mut self, header: &EntryHeader, payload: &Payload, by: Term, keys: &[Bytes]) -> bool {
+    /// The next entry is committed. Whether what clients have stored has changed by it, and not just with time.
+    pub fn extend(&mut self, header: &EntryHeader, payload: &Payload, by: Term) -> bool {
         self.terms.push(header.term);
         self.committed_in.push(by);
         self.machine.advance(header.index, header.time);
@@ -74,18 +63,6 @@ impl Chain {
         let has_changed = self.machine.stored_digest() != before;
         self.commands.push(command);
         self.digests.push(self.machine.digest());
-        for key in keys {
-            let query = Query::Get { key: key.clone() }.encode();
-            let answer = self.machine.query(Asked { time: header.time, query: &query });
-            let value = match Answer::decode(&answer) {
-                Ok(Answer::Value(value)) => value,
-                _ => None,
-            };
-            let versions = self.versions.entry(key.clone()).or_default();
-            if versions.last().map_or(&None, |(_, value)| value) != &value {
-                versions.push((header.index, value));
-            }
-        }
         has_changed
     }
 }

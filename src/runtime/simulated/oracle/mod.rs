@@ -12,6 +12,7 @@
 //! | `machines` | I12 apply order, state machines that are equal, snapshots that are what they cover |
 //! | `clients` | I16 acknowledged durability, I17 linearizability, I18 read freshness |
 //! | `sessions` | I19 exactly once in a session |
+//! | `values` | I17 every answer of keys and values |
 //! | `queue` | I20 messages, leases and their order |
 //!
 //! Not yet applicable, and never counted as passed: I11 (configurations that change at run time).
@@ -25,6 +26,7 @@ mod machines;
 mod messages;
 mod queue;
 mod sessions;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,6 +37,8 @@ use self::disks::DiskMemory;
 use self::machines::Chain;
 use self::queue::Queues;
 use self::sessions::Sessions;
+pub use self::values::{FIRST, Look};
+use self::values::Values;
 use crate::consensus::{EntryHeader, Index, Membership, NodeId, Payload, Term};
 
 /// Something is not as it must be.
@@ -79,6 +83,7 @@ pub struct Oracle {
     history: History,
     sessions: Sessions,
     queues: Queues,
+    values: Values,
 }
 
 /// An entry, and the term of the one before it.
@@ -128,6 +133,7 @@ impl Oracle {
             history: History::default(),
             sessions: Sessions::default(),
             queues: Queues::default(),
+            values: Values::default(),
         }
     }
 

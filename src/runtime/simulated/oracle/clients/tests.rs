@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Operation, OperationId, Outline, keys};
+use super::{Operation, OperationId, Outline};
 use crate::checker::history::{self, NEVER};
 use crate::checker::key_value::{Action, Answer as Told, KeyValue};
 use crate::checker::{self, Failure as Found};
@@ -110,9 +110,9 @@ impl World {
         let size = command.len() as u32;
         let header = EntryHeader { index, term: TERM, kind, time: LogTime(0), session: None, size };
         let payload = Payload(command);
-        let keys = keys(&header.kind, &payload);
-        self.oracle.chain.extend(&header, &payload, TERM, &keys);
+        let has_changed = self.oracle.chain.extend(&header, &payload, TERM);
         self.asked[at].index = Some(index);
+        self.oracle.effect(&header, &payload, has_changed)?;
         self.oracle.history.committed(index, None, &payload)
     }
 
@@ -123,8 +123,7 @@ impl World {
         let outcome: Outcome = match (outline.clone(), *index) {
             (Outline::Read(key), _) => {
                 let when = if lies { self.dice.between(0, now) } else { self.dice.between(began, now) };
-                let since = self.oracle.chain.versions(&key).iter().rev().find(|(since, _)| since.0 <= when);
-                Ok(Response::Answer(Answer::Value(since.and_then(|(_, value)| value.clone())).encode()))
+                Ok(Response::Answer(Answer::Value(self.oracle.values.at(&key, Index(when)).cloned()).encode()))
             }
             (Outline::Write(_), Some(_)) if lies && self.dice.once_in(2) => refused(),
             (Outline::Write(_), Some(index)) => {
@@ -135,7 +134,7 @@ impl World {
                 Ok(Response::Answer(Answer::Set { revision: Some(now + 1), old: None }.encode()))
             }
             (Outline::Write(_), None) => refused(),
-            (Outline::InSession(..) | Outline::OpenSession, _) => panic!("nobody here has a session"),
+            (outline, _) => panic!("nobody here asks for {outline:?}"),
         };
         self.asked[at].is_answered = true;
         self.asked[at].seen.ended = self.now;
