@@ -116,7 +116,11 @@ impl RaftModel {
     pub fn awake(&self, state: State, id: NodeId) -> State {
         let server = &state.nodes[place(id)].server;
         let is_idle = server.role() == Role::Follower && server.leader().is_none();
-        let asks = self.bounds.pre_vote && is_idle && server.term().0 < self.bounds.terms && state.broken.is_none();
+        let asks = self.asks_at_once
+            && self.bounds.pre_vote
+            && is_idle
+            && server.term().0 < self.bounds.terms
+            && state.broken.is_none();
         let awake = asks.then(|| self.act(&state, Action::ElectionTimeout(id)));
         awake.flatten().unwrap_or(state)
     }
@@ -196,14 +200,15 @@ impl RaftModel {
         let mut touched = BTreeSet::from([at]);
         let mut mailboxes: Vec<_> = state.mailboxes.iter().map(|mailbox| Cow::Borrowed(&mailbox.letters)).collect();
         let node = &state.nodes[at];
-        if mailboxes[at].iter().any(|letter| node.is_deaf_to(&letter.message)) {
-            mailboxes[at].to_mut().retain(|letter| !node.is_deaf_to(&letter.message));
+        let is_deaf = |node: &Node, letter: &Letter| node.is_deaf_to(&letter.message, self.ignores_denials);
+        if mailboxes[at].iter().any(|letter| is_deaf(node, letter)) {
+            mailboxes[at].to_mut().retain(|letter| !is_deaf(node, letter));
         }
         let mut said = outbox.to_vec();
         loop {
             for (to, letter) in said.drain(..) {
                 let to = place(to);
-                if !state.nodes[to].is_deaf_to(&letter.message)
+                if !is_deaf(&state.nodes[to], &letter)
                     && let Err(gap) = mailboxes[to].binary_search(&letter)
                 {
                     mailboxes[to].to_mut().insert(gap, letter);

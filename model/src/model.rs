@@ -18,6 +18,10 @@ pub struct RaftModel {
     pub cuts: Cuts,
     /// Letters that can change nothing any more are left out. Always, except to see that it makes no difference.
     pub forgets_spent: bool,
+    /// Whoever knows no leader asks for pre-votes at once, not some time. Always, but to see the same.
+    pub asks_at_once: bool,
+    /// Pre-votes that are denied are not counted. Always, but to see the same.
+    pub ignores_denials: bool,
     /// Enough: nothing more is explored.
     pub stopped: AtomicBool,
     /// By node, letter and choice.
@@ -33,6 +37,8 @@ impl RaftModel {
             bounds,
             cuts: Cuts::default(),
             forgets_spent: true,
+            asks_at_once: true,
+            ignores_denials: true,
             stopped: AtomicBool::new(false),
             reactions: ByPrint::default(),
             nodes: ByPrint::default(),

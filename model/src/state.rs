@@ -155,7 +155,7 @@ impl Node {
 
     /// Whether a message to this node can never change anything again, whatever happens: an answer of a term that is over,
     /// durably, or one that nobody waits for who leads or campaigns no more.
-    pub fn is_deaf_to(&self, message: &Message) -> bool {
+    pub fn is_deaf_to(&self, message: &Message, ignores_denials: bool) -> bool {
         let is_answer = !matches!(message.body, MessageBody::RequestVote { .. } | MessageBody::AppendEntries(_));
         let durable = self.disk.hard_state.term;
         // A crash takes the node back to its durable term, but never to a role in it.
@@ -164,7 +164,7 @@ impl Node {
         is_answer && message.term < durable
             || match &message.body {
                 // Granted, it is of the next term. Denied, it is not counted: the node could ask again.
-                MessageBody::RequestVoteResponse { pre: true, .. } => message.term == durable,
+                MessageBody::RequestVoteResponse { pre: true, .. } => ignores_denials && message.term == durable,
                 MessageBody::RequestVoteResponse { pre: false, .. } => !waits(&[Role::Candidate]),
                 MessageBody::AppendAccepted { .. } | MessageBody::AppendRejected { .. } => {
                     !waits(&[Role::Candidate, Role::Leader])

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raft::consensus::Role;
 use stateright::Model;
 
 use crate::bounds::Bounds;
 use crate::model::RaftModel;
+use crate::projection::{Renamings, print};
 use crate::report::{End, Limits, Report, explore};
 use crate::state::State;
 
@@ -77,17 +79,64 @@ fn nodes_are_interchangeable() {
     assert!(after_two.iter().any(|state| *state != after_two[0]), "what happens does");
 }
 
+/// What all states are that can be come to, seen like this, and how many states they are. None may be broken.
+fn explored(model: &RaftModel, face: impl Fn(&State) -> u64) -> (HashSet<u64>, usize) {
+    let mut open = model.init_states();
+    let (mut faces, mut met) = (HashSet::new(), HashSet::new());
+    while let Some(state) = open.pop() {
+        assert!(state.broken.is_none(), "{}", model.bounds);
+        faces.insert(face(&state));
+        open.extend(model.next_states(&state).into_iter().filter(|next| met.insert(next.print())));
+    }
+    (faces, met.len())
+}
+
 /// Everything that nodes can be and have done, whatever is on its way.
 fn faces(bounds: Bounds, forgets_spent: bool) -> (HashSet<u64>, usize) {
     let mut model = RaftModel::new(bounds);
     model.forgets_spent = forgets_spent;
-    let mut open = model.init_states();
-    let (mut faces, mut met) = (HashSet::new(), HashSet::new());
-    while let Some(state) = open.pop() {
-        faces.insert(state.face(&model.renamings));
-        open.extend(model.next_states(&state).into_iter().filter(|next| met.insert(next.print())));
+    explored(&model, |state| state.face(&model.renamings))
+}
+
+/// Of each node what pre-votes are there to protect: its term and vote, in memory and on the disk, its log, what is committed, and
+/// whether it campaigns or leads.
+fn protocol(renamings: &Renamings, state: &State) -> u64 {
+    let under = renamings.prints(|renaming| {
+        let nodes = state.nodes.iter().map(|node| {
+            let (server, disk) = (&node.server, renaming.hard_state(node.disk.hard_state));
+            let role = [Role::Candidate, Role::Leader].iter().position(|role| *role == server.role());
+            print((renaming.name(node.id()), server.term(), disk, &node.disk.log, &node.log, server.commit(), role))
+        });
+        nodes.fold(0, u64::wrapping_add)
+    });
+    under.iter().copied().min().unwrap_or_default()
+}
+
+/// Whether a pre-vote is asked for at once or some time, and whether one that is denied counts, makes no difference to what is
+/// promised, written and committed.
+#[test]
+fn pre_votes_at_once_and_without_denials_make_no_difference() {
+    let bounds = Bounds { pre_vote: true, ..bounds() };
+    let all = [
+        Bounds { terms: 1, ..bounds.clone() },
+        Bounds { nodes: 2, ..bounds.clone() },
+        Bounds { nodes: 2, entries: 1, crashes: 1, ..bounds.clone() },
+        Bounds { nodes: 2, terms: 3, ..bounds },
+    ];
+    for bounds in all {
+        let protocols = |asks_at_once, ignores_denials| {
+            let mut model = RaftModel::new(bounds.clone());
+            (model.asks_at_once, model.ignores_denials) = (asks_at_once, ignores_denials);
+            explored(&model, |state| protocol(&model.renamings, state))
+        };
+        let (reduced, few) = protocols(true, true);
+        for (asks_at_once, ignores_denials) in [(false, true), (true, false), (false, false)] {
+            let (all, many) = protocols(asks_at_once, ignores_denials);
+            let name = format!("{bounds}; at once: {asks_at_once}, denials are ignored: {ignores_denials}");
+            println!("{name}: {few} states instead of {many}, {} protocol states of {}", reduced.len(), all.len());
+            assert_eq!((reduced.difference(&all).count(), all.difference(&reduced).count()), (0, 0), "{name}");
+        }
     }
-    (faces, met.len())
 }
 
 #[test]

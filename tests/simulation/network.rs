@@ -91,6 +91,26 @@ fn t77_a_follower_that_is_deaf_or_mute_disturbs_nobody() {
     });
 }
 
+/// Requests do not arrive, or answers do not: clients give up, go elsewhere, and never learn what came of it; or all of it comes late.
+#[test]
+fn t77_clients_that_are_not_heard_or_hear_nothing() {
+    for (way, held) in [(Way::In, false), (Way::Out, false), (Way::Both, false), (Way::In, true), (Way::Out, true)] {
+        let one_way = |seed| {
+            let mut scenario = quiet(seed, 3);
+            (scenario.clients, scenario.load.sessions, scenario.load.patience_ms) = (6, 60, 150);
+            with(scenario, 600, FaultKind::Unheard { target: Target::Leader, way, held, for_ms: 500 })
+        };
+        let sum = each(4, one_way, |report| {
+            let [before, after] = leaders(report, 0);
+            assert_eq!(before, after, "nodes hear each other, so the leader stays");
+            assert!(answered_meanwhile(report) > 20, "the other nodes answer");
+        });
+        assert!(sum.unheard > 0 && sum.given_up > 0, "{way:?}, {held}: {} unheard", sum.unheard);
+        // Whoever has no answer sends a session's command again, and whatever took effect does so once.
+        assert!(way == Way::In || sum.repeated > 0, "{way:?}, {held}");
+    }
+}
+
 /// While these links are cut, one node comes to lead, and leads on. The numbers of the nodes are turned with the seed, so that
 /// whoever leads is now here, now there.
 fn topology(nodes: u64, links: &[(u64, u64)]) {

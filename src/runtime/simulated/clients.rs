@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::dice::Dice;
 use super::oracle::{Check, FIRST, Look, Operation, OperationId, Outline};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Way};
 use super::simulation::{Happening, Simulation};
 use crate::consensus::{NodeId, Payload, SessionSequence};
 use crate::machine::command::{Answer, Change, Command, Condition, Query};
@@ -44,8 +44,8 @@ pub struct Client {
     asked: u64,
     /// What it will ask, until it reaches the node.
     planned: BTreeMap<u64, Outline>,
-    /// What was asked and not answered.
-    pub waiting: Vec<OperationId>,
+    /// What was asked and not answered, and since when.
+    waiting: Vec<(OperationId, Duration)>,
     /// It is about to do something.
     is_planned: bool,
     /// When the last request reaches its node: those of a connection arrive in order.
@@ -53,6 +53,36 @@ pub struct Client {
     /// The last value that it wrote to some key, to compare with.
     last: Option<(Bytes, Bytes)>,
     session: Session,
+}
+
+/// What is the matter between clients and nodes.
+#[derive(Default)]
+pub struct ClientLinks {
+    /// What goes to a node, and what comes from one: until when nothing gets through, and whether it does then.
+    cut: [BTreeMap<NodeId, (Duration, bool)>; 2],
+}
+
+impl ClientLinks {
+    const TO: usize = 0;
+    const FROM: usize = 1;
+
+    /// Until then, the node and clients do not hear each other; `held`: but then they do.
+    pub fn cut(&mut self, id: NodeId, way: Way, held: bool, until: Duration) {
+        let [to, from] = &mut self.cut;
+        for (links, spared) in [(to, Way::Out), (from, Way::In)] {
+            if way != spared {
+                links.insert(id, (until, held));
+            }
+        }
+    }
+
+    /// When something that comes this way now arrives, if it ever does.
+    fn arrives(&self, way: usize, id: NodeId, now: Duration) -> Option<Duration> {
+        match self.cut[way].get(&id) {
+            Some(&(until, held)) if until > now => held.then_some(until),
+            _ => Some(now),
+        }
+    }
 }
 
 /// A client's session: one command at a time, sent again until it is answered.
@@ -88,6 +118,11 @@ impl Client {
             last: None,
             session: Session::default(),
         }
+    }
+
+    /// Since when it waits for this answer, if it does.
+    fn waits_for(&self, operation: OperationId) -> Option<Duration> {
+        self.waiting.iter().find(|(waiting, _)| *waiting == operation).map(|(_, since)| *since)
     }
 
     /// Goes elsewhere, with a new connection.
@@ -305,8 +340,15 @@ impl Simulation {
 
     pub(super) fn request_arrives(&mut self, number: usize, to: NodeId, asked: u64) -> Check {
         let now = self.now;
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        // Requests of a connection arrive in order: with this one come those before it.
+        let arrives = self.client_links.arrives(ClientLinks::TO, to, now);
+        let Some(client) = self.clients.get_mut(number).filter(|client| client.planned.contains_key(&asked)) else {
+            return Ok(());
+        };
+        self.report.unheard += u64::from(arrives != Some(now));
+        if let Some(later) = arrives.filter(|at| *at > now) {
+            self.schedule.at(later, Happening::Request { client: number, to, number: asked });
+            return Ok(());
+        }
         let Some(outline) = client.planned.remove(&asked) else { return Ok(()) };
         let is_there = self.hosts.get(&to).is_some_and(|host| host.process.is_some());
         if !is_there {
@@ -327,9 +369,12 @@ impl Simulation {
         };
         let connection = client.connection;
         let id = self.oracle.begins(Operation { connection, outline });
-        client.waiting.push(id);
+        client.waiting.push((id, now));
         let patience = Duration::from_millis(self.scenario.load.patience_ms);
         self.schedule.at(now + patience, Happening::GiveUp { client: number, operation: id });
+        if arrives.is_none() {
+            return Ok(());
+        }
         let reply = Reply::new(Arc::new(self.answers.clone()), id.0);
         let request = ClientRequest { connection, operation, forward: true, reply };
         let Some(host) = self.hosts.get_mut(&to) else { return Ok(()) };
@@ -342,7 +387,7 @@ impl Simulation {
 
     pub(super) fn give_up(&mut self, number: usize, operation: OperationId) -> Check {
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        if client.waiting.contains(&operation) {
+        if client.waits_for(operation).is_some() {
             self.report.given_up += 1;
             client.leave(self.scenario.nodes);
             self.plan_client(number, Duration::from_millis(1));
@@ -361,31 +406,46 @@ impl Simulation {
                 Ok(_) => self.report.mix(1),
                 Err(failure) => self.report.mix_bytes(failure.to_string().as_bytes()),
             }
-            let nodes = self.scenario.nodes;
-            let asker = self.clients.iter_mut().position(|client| client.waiting.contains(&id));
-            let Some(number) = asker else { continue };
-            let client = &mut self.clients[number];
-            client.waiting.retain(|waiting| *waiting != id);
-            let mut pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
-            match outcome {
-                Ok(answer) => {
-                    self.report.answered += 1;
-                    if let (Response::Answer(answer), Some(outline)) = (answer, self.oracle.outline(id)) {
-                        client.answered_in_session(outline, &answer);
-                    }
-                }
-                Err(failure) => {
-                    if failure.is_definite() {
-                        self.report.refusals += 1;
-                    } else {
-                        self.report.unknown += 1;
-                    }
-                    client.leave(nodes);
-                    pause += Duration::from_millis(5);
+            let asker = self.clients.iter().find(|client| client.waits_for(id).is_some());
+            let Some(asker) = asker else { continue };
+            match self.client_links.arrives(ClientLinks::FROM, asker.target, self.now) {
+                Some(at) if at == self.now => self.told(id, outcome)?,
+                later => {
+                    self.report.unheard += 1;
+                    later.map(|at| self.schedule.at(at, Happening::Answer { operation: id, outcome }));
                 }
             }
-            self.plan_client(number, pause);
         }
+        Ok(())
+    }
+
+    /// A client is told what came of its request, if it still waits.
+    pub(super) fn told(&mut self, id: OperationId, outcome: Outcome) -> Check {
+        let asker = self.clients.iter().position(|client| client.waits_for(id).is_some());
+        let Some(number) = asker else { return Ok(()) };
+        let client = &mut self.clients[number];
+        let since = client.waits_for(id).unwrap_or_default();
+        client.waiting.retain(|(waiting, _)| *waiting != id);
+        let mut pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
+        match outcome {
+            Ok(answer) => {
+                self.report.answered += 1;
+                self.report.waits.note(self.now - since);
+                if let (Response::Answer(answer), Some(outline)) = (answer, self.oracle.outline(id)) {
+                    client.answered_in_session(outline, &answer);
+                }
+            }
+            Err(failure) => {
+                if failure.is_definite() {
+                    self.report.refusals += 1;
+                } else {
+                    self.report.unknown += 1;
+                }
+                client.leave(self.scenario.nodes);
+                pause += Duration::from_millis(5);
+            }
+        }
+        self.plan_client(number, pause);
         Ok(())
     }
 }

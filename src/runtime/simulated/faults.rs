@@ -203,6 +203,11 @@ impl Simulation {
                     self.second_process(id)?;
                 }
             }
+            FaultKind::Unheard { target, way, held, for_ms } => {
+                for id in self.targets(target) {
+                    self.client_links.cut(id, way, held, now + ms(for_ms));
+                }
+            }
             FaultKind::Rush { target, requests } => {
                 for id in self.targets(target) {
                     self.rush(id, requests);
@@ -329,7 +334,7 @@ impl Simulation {
 
     fn standing(&self) -> Standing {
         let (committed, answered) = (self.oracle.committed().0, self.report.answered);
-        Standing { at: self.now, leader: self.leader(), committed, answered }
+        Standing { at: self.now, leader: self.leader(), committed, answered, waits: self.report.waits }
     }
 
     /// Whether every other node durably knows the present start of this one, and so recognises whatever is older. If it is to

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clients::ClientLinks;
 use super::oracle::{Check, hold};
 use super::simulation::{Happening, Simulation};
 use crate::consensus::{NodeId, Role, Term};
@@ -56,6 +57,7 @@ impl Simulation {
         core.sort_unstable();
         self.trace.line(now, || format!("the faults are over for nodes {core:?}; nobody hears from any other"));
         self.network.heal(&core, self.scenario.nodes);
+        self.client_links = ClientLinks::default();
         for host in self.hosts.values_mut() {
             host.disk.mend();
             (host.paused_until, host.slow, host.disk_hangs_until) = (now, (1, now), now);

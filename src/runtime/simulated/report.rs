@@ -55,6 +55,10 @@ pub struct Report {
     pub unknown: u64,
     /// Requests whose client waited no longer.
     pub given_up: u64,
+    /// Requests and answers that were lost or held up between clients and nodes.
+    pub unheard: u64,
+    /// How long clients waited for answers.
+    pub waits: Waits,
     /// Answers that were compared with the order of the log.
     pub operations: u64,
     /// Entries that repeated a command of a session.
@@ -105,6 +109,36 @@ pub struct Standing {
     pub committed: u64,
     /// Requests that were answered.
     pub answered: u64,
+    /// How long their clients had waited.
+    pub waits: Waits,
+}
+
+/// How long clients waited for answers: how many no longer than each power of two, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits([u64; 40]);
+
+impl Waits {
+    pub(super) fn note(&mut self, waited: Duration) {
+        let power = waited.as_micros().max(1).next_power_of_two().ilog2() as usize;
+        self.0[power.min(self.0.len() - 1)] += 1;
+    }
+
+    fn add(&mut self, other: &Waits) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+
+    /// So many of a hundred of those who were answered since an earlier moment had waited for at most so long, rounded up to a
+    /// power of two of a microsecond. `None`: nobody was.
+    pub fn percentile(&self, percent: u64, since: &Waits) -> Option<Duration> {
+        let counts = self.0.iter().zip(since.0).map(|(now, before)| now - before);
+        let all: u64 = counts.clone().sum();
+        let up_to = counts.scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        let power = up_to.take_while(|sum| sum * 100 < all * percent).count();
+        (all > 0).then(|| Duration::from_micros(1 << power))
+    }
 }
 
 /// A fault, when it came and when it was over.
@@ -155,6 +189,7 @@ impl Report {
             (&mut self.refusals, other.refusals),
             (&mut self.unknown, other.unknown),
             (&mut self.given_up, other.given_up),
+            (&mut self.unheard, other.unheard),
             (&mut self.operations, other.operations),
             (&mut self.repeated, other.repeated),
             (&mut self.faults, other.faults),
@@ -173,6 +208,7 @@ impl Report {
         for (sum, more) in pairs {
             *sum += more;
         }
+        self.waits.add(&other.waits);
         self.marks.add(&other.marks);
         self.log_bytes = self.log_bytes.max(other.log_bytes);
         self.mix(other.hash);

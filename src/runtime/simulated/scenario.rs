@@ -357,6 +357,18 @@ pub enum FaultKind {
         /// Whose.
         target: Target,
     },
+    /// Clients and a node do not hear each other for so long.
+    Unheard {
+        /// Whom.
+        target: Target,
+        /// Which way.
+        way: Way,
+        /// Nothing is lost: it arrives when that time is over.
+        #[serde(default)]
+        held: bool,
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// A client goes to the node and sends it so many requests at once.
     Rush {
         /// Whom.
@@ -380,6 +392,7 @@ impl FaultKind {
             FaultKind::Cut { .. } | FaultKind::Clog { .. } | FaultKind::Storm { .. } => None,
             FaultKind::Transfer => Some(Target::Leader),
             FaultKind::Isolate { target, .. }
+            | FaultKind::Unheard { target, .. }
             | FaultKind::Kill { target, .. }
             | FaultKind::PowerLoss { target, .. }
             | FaultKind::Stop { target, .. }
@@ -412,6 +425,7 @@ impl FaultKind {
             | FaultKind::OldSnapshot { .. } => 0,
             FaultKind::Cut { for_ms, .. }
             | FaultKind::Isolate { for_ms, .. }
+            | FaultKind::Unheard { for_ms, .. }
             | FaultKind::Storm { for_ms, .. }
             | FaultKind::Clog { for_ms, .. }
             | FaultKind::Pause { for_ms, .. }
@@ -495,10 +509,10 @@ impl Scenario {
         for fault in &faults {
             match fault.kind {
                 // What it leaves in a log is to be overtaken by snapshots.
-                FaultKind::Rush { .. } => settings.snapshots_all_the_time(dice),
+                FaultKind::Rush { .. } => settings.snapshots_all_the_time(dice.between(8, 64)),
                 // There are two until the log, whose disk is slow, is durable as far as the newer one.
                 FaultKind::BitRot { file: Rotten::Snapshot, .. } => {
-                    settings.snapshots_all_the_time(dice);
+                    settings.snapshots_all_the_time(dice.between(4, 16));
                     sync_us = timeout_ms * dice.between(50, 150);
                 }
                 _ => {}
@@ -559,8 +573,8 @@ impl Settings {
         }
     }
 
-    fn snapshots_all_the_time(&mut self, dice: &mut Dice) {
-        (self.snapshot_entries, self.snapshot_bytes) = (dice.between(4, 16), 4 << 10);
+    fn snapshots_all_the_time(&mut self, entries: u64) {
+        (self.snapshot_entries, self.snapshot_bytes) = (entries, 4 << 10);
     }
 }
 
@@ -645,9 +659,11 @@ impl<'a> Faults<'a> {
     fn draw(mut self) -> Vec<Fault> {
         let mut makers: Vec<Make<'a>> = Vec::new();
         let kinds = self.kinds;
-        let all: [(bool, Make<'a>); 15] = [
+        let all: [(bool, Make<'a>); 17] = [
             (kinds.cut, Self::cut),
             (kinds.cut, Self::isolate),
+            (kinds.cut, |faults| faults.unheard(false)),
+            (kinds.clog, |faults| faults.unheard(true)),
             (kinds.twice, Self::storm),
             (kinds.clog, Self::clog),
             (kinds.kill, Self::kill),
@@ -748,6 +764,11 @@ impl<'a> Faults<'a> {
     fn isolate(&mut self) -> FaultKind {
         let (target, way) = (self.target(), *self.dice.pick(&[Way::Both, Way::Out, Way::In]));
         FaultKind::Isolate { target, way, for_ms: self.a_while() }
+    }
+
+    fn unheard(&mut self, held: bool) -> FaultKind {
+        let (target, way) = (self.target(), *self.dice.pick(&[Way::Both, Way::Out, Way::In]));
+        FaultKind::Unheard { target, way, held, for_ms: self.a_while() }
     }
 
     /// A leader is cut off with more in its log than the others will have committed when it is back.

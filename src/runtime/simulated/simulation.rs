@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clients::{Answers, Client};
+use super::clients::{Answers, Client, ClientLinks};
 use super::dice::Dice;
 use super::disk::Trouble;
 use super::host::{Host, Process, StageKind, StageState};
@@ -22,7 +22,7 @@ use super::snapshots::Transfers;
 use crate::consensus::NodeId;
 use crate::marks;
 use crate::runtime::stage::Step;
-use crate::runtime::{ClientRequest, Input};
+use crate::runtime::{ClientRequest, Input, Outcome};
 use crate::storage::StorageError;
 
 /// What a process needs to take notice of what it was given, at least.
@@ -48,6 +48,8 @@ pub(super) enum Happening {
     Client(usize),
     /// A request reaches a node.
     Request { client: usize, to: NodeId, number: u64 },
+    /// An answer that was held up reaches its client.
+    Answer { operation: OperationId, outcome: Outcome },
     /// A client waits no longer.
     GiveUp { client: usize, operation: OperationId },
     /// The fault with this number.
@@ -71,6 +73,7 @@ pub(super) struct Simulation {
     pub network: Network,
     pub transfers: Transfers,
     pub clients: Vec<Client>,
+    pub client_links: ClientLinks,
     pub answers: Answers,
     pub oracle: Oracle,
     pub notes: Notes,
@@ -169,6 +172,7 @@ impl Simulation {
             network: Network::new(seed, &scenario.network),
             transfers: Transfers::default(),
             clients,
+            client_links: ClientLinks::default(),
             answers: Answers::default(),
             oracle: Oracle::new(scenario.nodes),
             notes: Notes::default(),
@@ -213,6 +217,7 @@ impl Simulation {
             Happening::Transfer(happening) => self.transfer(happening),
             Happening::Client(number) => self.client_acts(number),
             Happening::Request { client, to, number } => self.request_arrives(client, to, number),
+            Happening::Answer { operation, outcome } => self.told(operation, outcome),
             Happening::GiveUp { client, operation } => self.give_up(client, operation),
             Happening::Fault(number) => self.fault(number),
             Happening::Ends(ending) => self.fault_ends(ending),
