@@ -115,7 +115,7 @@ pub struct Standing {
 
 /// How long clients waited for answers: how many no longer than each power of two, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits([u64; 40]);
+pub struct Waits([u64; 32]);
 
 impl Waits {
     pub(super) fn note(&mut self, waited: Duration) {

@@ -37,8 +37,8 @@ use self::disks::DiskMemory;
 use self::machines::Chain;
 use self::queue::Queues;
 use self::sessions::Sessions;
-pub use self::values::{FIRST, Look};
 use self::values::Values;
+pub use self::values::{FIRST, Look};
 use crate::consensus::{EntryHeader, Index, Membership, NodeId, Payload, Term};
 
 /// Something is not as it must be.

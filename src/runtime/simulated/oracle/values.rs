@@ -57,13 +57,11 @@ impl Values {
                 }
                 Answer::Set { revision: holds.then_some(index.0), old: old.filter(|_| *want_old) }
             }
-            Change::CompareAndSet { key, from, to, create } => {
-                match self.now(key).map(|found| found.bytes.clone()) {
-                    None if !create => return Answer::Missing,
-                    Some(actual) if actual != from => return Answer::Different { actual },
-                    _ => Answer::Set { revision: Some(self.set(key, to.clone(), index).revision), old: None },
-                }
-            }
+            Change::CompareAndSet { key, from, to, create } => match self.now(key).map(|found| found.bytes.clone()) {
+                None if !create => return Answer::Missing,
+                Some(actual) if actual != from => return Answer::Different { actual },
+                _ => Answer::Set { revision: Some(self.set(key, to.clone(), index).revision), old: None },
+            },
             Change::Delete { keys } => {
                 let there = keys.iter().filter(|key| self.now(key).is_some()).collect::<BTreeSet<_>>();
                 there.iter().for_each(|key| self.put(key, None, index));
