@@ -11,6 +11,7 @@ use super::command::{
 use super::image::{self, Image};
 use super::kv::{KeyValue, Page};
 use super::once::{self, Once};
+use super::queue::command::QueueAnswer;
 use super::queue::{At, Queue};
 use super::session::{self, Sessions};
 use super::{Applied, Asked, Machine, MachineSnapshot};
@@ -221,7 +222,7 @@ impl Composite {
                 None => Answer::TooLarge,
             },
             Query::State { limit } => self.state(*limit, max_bytes),
-            Query::Queue(query) => Answer::Queue(self.queue.answer(query, time)),
+            Query::Queue(query) => Answer::Queue(self.queue.answer(query, max_bytes, time)),
             Query::View => self.view().unwrap_or(Answer::TooLarge),
             Query::IsAnswered { key } => Answer::Count(u64::from(self.once.has(key))),
             Query::Together { queries } => self.together(queries, max_bytes, time),
@@ -250,7 +251,8 @@ impl Composite {
 fn part(answer: Answer, room: &mut usize) -> Bytes {
     let bytes = answer.content_bytes();
     // Messages that are taken are nowhere else: they were chosen so that they fit.
-    let fits = bytes <= *room || matches!(answer, Answer::Queue(_));
+    let is_taken = matches!(answer, Answer::Queue(QueueAnswer::Messages(_) | QueueAnswer::Deliveries(_)));
+    let fits = bytes <= *room || is_taken;
     *room = room.saturating_sub(bytes);
     if fits { answer.encode() } else { Answer::TooLarge.encode() }
 }
@@ -284,6 +286,7 @@ mod tests {
     use crate::machine::command::{Change, Condition, MAX_ITEMS, Value};
     use crate::machine::glob;
     use crate::machine::numbers::element_key;
+    use crate::machine::queue::command::{QueueChange, QueueQuery};
 
     fn apply_bytes(machine: &mut Composite, index: u64, command: &Bytes) -> Answer {
         let applied = Applied { index: Index(index), time: LogTime(0), session: None, command };
@@ -471,6 +474,30 @@ mod tests {
         assert_eq!(answers[1], Answer::TooLarge);
         let small = Answer::Value(Some(Value { bytes: "small".into(), revision: 2 }));
         assert_eq!(query(&machine, get("big")), small);
+    }
+
+    #[test]
+    fn messages_that_are_only_looked_at_must_fit_as_well() {
+        let mut machine = Composite::default();
+        let put = |message: Vec<u8>| {
+            let change = QueueChange::Put { message: message.into(), create: true };
+            Change::Queue { topic: "t".into(), change }
+        };
+        apply(&mut machine, 1, put(vec![b'x'; MAX_ANSWER_BYTES / 2]));
+        apply(&mut machine, 2, put(vec![b'y'; MAX_ANSWER_BYTES / 4]));
+        let peek = || Query::Queue(QueueQuery::Peek { topic: "t".into(), after: 0, max: 9 });
+        let looked = |answers: Vec<Answer>| -> Vec<Option<usize>> {
+            let count = |answer| match answer {
+                Answer::Queue(QueueAnswer::Peeked { messages, .. }) => Some(messages.len()),
+                Answer::TooLarge => None,
+                other => panic!("{other:?}"),
+            };
+            answers.into_iter().map(count).collect()
+        };
+        let together = Query::Together { queries: vec![peek().encode(); 3] };
+        assert_eq!(looked(steps(query(&machine, together))), [Some(2), None, None]);
+        let transaction = Command::Transaction { guards: vec![], steps: vec![Step::Query(peek()); 3] };
+        assert_eq!(looked(steps(apply(&mut machine, 3, transaction))), [Some(2), None, None]);
     }
 
     #[test]

@@ -341,29 +341,29 @@ impl Queue {
         Some(bytes)
     }
 
-    /// Answers a query at this log time.
-    pub fn answer(&self, query: &QueueQuery, time: LogTime) -> QueueAnswer {
+    /// Answers a query at this log time. What it lists has at most so many bytes, unless the first alone has more.
+    pub fn answer(&self, query: &QueueQuery, max_bytes: usize, time: LogTime) -> QueueAnswer {
         match query {
-            QueueQuery::Topics { after, limit } => self.page(*after, *limit),
+            QueueQuery::Topics { after, limit } => self.page(*after, *limit, max_bytes),
             QueueQuery::Info { topic } => match self.topics.get(topic) {
                 None => QueueAnswer::NoTopic,
                 Some(topic) => QueueAnswer::Info(self.info(topic, time)),
             },
             QueueQuery::Peek { topic, after, max } => match self.topics.get(topic) {
                 None => QueueAnswer::NoTopic,
-                Some(topic) => self.peek(topic.number, *after, *max),
+                Some(topic) => self.peek(topic.number, *after, *max, max_bytes),
             },
         }
     }
 
-    /// The first messages after one, with at most as many bytes as an answer may have, but at least one.
-    fn peek(&self, topic: u64, after: u64, max: u64) -> QueueAnswer {
+    /// The first messages after one.
+    fn peek(&self, topic: u64, after: u64, max: u64, max_bytes: usize) -> QueueAnswer {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let (prefix, first) = (key([topic]), key([topic, after.saturating_add(1)]));
         let later = self.messages.from(&first).take_while(|(place, _)| place.starts_with(&prefix));
         for (place, message) in later.take(max.min(MAX_RECEIVED) as usize) {
             bytes += message.bytes.len() + 16;
-            if bytes > MAX_ANSWER_BYTES && !messages.is_empty() {
+            if bytes > max_bytes && !messages.is_empty() {
                 break;
             }
             messages.push((number_of(place, 1).unwrap_or_default(), message.bytes.clone()));
@@ -371,12 +371,12 @@ impl Queue {
         QueueAnswer::Peeked { topic, messages }
     }
 
-    fn page(&self, after: u64, limit: u64) -> QueueAnswer {
+    fn page(&self, after: u64, limit: u64, max_bytes: usize) -> QueueAnswer {
         let limit = limit.min(MAX_ITEMS) as usize;
         let (mut topics, mut bytes) = (Vec::new(), 0);
         for (number, name) in self.names.range(Bound::Excluded(&key([after]))) {
             bytes += name.len() + 16;
-            if topics.len() == limit || (bytes > MAX_ANSWER_BYTES && !topics.is_empty()) {
+            if topics.len() == limit || (bytes > max_bytes && !topics.is_empty()) {
                 return QueueAnswer::Topics { topics, more: true };
             }
             topics.push((number_of(number, 0).unwrap_or_default(), name.clone()));

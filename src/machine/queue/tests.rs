@@ -44,6 +44,10 @@ impl Bench {
         assert_eq!(again.names.len(), self.queue.names.len());
     }
 
+    fn ask(&self, query: QueueQuery) -> QueueAnswer {
+        self.queue.answer(&query, MAX_ANSWER_BYTES, self.time)
+    }
+
     fn put(&mut self, topic: &'static str, message: &'static str) -> u64 {
         match self.apply(topic, QueueChange::Put { message: message.into(), create: true }) {
             Answer::Queue(QueueAnswer::Put { id }) => id,
@@ -142,7 +146,7 @@ fn topics_are_listed_in_the_order_of_their_creation() {
     }
     bench.apply("a", QueueChange::Delete);
     bench.put("a", "x");
-    let page = |after, limit| match bench.queue.answer(&QueueQuery::Topics { after, limit }, LogTime(0)) {
+    let page = |after, limit| match bench.ask(QueueQuery::Topics { after, limit }) {
         QueueAnswer::Topics { topics, more } => (topics, more),
         other => panic!("{other:?}"),
     };
@@ -242,7 +246,7 @@ fn a_full_topic_refuses_but_never_loses() {
 #[test]
 fn how_a_topic_is() {
     let mut bench = Bench::new();
-    let info = |bench: &Bench| match bench.queue.answer(&QueueQuery::Info { topic: "t".into() }, bench.time) {
+    let info = |bench: &Bench| match bench.ask(QueueQuery::Info { topic: "t".into() }) {
         QueueAnswer::Info(info) => (info.messages, info.leased, info.bytes, info.oldest_ms),
         other => panic!("{other:?}"),
     };
@@ -289,10 +293,7 @@ fn nonsense_is_malformed() {
 #[test]
 fn peeking_changes_nothing_and_tells_topics_of_one_name_apart() {
     let mut bench = Bench::new();
-    let peek = |bench: &Bench, after, max| match bench
-        .queue
-        .answer(&QueueQuery::Peek { topic: "t".into(), after, max }, bench.time)
-    {
+    let peek = |bench: &Bench, after, max| match bench.ask(QueueQuery::Peek { topic: "t".into(), after, max }) {
         QueueAnswer::Peeked { topic, messages } => (topic, messages),
         other => panic!("{other:?}"),
     };
