@@ -174,6 +174,10 @@ impl Outgoing {
 
     /// The receiver's word. `now` is the time on any clock that [`next`](Outgoing::next) is told, too.
     pub fn acknowledged(&mut self, progress: Progress, now: Duration) -> Result<(), String> {
+        if progress.received > self.bytes {
+            let bytes = self.bytes;
+            return Err(format!("{} bytes are acknowledged of a snapshot of {bytes}", progress.received));
+        }
         if self.progress.is_none() {
             (self.offset, self.began) = (progress.received, (now, progress.received));
         }
@@ -481,6 +485,23 @@ mod tests {
         }
     }
 
+    /// Says that it has more than there is.
+    struct Boaster(u64);
+
+    impl Link for Boaster {
+        fn offer(&mut self, _: &Offer) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn chunk(&mut self, offset: u64, _: &[u8]) -> Result<(), String> {
+            panic!("there is nothing at {offset}");
+        }
+
+        fn progress(&mut self, _: Duration) -> Result<Progress, String> {
+            Ok(Progress { received: self.0, complete: false })
+        }
+    }
+
     fn sending(store: Arc<dyn SnapshotStore>) -> (Sending, Inboxes) {
         let (node, inboxes) = NodeHandle::new();
         let (to, term, snapshot, abandoned) = (NodeId(2), Term(9), meta(5), Arc::default());
@@ -574,6 +595,18 @@ mod tests {
         let (sending, _inboxes) = sending(bench.from);
         let stuck = sending.send(&mut Stuck).unwrap_err();
         assert_eq!(stuck, format!("no progress within {} ms", PACE.patience.as_millis()));
+    }
+
+    #[test]
+    fn whoever_has_more_than_there_is_gets_nothing() {
+        let bench = Bench::new();
+        take(&bench.from, 5);
+        let bytes = bench.from.latest().unwrap().bytes;
+        let (sending, _inboxes) = sending(bench.from);
+        for received in [bytes + 1, u64::MAX] {
+            let refused = sending.send(&mut Boaster(received)).unwrap_err();
+            assert_eq!(refused, format!("{received} bytes are acknowledged of a snapshot of {bytes}"));
+        }
     }
 
     #[test]
