@@ -98,10 +98,7 @@ impl Client {
     pub fn peek(&mut self, topic: &[u8], after: u64, max: u64) -> Result<Peeked, Error> {
         let (after, max) = (after.to_string(), max.to_string());
         let args = [&b"RAFT"[..], b"PEEK", topic, b"AFTER", after.as_bytes(), b"MAX", max.as_bytes()];
-        match parts(self.read(&args)?).map_err(|reply| unexpected(&reply))? {
-            [topic, messages] => count(topic).and_then(|topic| Ok(Peeked { topic, messages: numbered(messages)? })),
-        }
-        .map_err(|reply| unexpected(&reply))
+        peeked(self.read(&args)?).map_err(|reply| unexpected(&reply))
     }
 }
 
@@ -132,6 +129,11 @@ fn numbered(reply: Reply) -> Result<Vec<(u64, Bytes)>, Reply> {
         let [number, bytes] = parts(pair)?;
         Ok((count(number)?, bulk(bytes)?))
     })
+}
+
+fn peeked(reply: Reply) -> Result<Peeked, Reply> {
+    let [topic, messages] = parts(reply)?;
+    Ok(Peeked { topic: count(topic)?, messages: numbered(messages)? })
 }
 
 fn delivery(reply: Reply) -> Result<Delivery, Reply> {

@@ -404,7 +404,7 @@ pub(super) static START: &[Key<Start>] = &[
         absent: Absent::Derived("no entries"),
         kind: Kind::Word {
             allowed: start::LOG,
-            get: |s| start::listed(s.log.iter().map(|term| term.to_string())),
+            get: |s| start::listed_log(&s.log),
             set: |s, text| start::log(text).map(|v| s.log = v),
         },
         summary: "in a scenario, the log that the node begins with, as the terms of its entries",
@@ -415,7 +415,7 @@ pub(super) static START: &[Key<Start>] = &[
         absent: Absent::Derived("the index after the leader's last"),
         kind: Kind::Word {
             allowed: start::INDEXES,
-            get: |s| start::listed(s.next_index.iter().map(|(name, index)| format!("{name}:{index}"))),
+            get: |s| start::listed_indexes(&s.next_index),
             set: |s, text| start::indexes(text).map(|v| s.next_index = v),
         },
         summary: "in a scenario, the index of the entry that a leader sends each peer next",
@@ -426,7 +426,7 @@ pub(super) static START: &[Key<Start>] = &[
         absent: Absent::Derived("0 for every peer"),
         kind: Kind::Word {
             allowed: start::INDEXES,
-            get: |s| start::listed(s.match_index.iter().map(|(name, index)| format!("{name}:{index}"))),
+            get: |s| start::listed_indexes(&s.match_index),
             set: |s, text| start::indexes(text).map(|v| s.match_index = v),
         },
         summary: "in a scenario, how far a leader knows each peer's log to be equal to its own",

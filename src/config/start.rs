@@ -115,9 +115,14 @@ fn number(text: &str) -> Option<u64> {
     digits.parse().ok().filter(|number| *number <= MAX_NUMBER)
 }
 
-/// A list as a file has it.
-pub(super) fn listed(parts: impl Iterator<Item = String>) -> String {
-    parts.collect::<Vec<_>>().join(" ")
+/// A log as a file has it.
+pub(super) fn listed_log(log: &[Term]) -> String {
+    log.iter().map(Term::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Indexes as a file has them.
+pub(super) fn listed_indexes(indexes: &BTreeMap<String, u64>) -> String {
+    indexes.iter().map(|(name, index)| format!("{name}:{index}")).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for StartRole {

@@ -38,6 +38,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long to wait after the system refused to accept, for lack of descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// The service. Dropping it ends it at once.
 pub struct HttpServer {
     phase: watch::Sender<Phase>,

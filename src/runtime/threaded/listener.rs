@@ -62,7 +62,7 @@ impl Seats {
         (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(seat)
     }
 
-    /// How many there are.
+    /// How many may be taken.
     pub fn limit(&self) -> usize {
         self.limit
     }
