@@ -1,5 +1,7 @@
 //! The files in `scenarios`: each does what its comments say.
 
+use std::collections::BTreeMap;
+
 use raft::client::Client;
 use raft::consensus::{NodeId, Role};
 use raft::runtime::{LogLine, NodeStatus};
@@ -13,7 +15,7 @@ fn status_of_all(client: &mut Client) -> Option<Vec<NodeStatus>> {
 
 /// Waits until all nodes are as they should be.
 #[track_caller]
-fn wait_for(cluster: &Cluster, what: &str, wanted: impl Fn(&[NodeStatus]) -> bool) -> Vec<NodeStatus> {
+fn wait_for(cluster: &Cluster, what: &str, mut wanted: impl FnMut(&[NodeStatus]) -> bool) -> Vec<NodeStatus> {
     let mut client = cluster.client();
     wait_until(what, || {
         cluster.assert_all_run();
@@ -77,12 +79,20 @@ fn assert_messages(cluster: &Cluster, expected: &[&str]) {
     }
 }
 
-/// Three heartbeats pass, and nothing is committed.
+/// The leader, the first node, hears from each of the others three times more, and nothing is committed.
 #[track_caller]
 fn assert_nothing_commits(cluster: &Cluster) {
-    std::thread::sleep(std::time::Duration::from_millis(600));
-    let all = status_of_all(&mut cluster.client()).expect("all nodes answer");
-    assert!(all.iter().all(|node| node.commit == 0 && node.applied == 0), "{all:?}");
+    // Of each peer: how often it was heard, and how long ago.
+    let mut heard = BTreeMap::new();
+    wait_for(cluster, "three heartbeats are answered by all", |all| {
+        assert!(all.iter().all(|node| node.commit == 0 && node.applied == 0), "{all:?}");
+        for peer in &all[0].peers {
+            let (times, ms) = heard.entry(peer.id).or_insert((0, peer.heard_ms));
+            *times += u32::from(peer.heard_ms < *ms);
+            *ms = peer.heard_ms;
+        }
+        heard.len() + 1 == all.len() && heard.values().all(|(times, _)| *times >= 3)
+    });
 }
 
 /// What a node said of itself when it began.
