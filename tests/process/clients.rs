@@ -47,7 +47,7 @@ fn the_redis_crate_finds_redis() {
 }
 
 /// A Python with this module, made once; `Err` says why there is none.
-pub fn python_with(module: &str, package: &str) -> Result<PathBuf, String> {
+fn python_with(module: &str, package: &str) -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}-py"));
     let python = folder.join("bin/python");
     let import = format!("import {module}");
@@ -64,25 +64,41 @@ pub fn python_with(module: &str, package: &str) -> Result<PathBuf, String> {
     Ok(python)
 }
 
+/// A script of this folder, and the Python that runs it.
+pub struct Script {
+    python: PathBuf,
+    path: PathBuf,
+}
+
+impl Script {
+    /// A script that needs this module; `None`, and said so, where that cannot be installed.
+    pub fn with(module: &str, package: &str, name: &str) -> Option<Script> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process").join(name);
+        match python_with(module, package) {
+            Ok(python) => Some(Script { python, path }),
+            Err(reason) => {
+                println!("skipped: {package} cannot be installed: {reason}");
+                None
+            }
+        }
+    }
+
+    /// Runs it with these arguments: it must print `ok`.
+    #[track_caller]
+    pub fn assert_ok(&self, arguments: &[String]) {
+        let output = Command::new(&self.python).arg(&self.path).args(arguments).output().expect("python runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{arguments:?}: {stderr}");
+    }
+}
+
 #[test]
 fn redis_py_finds_redis_at_every_node() {
-    let python = match python_with("redis", "redis>=5") {
-        Ok(python) => python,
-        Err(reason) => {
-            println!("skipped: redis-py cannot be installed: {reason}");
-            return;
-        }
-    };
+    let Some(script) = Script::with("redis", "redis>=5", "redis_py.py") else { return };
     let cluster = Cluster::start(3);
     cluster.wait_for_leader();
     for id in cluster.ids() {
         let address = cluster.client_address(id);
-        let output = Command::new(&python)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/redis_py.py"))
-            .args([address.ip().to_string(), address.port().to_string()])
-            .output()
-            .expect("python runs");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "node {id}: {stderr}");
+        script.assert_ok(&[address.ip().to_string(), address.port().to_string()]);
     }
 }

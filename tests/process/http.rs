@@ -1,13 +1,11 @@
 //! The REST service of real processes.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::clients::python_with;
+use crate::clients::Script;
 use crate::support::cluster::{Cluster, label, wait_until};
 use crate::support::http::Http;
 
@@ -507,21 +505,9 @@ fn a_node_that_stops_answers_what_it_has_begun_and_frees_its_port() {
 
 #[test]
 fn requests_of_python_drives_every_node() {
-    let python = match python_with("requests", "requests>=2") {
-        Ok(python) => python,
-        Err(reason) => {
-            println!("skipped: requests cannot be installed: {reason}");
-            return;
-        }
-    };
+    let Some(script) = Script::with("requests", "requests>=2", "rest.py") else { return };
     let cluster = Cluster::start(3);
     cluster.wait_for_leader();
     let addresses = cluster.ids().into_iter().map(|id| format!("http://{}", cluster.http_address(id)));
-    let output = Command::new(&python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/rest.py"))
-        .args(addresses)
-        .output()
-        .expect("python runs");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{stderr}");
+    script.assert_ok(&addresses.collect::<Vec<_>>());
 }

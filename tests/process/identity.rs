@@ -1,7 +1,7 @@
 //! Data folders that are wiped, restored from a copy, swapped or shared: each is recognised and answered safely (T45, T46, T62).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use raft::consensus::NodeId;
@@ -27,6 +27,21 @@ fn copy(from: &Path, to: &Path) {
 fn replace(folder: &Path, by: &Path) {
     fs::remove_dir_all(folder).expect("the folder is removed");
     fs::rename(by, folder).expect("the other one takes its place");
+}
+
+/// A cluster whose node 2 is stopped, and a copy of its folder from before it was started the last time.
+fn with_older_copy() -> (Cluster, PathBuf) {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    write(&cluster, "first", 20);
+    cluster.terminate(2);
+    let older = cluster.ini().with_file_name("older");
+    copy(&cluster.data_folder(2), &older);
+    cluster.spawn(2);
+    cluster.wait_until_caught_up();
+    write(&cluster, "second", 20);
+    cluster.terminate(2);
+    (cluster, older)
 }
 
 /// The node has ended by itself with exit code 1, after it said all of this.
@@ -86,19 +101,9 @@ fn a_wiped_node_is_refused_and_comes_back_to_listen() {
 
 #[test]
 fn an_older_copy_of_a_folder_is_refused_however_often_it_starts_and_its_node_can_rejoin() {
-    let mut cluster = Cluster::start(3);
-    cluster.wait_for_leader();
-    write(&cluster, "first", 20);
-    cluster.terminate(2);
-    let (folder, older) = (cluster.data_folder(2), cluster.ini().with_file_name("older"));
-    copy(&folder, &older);
-    cluster.spawn(2);
-    cluster.wait_until_caught_up();
-    write(&cluster, "second", 20);
-    cluster.terminate(2);
-
+    let (mut cluster, older) = with_older_copy();
     // Its next start has the number that the other folder's had, and the ones after that would have later ones.
-    replace(&folder, &older);
+    replace(&cluster.data_folder(2), &older);
     cluster.spawn(2);
     assert_ends(&mut cluster, 2, &["refuses node 2", "is an older copy", "boot 2", "--rejoin"]);
     for _ in 0..2 {
@@ -115,20 +120,10 @@ fn an_older_copy_of_a_folder_is_refused_however_often_it_starts_and_its_node_can
 /// the others know.
 #[test]
 fn an_older_copy_is_refused_that_was_started_alone_more_often_than_the_original() {
-    let mut cluster = Cluster::start(3);
-    cluster.wait_for_leader();
-    write(&cluster, "first", 20);
-    cluster.terminate(2);
-    let (folder, older) = (cluster.data_folder(2), cluster.ini().with_file_name("older"));
-    copy(&folder, &older);
-    cluster.spawn(2);
-    cluster.wait_until_caught_up();
-    write(&cluster, "second", 20);
-    for id in cluster.ids() {
-        cluster.terminate(id);
-    }
-
-    replace(&folder, &older);
+    let (mut cluster, older) = with_older_copy();
+    cluster.terminate(1);
+    cluster.terminate(3);
+    replace(&cluster.data_folder(2), &older);
     for boot in 2..5 {
         let said = cluster.log(2).len();
         cluster.spawn(2);

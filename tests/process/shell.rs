@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::support::cluster::{Cluster, read_all, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -101,8 +101,7 @@ fn the_forms_of_topics_and_messages() {
 fn ctrl_c_ends_a_watch_and_not_the_cluster() {
     let cluster = Cluster::prepare(3, "ElectionTimeout = 500\n");
     let mut child = start_cluster_command(&cluster, &[], Stdio::piped());
-    let errors = child.stderr.take().expect("a pipe");
-    let errors = std::thread::spawn(move || read_all(errors));
+    let errors = errors_of(&mut child);
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"topic create jobs\nput jobs 'a b'\nwatch jobs\ntake jobs\n").expect("it reads its input");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
@@ -112,7 +111,7 @@ fn ctrl_c_ends_a_watch_and_not_the_cluster() {
     drop(stdin);
     lines.for_each(drop);
     let status = child.wait().expect("raft cluster ends");
-    assert!(status.success(), "{status}: {}", errors.join().expect("stderr is read"));
+    assert!(status.success(), "{status}: {}", errors());
 }
 
 #[test]
@@ -207,7 +206,7 @@ fn without_a_majority_commands_fail_with_exit_code_1() {
     assert_eq!(code, 1, "{err}");
 }
 
-fn start_cluster_command(cluster: &Cluster, arguments: &[&str], stdin: Stdio) -> std::process::Child {
+fn start_cluster_command(cluster: &Cluster, arguments: &[&str], stdin: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_raft"))
         .arg("cluster")
         .arg("-c")
@@ -218,6 +217,13 @@ fn start_cluster_command(cluster: &Cluster, arguments: &[&str], stdin: Stdio) ->
         .stderr(Stdio::piped())
         .spawn()
         .expect("raft cluster starts")
+}
+
+/// Reads what a process says on standard error, so that it never waits; all of it, once it has ended.
+fn errors_of(child: &mut Child) -> impl FnOnce() -> String + use<> {
+    let errors = child.stderr.take().expect("a pipe");
+    let reading = std::thread::spawn(move || read_all(errors));
+    move || reading.join().expect("stderr is read")
 }
 
 /// The processes whose parent is `pid`.
@@ -235,13 +241,12 @@ fn is_alive(pid: i32) -> bool {
 fn the_cluster_command_runs_commands_from_a_pipe_and_stops_at_its_end() {
     let cluster = Cluster::prepare(5, "ElectionTimeout = 500\n");
     let mut child = start_cluster_command(&cluster, &[], Stdio::piped());
-    let errors = child.stderr.take().expect("a pipe");
-    let errors = std::thread::spawn(move || read_all(errors));
+    let errors = errors_of(&mut child);
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"set a 1\nget a\nstatus\n").expect("the cluster reads its input");
     drop(stdin);
     let output = child.wait_with_output().expect("raft cluster ends");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), errors.join().expect("stderr is read"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), errors());
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("OK\n1\n"), "{out}\n{err}");
     let everything = format!("{out}{err}");
