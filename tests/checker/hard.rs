@@ -33,6 +33,22 @@ fn after_unknown_writes(count: u64, then: &[String]) -> Vec<Operation> {
     history(&lines)
 }
 
+/// A history that is sound, and how many points it takes to see that.
+#[track_caller]
+fn assert_sound(history: &[Operation], what: &str) {
+    let (verdict, took) = points(history);
+    assert_eq!(verdict, Ok(()), "{what}");
+    println!("{what}: {took} points");
+}
+
+/// A history that is broken, and how many points it takes to see that.
+#[track_caller]
+fn assert_broken(history: &[Operation], what: &str, why: &str) {
+    let (verdict, took) = points(history);
+    assert!(is_broken(&verdict), "{why}: {verdict:?}");
+    println!("{what}: {took} points");
+}
+
 fn is_broken(verdict: &Result<(), Failure>) -> bool {
     matches!(verdict, Err(Failure::Broken(_)))
 }
@@ -40,23 +56,19 @@ fn is_broken(verdict: &Result<(), Failure>) -> bool {
 #[test]
 fn unknown_writes_take_effect_when_they_are_seen_or_never() {
     let seen: Vec<String> = (0..200).step_by(3).rev().map(|n| format!("get -> found {n}")).collect();
-    let (verdict, took) = points(&after_unknown_writes(200, &seen));
-    assert_eq!(verdict, Ok(()));
-    println!("200 unknown writes, {} of them seen: {took} points", seen.len());
+    assert_sound(&after_unknown_writes(200, &seen), &format!("200 unknown writes, {} of them seen", seen.len()));
 
     let twice: Vec<String> = seen.iter().cloned().chain(["get -> found 0".into(), "get -> found 3".into()]).collect();
-    let (verdict, took) = points(&after_unknown_writes(200, &twice));
-    assert!(is_broken(&verdict), "3 was there, then 0, then 3 again: {verdict:?}");
-    println!("and one of them seen again: {took} points");
+    let broken = after_unknown_writes(200, &twice);
+    assert_broken(&broken, "and one of them seen again", "3 was there, then 0, then 3 again");
 }
 
 #[test]
 fn deletions_that_found_something_need_one_unknown_write_each() {
     let then = |deletions: usize| -> Vec<String> { (0..deletions).map(|_| "delete -> done".to_owned()).collect() };
     assert_eq!(verdict(&after_unknown_writes(40, &then(40))), Ok(()));
-    let (verdict, took) = points(&after_unknown_writes(40, &then(41)));
-    assert!(is_broken(&verdict), "{verdict:?}");
-    println!("40 unknown writes for 41 deletions: {took} points");
+    let broken = after_unknown_writes(40, &then(41));
+    assert_broken(&broken, "40 unknown writes for 41 deletions", "one deletion has found nothing");
 }
 
 #[test]
@@ -66,13 +78,9 @@ fn unknown_deletions_and_swaps_are_used_up() {
         let _ = writeln!(lines, "{n} k {n}.. cas {n} {} -> unknown\n{n} k {n}.. delete -> unknown", n + 1);
     }
     lines.push_str("99 k 100..110 set 0 -> done\n99 k 120..130 get -> found 30\n99 k 140..150 get -> missing\n");
-    let (verdict, took) = points(&history(&lines));
-    assert_eq!(verdict, Ok(()));
-    println!("a chain of 30 unknown swaps: {took} points");
+    assert_sound(&history(&lines), "a chain of 30 unknown swaps");
     lines.push_str("99 k 160..170 get -> found 30\n");
-    let (verdict, took) = points(&history(&lines));
-    assert!(is_broken(&verdict), "nobody can have written 30 again: {verdict:?}");
-    println!("and its result seen again: {took} points");
+    assert_broken(&history(&lines), "and its result seen again", "nobody can have written 30 again");
 }
 
 #[test]
@@ -80,9 +88,7 @@ fn thirty_clients_at_once_are_searched() {
     let plan = Plan { operations: 1_000, keys: 1, values: 0, width: 80, vague: 0 };
     for seed in 0..rounds(3, 30) {
         let all = invent(&mut Dice::new(seed), plan);
-        let (verdict, took) = points(&all);
-        assert_eq!(verdict, Ok(()), "seed {seed}");
-        println!("seed {seed}: 1,000 operations, up to 30 at once: {took} points");
+        assert_sound(&all, &format!("seed {seed}: 1,000 operations, up to 30 at once"));
     }
 }
 
@@ -101,13 +107,9 @@ fn writers_at_once_are_told_apart_by_who_saw_what() {
         }
         let _ = writeln!(lines, "99 k {}..{} get -> found {}", began + 600, began + 700, 40 * round + 17);
     }
-    let (verdict, took) = points(&history(&lines));
-    assert_eq!(verdict, Ok(()));
-    println!("800 writes, 40 at once: {took} points");
+    assert_sound(&history(&lines), "800 writes, 40 at once");
     lines.push_str("99 k 30000..30001 get -> found 18\n");
-    let (verdict, took) = points(&history(&lines));
-    assert!(is_broken(&verdict), "the value was replaced long ago: {verdict:?}");
-    println!("and one of them seen too late: {took} points");
+    assert_broken(&history(&lines), "and one of them seen too late", "the value was replaced long ago");
 }
 
 #[test]
