@@ -7,8 +7,10 @@
 //! `docs/MAELSTROM.md` lists the anomalies of every workload, and what is assumed in naming them.
 
 mod alone;
+mod commits;
 mod counter;
 mod findings;
+mod kafka;
 mod lin_kv;
 mod set;
 mod txn;
@@ -25,9 +27,7 @@ pub fn check(workload: Workload, history: &[Operation]) -> Verdict {
         Workload::LinKv => lin_kv::check(&mut findings),
         Workload::TxnListAppend => txn::check(&mut findings, txn::Kind::Lists),
         Workload::TxnRwRegister => txn::check(&mut findings, txn::Kind::Registers),
-        Workload::Kafka => {
-            findings.undecided("there is no check of this workload yet".into());
-        }
+        Workload::Kafka => kafka::check(&mut findings),
         Workload::Broadcast => set::check(&mut findings, &set::BROADCAST),
         Workload::GSet => set::check(&mut findings, &set::G_SET),
         Workload::GCounter | Workload::PnCounter => counter::check(&mut findings),

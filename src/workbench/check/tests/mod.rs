@@ -2,6 +2,7 @@
 
 mod alone;
 mod counter;
+mod kafka;
 mod lin_kv;
 mod set;
 mod txn;

@@ -30,18 +30,15 @@ pub struct Step {
 /// one, or with more.
 const DEPENDENCIES: [(u8, [&str; 3]); 4] = [
     (Why::WriteWrite as u8, ["G0", "G0-process", "G0-realtime"]),
-    (Why::WriteWrite as u8 | Why::WriteRead as u8, ["G1c", "G1c-process", "G1c-realtime"]),
-    (SINGLE, ["G-single", "G-single-process", "G-single-realtime"]),
-    (SINGLE | Why::ReadWrite as u8, ["G2", "G2-process", "G2-realtime"]),
+    (FLOW, ["G1c", "G1c-process", "G1c-realtime"]),
+    // Besides the one read that was overtaken.
+    (FLOW | Why::OnwardByTime as u8, ["G-single", "G-single-process", "G-single-realtime"]),
+    (FLOW | Why::OnwardByTime as u8 | Why::ReadWrite as u8, ["G2", "G2-process", "G2-realtime"]),
 ];
-/// All but the one read that was overtaken.
-const SINGLE: u8 = Why::WriteWrite as u8 | Why::WriteRead as u8;
+/// Each knows of the one before.
+const FLOW: u8 = Why::WriteWrite as u8 | Why::WriteRead as u8;
 /// What else may be part of a cycle, in the order of the names.
-const TIMES: [u8; 3] = [
-    Why::Onward as u8,
-    Why::Onward as u8 | Why::Process as u8,
-    Why::Onward as u8 | Why::Process as u8 | Why::RealTime as u8 | Why::OnwardByTime as u8,
-];
+const TIMES: [u8; 3] = [0, Why::Process as u8, Why::Process as u8 | Why::RealTime as u8];
 
 /// The worst cycle of each part of the graph in which everybody comes before everybody; the shortest that was found.
 pub fn find(graph: &Graph) -> Vec<Cycle> {
@@ -87,10 +84,12 @@ impl Part {
         for (place, times) in TIMES.into_iter().enumerate() {
             for (dependencies, names) in DEPENDENCIES {
                 let name = names[place];
+                let by_time = if times & Why::RealTime as u8 == 0 { Why::OnwardByTime as u8 } else { 0 };
+                let allowed = (Why::Onward as u8 | dependencies | times) & !by_time;
                 let path = if name.starts_with("G-single") {
-                    self.shortest_with_one_overtaken(dependencies | times, patience)
+                    self.shortest_with_one_overtaken(allowed, patience)
                 } else {
-                    self.shortest(dependencies | times, patience)
+                    self.shortest(allowed, patience)
                 };
                 if let Some(path) = path {
                     return Some(Cycle { name, steps: self.steps(&path) });

@@ -1,6 +1,6 @@
 //! The order of appends: every read tells all that were before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::order::Order;
 use super::reads::Read;
@@ -14,10 +14,11 @@ struct Longest<'t> {
     reader: &'t Transaction,
 }
 
-/// What the longest reads tell. All others must be beginnings of them.
-pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads: &[Read<'_>]) -> Order {
+/// What the longest reads tell. All others must be beginnings of them; those that are not are taken out.
+pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads: &mut Vec<Read<'_>>) -> Order {
     let longest = longest(transactions);
     look_for_contradictions(findings, transactions, &longest);
+    reads.retain(|read| longest.get(&read.key).is_some_and(|longest| longest.list.starts_with(read.seen)));
     let mut order = Order::new(transactions);
     let replacements = order.replacements(transactions, reads);
     let unseen = unseen(transactions, &longest);
@@ -25,9 +26,12 @@ pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads
         let list = longest.get(&key).map_or(&[][..], |longest| longest.list);
         look_for_dirty_updates(findings, transactions, list);
         let mut last = order.initial(key);
+        let mut placed = HashSet::with_capacity(list.len());
         for version in list.iter().filter(|version| transactions.live_writer(**version).is_some()) {
-            order.add(last, *version, false);
-            last = *version;
+            if placed.insert(version) {
+                order.add(last, *version, false);
+                last = *version;
+            }
         }
         // What nobody has read comes after all that was read; and whoever appended to just that comes before the others.
         let mut unseen = unseen.get(&key).cloned().unwrap_or_default();

@@ -33,12 +33,12 @@ pub enum Kind {
 /// Checks that all transactions have an order that explains them and keeps to their times.
 pub fn check(findings: &mut Findings<'_>, kind: Kind) {
     let transactions = Transactions::read(findings, kind);
-    let reads = reads::check(findings, &transactions);
+    let mut reads = reads::check(findings, &transactions);
+    reads::check_updates(findings, &transactions, &reads);
     let order = match kind {
-        Kind::Lists => lists::order(findings, &transactions, &reads),
+        Kind::Lists => lists::order(findings, &transactions, &mut reads),
         Kind::Registers => registers::order(&transactions, &reads),
     };
-    order::check_updates(findings, &transactions, &reads);
     let graph = Graph::new(&transactions, &reads, &order);
     for cycle in cycles::find(&graph) {
         words::tell(findings, &transactions, &cycle);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::reads::Read;
 use super::transactions::Transactions;
-use crate::workbench::check::findings::Findings;
 
 /// What is known of the order.
 pub struct Order {
@@ -53,21 +52,5 @@ impl Order {
             }
         }
         replacements
-    }
-}
-
-/// Whether every transaction that has read a key and then written to it is the only one to do so with what it read.
-pub fn check_updates(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads: &[Read<'_>]) {
-    let mut updates: HashMap<(u32, Option<u32>), u32> = HashMap::new();
-    for read in reads.iter().filter(|read| read.wrote.is_some()) {
-        let Some(first) = updates.insert((read.key, read.seen.last().copied()), read.reader) else { continue };
-        let places = [first, read.reader].map(|number| transactions.all[number as usize].at);
-        let (lines, key) = (findings.lines(&places), transactions.keys[read.key as usize]);
-        findings.anomaly("lost update", places, || {
-            format!(
-                "Two transactions have read the same of key {key}, and then both have written to it: neither knew of the \
-                 other, so one update is lost.{lines}"
-            )
-        });
     }
 }

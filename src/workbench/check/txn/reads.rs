@@ -1,6 +1,6 @@
 //! What committed transactions read: whether each read may be, looked at alone; and what they saw of others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Kind;
 use super::transactions::{Fate, Step, Transaction, Transactions};
@@ -115,6 +115,22 @@ fn look_at(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reader:
             format!(
                 "Intermediate read: key {key} was read when {value} was the last there, in the middle of a transaction \
                  that then went on writing to it.{lines}"
+            )
+        });
+    }
+}
+
+/// Whether every transaction that has read a key and then written to it is the only one to do so with what it read.
+pub fn check_updates(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads: &[Read<'_>]) {
+    let mut updates: HashMap<(u32, Option<u32>), u32> = HashMap::new();
+    for read in reads.iter().filter(|read| read.wrote.is_some()) {
+        let Some(first) = updates.insert((read.key, read.seen.last().copied()), read.reader) else { continue };
+        let places = [first, read.reader].map(|number| transactions.all[number as usize].at);
+        let (lines, key) = (findings.lines(&places), transactions.keys[read.key as usize]);
+        findings.anomaly("lost update", places, || {
+            format!(
+                "Two transactions have read the same of key {key}, and then both have written to it: neither knew of the \
+                 other, so one update is lost.{lines}"
             )
         });
     }

@@ -32,9 +32,11 @@ pub fn order(transactions: &Transactions<'_>, reads: &[Read<'_>]) -> Order {
     let mut order = Order::new(transactions);
     let mut has_earlier = vec![false; order.next.len()];
     let replacements = order.replacements(transactions, reads);
-    for (version, next) in &replacements {
-        order.add(*version, *next, false);
-        has_earlier[*next as usize] = true;
+    for read in reads {
+        if let Some(next) = read.wrote.filter(|version| transactions.live_writer(*version).is_some()) {
+            order.add(order.seen(read), next, false);
+            has_earlier[next as usize] = true;
+        }
     }
     for visits in visits(transactions, reads, &order).into_values() {
         for (version, next) in successions(visits) {
