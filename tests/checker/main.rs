@@ -1,4 +1,5 @@
-//! The linearizability checker, checked: against brute force, corrupted histories, hard cases, and other people's formats.
+//! The checkers, checked: that of linearizability against brute force, corrupted histories, hard cases, and other people's
+//! formats; those of the workbench against brute force and broken histories.
 
 #[path = "../core/dice.rs"]
 mod dice;
@@ -9,7 +10,11 @@ mod formats;
 mod hard;
 mod invent;
 mod queue;
+#[cfg(feature = "cli")]
+mod sequential;
 mod small;
+#[cfg(feature = "cli")]
+mod strict;
 
 use raft::checker::key_value::{KeyValue, Operation};
 use raft::checker::{Failure, check};
