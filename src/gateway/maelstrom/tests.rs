@@ -124,7 +124,9 @@ fn serve_from_machine(inboxes: &Inboxes) {
 fn keys_and_values_of_any_type() {
     let mut bench = Bench::serving();
     let mut msg_id = 10;
-    for key in [json!(1), json!("1"), json!(null), json!([1, {"a": 2}]), json!({"b": 1, "a": 2}), json!(1.5)] {
+    for key in
+        [json!(1), json!("1"), json!(null), json!(true), json!([1, {"a": 2}]), json!({"b": 1, "a": 2}), json!(1.5)]
+    {
         for value in [json!(null), json!(7), json!("7"), json!({"z": [true], "a": {}}), json!(1.25), json!("é\n\u{0}")]
         {
             msg_id += 2;
@@ -160,6 +162,22 @@ fn compare_and_set() {
     let refused = bench.ask(cas("x".repeat(1000).into(), json!(4)));
     assert!(refused["text"].as_str().unwrap().len() < 300, "texts stay short");
     assert_eq!(bench.ask(json!({"type": "read", "msg_id": 6, "key": "k"}))["value"], json!(3));
+
+    let mut other = cas(json!(7), json!(8));
+    other["create_if_not_exists"] = json!(true);
+    assert_eq!(bench.error_code(other), 22, "what exists is compared all the same");
+    let mut missing = cas(json!(null), json!(1));
+    missing["key"] = json!("missing");
+    assert_eq!(bench.error_code(missing.clone()), 20, "null is a value, not the lack of one");
+    missing["create_if_not_exists"] = json!(true);
+    assert_eq!(bench.ask(missing.clone()), json!({"type": "cas_ok", "in_reply_to": 5}));
+    assert_eq!(bench.error_code(missing.clone()), 22, "1 is not null");
+    missing["create_if_not_exists"] = json!(null);
+    assert_eq!(bench.error_code(missing), 12);
+    let mut expects_null = cas(json!(3), json!(null));
+    assert_eq!(bench.ask(expects_null.clone()), json!({"type": "cas_ok", "in_reply_to": 5}));
+    (expects_null["from"], expects_null["to"]) = (json!(null), json!(4));
+    assert_eq!(bench.ask(expects_null), json!({"type": "cas_ok", "in_reply_to": 5}));
 }
 
 #[test]

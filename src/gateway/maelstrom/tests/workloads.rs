@@ -228,6 +228,32 @@ fn transactions_over_registers() {
 }
 
 #[test]
+fn lists_registers_logs_and_sets_of_one_name_are_apart() {
+    let mut bench = Bench::serving_for(Workload::TxnListAppend);
+    let txn = |operations: Value| json!({"type": "txn", "txn": operations});
+    for body in [
+        txn(json!([["append", "k", 1]])),
+        txn(json!([["w", "k", 2], ["r", "k", null]])),
+        json!({"type": "send", "key": "k", "msg": 3}),
+        json!({"type": "add", "element": "k"}),
+        json!({"type": "add", "delta": 4}),
+        json!({"type": "broadcast", "message": "k"}),
+        json!({"type": "commit_offsets", "offsets": {"k": 5}}),
+    ] {
+        let answer = ask(&mut bench, body);
+        assert_ne!(answer["type"], "error", "{answer}");
+    }
+    assert_eq!(ask(&mut bench, txn(json!([["r", "k", null]])))["txn"], json!([["r", "k", [1]]]));
+    assert_eq!(ask(&mut bench, json!({"type": "read", "key": "k"}))["value"], json!(2));
+    assert_eq!(ask(&mut bench, json!({"type": "poll", "offsets": {"k": 0}}))["msgs"], json!({"k": [[0, 3]]}));
+    // A transaction that appends sees lists, one that writes registers.
+    let answer = ask(&mut bench, txn(json!([["r", "k", null], ["append", "l", 1]])));
+    assert_eq!(answer["txn"], json!([["r", "k", [1]], ["append", "l", 1]]));
+    let answer = ask(&mut bench, txn(json!([["r", "k", null], ["w", "l", 1]])));
+    assert_eq!(answer["txn"], json!([["r", "k", 2], ["w", "l", 1]]));
+}
+
+#[test]
 fn what_is_read_in_a_transaction_may_be_too_large() {
     let mut bench = Bench::serving_for(Workload::TxnListAppend);
     let txn = |operations: Value| json!({"type": "txn", "txn": operations});
