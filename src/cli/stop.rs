@@ -39,12 +39,21 @@ pub fn exit_code(signal: i32) -> u8 {
 /// # Errors
 /// When the signals cannot be caught, or a thread cannot be started.
 pub fn requests(with_stdin: bool) -> io::Result<Receiver<StopReason>> {
+    requests_until(with_stdin, || ())
+}
+
+/// The same, with something to be done before a second signal ends the process.
+///
+/// # Errors
+/// When the signals cannot be caught, or a thread cannot be started.
+pub fn requests_until(with_stdin: bool, end: fn()) -> io::Result<Receiver<StopReason>> {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let by_signal = sender.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {
+                end();
                 low_level::exit(exit_code(signal).into());
             }
             let _ = by_signal.send(StopReason::Signal(signal));

@@ -259,3 +259,6 @@ fn over(mut happened: Happened, router: &Router, origin: Instant) -> Result<Happ
     happened.ended = origin.elapsed();
     Ok(happened)
 }
+
+#[cfg(test)]
+mod tests;

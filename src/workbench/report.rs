@@ -165,15 +165,23 @@ fn workload(options: &Options) -> String {
     )
 }
 
-fn verdict(run: &Run) -> String {
-    let checked = format!("checked in {:.1} s", run.checked_in.as_secs_f64());
-    match (&run.trouble, run.was_stopped, run.verdict.anomalies.len(), &run.verdict.undecided) {
-        (_, _, count @ 1.., _) => format!("INVALID: {}, {checked}", counted(count as u64, "anomaly")),
-        (Some(_), ..) => "the run came to no end".into(),
-        (None, true, ..) => "stopped before its end; nothing wrong until then".into(),
-        (None, false, 0, Some(_)) => format!("undecided, {checked}"),
-        (None, false, 0, None) => format!("valid, {checked}"),
+/// The verdict in a word or two.
+pub fn verdict_word(run: &Run) -> &'static str {
+    match (&run.trouble, run.was_stopped, &run.verdict) {
+        (.., verdict) if !verdict.anomalies.is_empty() => "INVALID",
+        (Some(_), ..) => "the run came to no end",
+        (None, true, _) => "stopped before its end",
+        (None, false, verdict) if verdict.undecided.is_some() => "undecided",
+        (None, false, _) => "valid",
     }
+}
+
+fn verdict(run: &Run) -> String {
+    let found = match run.verdict.anomalies.len() as u64 {
+        0 => String::new(),
+        count => format!(": {}", counted(count, "anomaly")),
+    };
+    format!("{}{found}; checked in {:.1} s", verdict_word(run), run.checked_in.as_secs_f64())
 }
 
 /// What is wrong, at length.
@@ -248,7 +256,7 @@ pub fn every_fault_happened(options: &Options, faults: &[Happened]) -> bool {
     options.nemeses.iter().filter(possible).all(|nemesis| happened(*nemesis))
 }
 
-/// How long nodes were down or apart, in words: for the page.
+/// A fault in words, with what it did.
 pub fn fault_words(happened: &Happened) -> String {
     let effect = match happened.fault {
         Fault::Partition { .. } => format!("{} lost", counted(happened.effect, "message")),

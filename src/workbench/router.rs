@@ -297,3 +297,6 @@ fn excerpt(line: &[u8]) -> String {
     let (start, rest) = line.split_at(line.len().min(EXCERPT_BYTES));
     format!("{:?}{}", String::from_utf8_lossy(start), if rest.is_empty() { "" } else { "..." })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! One run, from the start of the nodes to the verdict.
 
+use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::check::check;
-use super::clients::{Clients, End, Watch};
+use super::clients::{Clients, End};
 use super::history::Operation;
 use super::nemesis::{self, Happened};
 use super::network::{Network, Traffic};
@@ -32,6 +33,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const SINGLE: Duration = Duration::from_secs(1);
 
 /// What came of a run.
+#[derive(Default)]
 pub struct Run {
     /// All that was asked.
     pub history: Vec<Operation>,
@@ -87,71 +89,28 @@ pub fn run(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Run, String> {
     let folders = Folders::new().map_err(|error| format!("cannot make a folder for the nodes: {error}"))?;
-    let launch = |node| Launch {
-        program: options.program.clone(),
-        arguments: options.arguments.clone(),
-        data: folders.0.join(format!("n{node}")),
-        log: log(node),
-    };
     let (sender, events) = crossbeam_channel::unbounded();
     let network = Network::new(options.nodes, options.latency, options.loss, options.seed);
-    let launches: Vec<_> = (0..options.nodes).map(launch).collect();
-    // Its log is that of this run alone.
-    launches.iter().for_each(|launch| drop(fs::remove_file(&launch.log)));
+    let launches = (0..options.nodes).map(|node| folders.launch(options, node, log(node))).collect();
     let router = Router::new(launches, network, options.workload == Workload::Broadcast, sender)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let origin = Instant::now();
-    let phase = std::cell::Cell::new("starting the nodes");
-    let began_asking = std::cell::Cell::new(None::<Instant>);
+    let (origin, stage) = (Instant::now(), Cell::new(("starting the nodes", None::<Instant>)));
     let mut watch = |asked, answered| {
-        let asking = began_asking.get().map_or(Duration::ZERO, |began| began.elapsed().min(options.time));
-        progress(Progress { phase: phase.get(), asking, asked, answered })
+        let (phase, since) = stage.get();
+        let asking = since.map_or(Duration::ZERO, |since| since.elapsed().min(options.time));
+        progress(Progress { phase, asking, asked, answered })
     };
-    let watch: &mut Watch<'_> = &mut watch;
     let generator = generator(options.workload, options.clients + options.nodes, options.keys);
-    let mut clients = Clients::new(options, generator, &router, &events, origin, watch);
-    let mut run = Run {
-        history: Vec::new(),
-        verdict: Verdict::default(),
-        checked_in: Duration::ZERO,
-        faults: Vec::new(),
-        traffic: Traffic::default(),
-        load: (Duration::ZERO, Duration::ZERO),
-        rest: None,
-        trouble: None,
-        was_stopped: false,
-    };
-    let went = (|| {
-        start(options, &router)?;
-        clients.ready(options.nodes, INIT_PATIENCE)?;
-        phase.set("asking");
-        began_asking.set(Some(Instant::now()));
-        run.load.0 = origin.elapsed();
-        let (faults, asked) = under_faults(options, &router, &mut clients, origin);
-        run.load.1 = origin.elapsed();
-        (run.faults, run.traffic) = (faults, router.network().traffic());
-        asked?;
-        phase.set("waiting for the nodes to recover");
-        let patience = RECOVERY_PATIENCE + RECOVERY_LATENCIES * options.latency.mean;
-        for node in 0..options.nodes {
-            if !clients.recovers(node, patience)? {
-                return Err(End::Trouble(format!("n{node} does not serve {patience:?} after all faults were over")));
-            }
-        }
-        phase.set("counting messages at rest");
-        run.rest = Some(rest(options, &router, &mut clients)?);
-        phase.set("reading what is there at the end");
-        match clients.at_rest(options.nodes, REST_PATIENCE)? {
-            true => Ok(()),
-            false => Err(End::Trouble(format!("not everything could be read at the end, within {REST_PATIENCE:?}"))),
-        }
-    })();
+    let clients = Clients::new(options, generator, &router, &events, origin, &mut watch);
+    let mut course = Course { options, router: &router, clients, origin, stage: &stage, run: Run::default() };
+    let went = course.go();
+    router.stop();
+    let Course { clients, mut run, .. } = course;
     match went {
         Ok(()) => {}
         Err(End::Trouble(why)) => run.trouble = Some(why),
         Err(End::Stopped) => run.was_stopped = true,
     }
-    router.stop();
     run.history = clients.into_history();
     let checking = Instant::now();
     run.verdict = check(options.workload, &run.history);
@@ -159,57 +118,98 @@ pub fn run(
     Ok(run)
 }
 
-fn start(options: &Options, router: &Router) -> Result<(), End> {
-    for node in 0..options.nodes {
-        router.start(node).map_err(End::Trouble)?;
-    }
-    (0..options.nodes).for_each(|node| router.init(node));
-    Ok(())
-}
-
-/// Lets clients ask while things go wrong, and waits for the last answers when nothing does any more.
-fn under_faults(
-    options: &Options,
-    router: &Router,
-    clients: &mut Clients<'_>,
+/// A run under way.
+struct Course<'a> {
+    options: &'a Options,
+    router: &'a Router,
+    clients: Clients<'a>,
     origin: Instant,
-) -> (Vec<Happened>, Result<(), End>) {
-    let plan = nemesis::plan(options);
-    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-    let began = (origin, Instant::now());
-    thread::scope(|scope| {
-        let nemesis = scope.spawn(|| nemesis::unleash(&plan, router, began, &stopped));
-        let asked = clients.load(options);
-        drop(stop);
-        match nemesis.join() {
-            Ok(Ok(faults)) => (faults, asked.and_then(|()| clients.settle())),
-            Ok(Err(why)) => (Vec::new(), Err(End::Trouble(why))),
-            Err(_) => (Vec::new(), Err(End::Trouble("what breaks things is broken itself".into()))),
-        }
-    })
+    /// What is being done, and since when clients have been asking.
+    stage: &'a Cell<(&'static str, Option<Instant>)>,
+    run: Run,
 }
 
-/// Counts what nodes say to each other when nobody asks, and when somebody asks one thing at a time.
-fn rest(options: &Options, router: &Router, clients: &mut Clients<'_>) -> Result<Rest, End> {
-    // Until then, what a request has set off is over.
-    let settling = Duration::from_millis(10) + 4 * options.latency.mean;
-    let mut dice = Dice::new(options.seed, "single requests");
-    let mut singles = vec![(0, 0.0); options.nodes];
-    let between_nodes = || router.network().between_nodes();
-    let (before, quiet) = (between_nodes(), Instant::now());
-    clients.idle(QUIET)?;
-    let idle_rate = (between_nodes() - before) as f64 / quiet.elapsed().as_secs_f64();
-    let began = Instant::now();
-    while began.elapsed() < SINGLE {
-        for (node, (asked, messages)) in singles.iter_mut().enumerate() {
-            let (before, single) = (between_nodes(), Instant::now());
-            clients.single(node, &mut dice)?;
-            clients.idle(settling)?;
-            *asked += 1;
-            *messages += (between_nodes() - before) as f64 - idle_rate * single.elapsed().as_secs_f64();
+impl Course<'_> {
+    fn go(&mut self) -> Result<(), End> {
+        let nodes = self.options.nodes;
+        for node in 0..nodes {
+            self.router.start(node).map_err(End::Trouble)?;
+        }
+        (0..nodes).for_each(|node| self.router.init(node));
+        self.clients.ready(nodes, INIT_PATIENCE)?;
+        self.load()?;
+        self.recover()?;
+        if nodes > 1 {
+            self.enter("counting messages at rest");
+            self.run.rest = Some(self.rest()?);
+        }
+        self.enter("reading what is there at the end");
+        match self.clients.at_rest(nodes, REST_PATIENCE)? {
+            true => Ok(()),
+            false => Err(End::Trouble(format!("not everything could be read at the end, within {REST_PATIENCE:?}"))),
         }
     }
-    Ok(Rest { idle_rate, singles })
+
+    fn enter(&self, phase: &'static str) {
+        self.stage.set((phase, self.stage.get().1));
+    }
+
+    /// Lets clients ask while things go wrong, and waits for the last answers when nothing does any more.
+    fn load(&mut self) -> Result<(), End> {
+        let plan = nemesis::plan(self.options);
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let (origin, began) = (self.origin, Instant::now());
+        self.stage.set(("asking", Some(began)));
+        self.run.load.0 = began - origin;
+        let (router, clients, options) = (self.router, &mut self.clients, self.options);
+        let (broken, asked) = thread::scope(|scope| {
+            let nemesis = scope.spawn(|| nemesis::unleash(&plan, router, (origin, began), &stopped));
+            let asked = clients.load(options);
+            drop(stop);
+            (nemesis.join(), asked)
+        });
+        let settled = asked.and_then(|()| clients.settle());
+        self.run.load.1 = origin.elapsed();
+        self.run.traffic = router.network().traffic();
+        let faults = broken.unwrap_or_else(|_| Err("what breaks things is broken itself".into()));
+        self.run.faults = faults.map_err(End::Trouble)?;
+        settled
+    }
+
+    /// Waits until every node serves.
+    fn recover(&mut self) -> Result<(), End> {
+        self.enter("waiting for the nodes to recover");
+        let patience = RECOVERY_PATIENCE + RECOVERY_LATENCIES * self.options.latency.mean;
+        for node in 0..self.options.nodes {
+            if !self.clients.recovers(node, patience)? {
+                return Err(End::Trouble(format!("n{node} does not serve {patience:?} after all faults were over")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what nodes say to each other when nobody asks, and when somebody asks one thing at a time.
+    fn rest(&mut self) -> Result<Rest, End> {
+        // Until then, what a request has set off is over.
+        let settling = Duration::from_millis(10) + 4 * self.options.latency.mean;
+        let mut dice = Dice::new(self.options.seed, "single requests");
+        let mut singles = vec![(0, 0.0); self.options.nodes];
+        let network = self.router.network();
+        let (before, quiet) = (network.between_nodes(), Instant::now());
+        self.clients.idle(QUIET)?;
+        let idle_rate = (network.between_nodes() - before) as f64 / quiet.elapsed().as_secs_f64();
+        let began = Instant::now();
+        while began.elapsed() < SINGLE {
+            for (node, (asked, messages)) in singles.iter_mut().enumerate() {
+                let (before, single) = (network.between_nodes(), Instant::now());
+                self.clients.single(node, &mut dice)?;
+                self.clients.idle(settling)?;
+                *asked += 1;
+                *messages += (network.between_nodes() - before) as f64 - idle_rate * single.elapsed().as_secs_f64();
+            }
+        }
+        Ok(Rest { idle_rate, singles })
+    }
 }
 
 /// A folder for each node, gone at the end.
@@ -225,21 +225,18 @@ impl Folders {
         fs::create_dir_all(&path)?;
         Ok(Folders(path))
     }
+
+    fn launch(&self, options: &Options, node: usize, log: PathBuf) -> Launch {
+        // It is the log of this run alone.
+        let _ = fs::remove_file(&log);
+        let Options { program, arguments, .. } = options;
+        let data = self.0.join(format!("n{node}"));
+        Launch { program: program.clone(), arguments: arguments.clone(), data, log }
+    }
 }
 
 impl Drop for Folders {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Makes the folder that a file is in.
-///
-/// # Errors
-/// When that cannot be made.
-pub fn make_folder_of(file: &Path) -> std::io::Result<()> {
-    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => fs::create_dir_all(folder),
-        None => Ok(()),
     }
 }

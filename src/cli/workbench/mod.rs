@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use raft::workbench::history::Operation;
+use raft::workbench::page;
+use raft::workbench::processes;
 use raft::workbench::report;
 use raft::workbench::run::{self, Progress};
 
@@ -21,7 +23,8 @@ pub(super) fn run(args: &WorkbenchArgs) -> Result<ExitCode, Error> {
     let options = args.options()?;
     let files = Files { page: args.page() };
     files.make_folder().map_err(|error| Error::failed(files.page.display(), error))?;
-    let stops = stop::requests(false).map_err(|error| Error::failed("cannot catch signals", error))?;
+    let stops = stop::requests_until(false, processes::kill_all)
+        .map_err(|error| Error::failed("cannot catch signals", error))?;
     let bar = progress::steps(options.time.as_secs(), "seconds");
     let mut show = |now: Progress| {
         tell(&bar, now);
@@ -31,12 +34,15 @@ pub(super) fn run(args: &WorkbenchArgs) -> Result<ExitCode, Error> {
     bar.finish_and_clear();
     let run = outcome.map_err(Error::Failed)?;
     files.write_history(&run.history).map_err(|error| Error::failed(files.history().display(), error))?;
-    let table = report::table(&options, &run);
     let again = again(args, options.seed);
+    let page = page::page(&options, &run, &again);
+    fs::write(&files.page, page).map_err(|error| Error::failed(files.page.display(), error))?;
     // Whoever reads it may stop before the end: the exit code says what there is to say.
     let _ = write!(
         io::stdout(),
-        "{table}\nhistory  {}\nlogs     {}\nagain    {again}\n",
+        "{}\npage     {}\nhistory  {}\nlogs     {}\nagain    {again}\n",
+        report::table(&options, &run),
+        files.page.display(),
         files.history().display(),
         files.log_names(options.nodes)
     );

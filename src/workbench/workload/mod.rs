@@ -103,3 +103,6 @@ impl Keys {
 fn read() -> Value {
     json!({"type": "read"})
 }
+
+#[cfg(test)]
+mod tests;
