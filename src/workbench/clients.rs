@@ -291,7 +291,7 @@ impl<'a> Clients<'a> {
         let Some(waiting) = self.places.get_mut(place).and_then(|place| place.waiting.take()) else { return Ok(()) };
         let Some(operation) = self.history.get_mut(waiting.operation) else { return Ok(()) };
         operation.ended = at - self.origin;
-        operation.outcome = outcome(&operation.request, body)
+        operation.outcome = outcome(body)
             .map_err(|why| End::Trouble(format!("n{} answered {} {why}", operation.node, operation.request)))?;
         let is_unknown = matches!(operation.outcome, Outcome::Unknown(_));
         if let Outcome::Answered(answer) = &operation.outcome {
@@ -330,15 +330,10 @@ impl<'a> Clients<'a> {
     }
 }
 
-/// What an answer says about a request. Fails, saying why, if it is no answer to that.
-fn outcome(request: &Value, answer: Value) -> Result<Outcome, String> {
-    let kind = answer["type"].as_str().unwrap_or_default();
-    if kind != "error" {
-        let expected = format!("{}_ok", request["type"].as_str().unwrap_or_default());
-        return match kind == expected {
-            true => Ok(Outcome::Answered(without(answer, ["in_reply_to", "msg_id"]))),
-            false => Err(format!("with a message of type {kind:?}, not {expected:?}: {answer}")),
-        };
+/// What an answer says. Whether it says that of this request is for the check to decide. Fails, saying why, if it says nothing.
+fn outcome(answer: Value) -> Result<Outcome, String> {
+    if answer["type"] != "error" {
+        return Ok(Outcome::Answered(without(answer, ["in_reply_to", "msg_id"])));
     }
     let code = answer["code"].as_u64().ok_or_else(|| format!("with an error without a `code`: {answer}"))?;
     let text = answer["text"].as_str().unwrap_or_default().to_owned();

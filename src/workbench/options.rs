@@ -37,6 +37,8 @@ pub struct Options {
     pub nemesis_interval: Duration,
     /// A client without an answer for so long gives up.
     pub timeout: Duration,
+    /// How long it is counted, when all is over, what nodes say to each other at rest. Nothing: it is not.
+    pub rest: Duration,
     /// How many keys are in use at a time, in workloads that have any. At least 1.
     pub keys: usize,
     /// Decides what is asked when, and what goes wrong when.

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use super::history::{Operation, Outcome};
 use super::nemesis::{Fault, Happened};
 use super::options::{Nemesis, Options};
-use super::run::Run;
+use super::run::{Rest, Run};
 
 /// The figures of a run, of what clients asked as often as they were told to: not of what was asked at the end.
 pub struct Figures {
@@ -221,15 +221,22 @@ fn messages(run: &Run, figures: &Figures) -> String {
     )
 }
 
-fn at_rest(rest: &super::run::Rest) -> String {
+fn at_rest(rest: &Rest) -> String {
+    let each = |asked: u64, messages: f64| messages / asked.max(1) as f64;
     let singles: Vec<_> = rest
         .singles
         .iter()
         .enumerate()
-        .filter(|(_, (asked, _))| *asked > 0)
-        .map(|(node, (asked, messages))| format!("n{node} {:.1}", messages / *asked as f64))
+        .map(|(node, (asked, messages))| format!("n{node} {:.1}", each(*asked, *messages)))
         .collect();
-    format!("{:.0} messages a second; beside them, for one request at {}", rest.idle_rate, singles.join(", "))
+    let (asked, messages) =
+        rest.singles.iter().fold((0, 0.0), |(all, sum), (asked, messages)| (all + asked, sum + messages));
+    format!(
+        "{:.0} messages a second without a request, {:.1} more for each of {asked} ({})",
+        rest.idle_rate,
+        each(asked, messages),
+        singles.join(", ")
+    )
 }
 
 fn faults(options: &Options, faults: &[Happened]) -> String {

@@ -27,11 +27,6 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(15);
 const RECOVERY_LATENCIES: u32 = 200;
 /// How long the requests at the end may take, together.
 const REST_PATIENCE: Duration = Duration::from_secs(60);
-/// How long it is counted what nodes say to each other when nobody asks anything.
-const QUIET: Duration = Duration::from_secs(1);
-/// For how long requests are asked one at a time, with nothing else going on.
-const SINGLE: Duration = Duration::from_secs(1);
-
 /// What came of a run.
 #[derive(Default)]
 pub struct Run {
@@ -139,7 +134,7 @@ impl Course<'_> {
         self.clients.ready(nodes, INIT_PATIENCE)?;
         self.load()?;
         self.recover()?;
-        if nodes > 1 {
+        if nodes > 1 && !self.options.rest.is_zero() {
             self.enter("counting messages at rest");
             self.run.rest = Some(self.rest()?);
         }
@@ -196,10 +191,10 @@ impl Course<'_> {
         let mut singles = vec![(0, 0.0); self.options.nodes];
         let network = self.router.network();
         let (before, quiet) = (network.between_nodes(), Instant::now());
-        self.clients.idle(QUIET)?;
+        self.clients.idle(self.options.rest / 2)?;
         let idle_rate = (network.between_nodes() - before) as f64 / quiet.elapsed().as_secs_f64();
         let began = Instant::now();
-        while began.elapsed() < SINGLE {
+        while began.elapsed() < self.options.rest / 2 {
             for (node, (asked, messages)) in singles.iter_mut().enumerate() {
                 let (before, single) = (network.between_nodes(), Instant::now());
                 self.clients.single(node, &mut dice)?;

@@ -10,6 +10,9 @@ use raft::workbench::options::{DATA_PLACEHOLDER, Latency, Nemesis, Options, Spre
 
 use super::super::Error;
 
+/// For so long it is counted what nodes say to each other at rest.
+const REST: Duration = Duration::from_secs(2);
+
 /// `raft workbench`.
 #[derive(Args, Debug)]
 pub struct WorkbenchArgs {
@@ -29,8 +32,8 @@ pub struct WorkbenchArgs {
     /// Seconds for which clients ask and things go wrong
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub time: u64,
-    /// Clients, each of which asks one thing at a time: a number, or so many for each node, as in 3n
-    #[arg(long, value_name = "COUNT", default_value = "2n", value_parser = concurrency)]
+    /// Clients, each of which asks one thing at a time: a number, or so many for each node, as in 2n
+    #[arg(long, value_name = "COUNT", default_value = "4n", value_parser = concurrency)]
     pub concurrency: Concurrency,
     /// Milliseconds that a message takes from node to node, on average; those of clients take none
     #[arg(long, value_name = "MS", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=10_000))]
@@ -49,7 +52,7 @@ pub struct WorkbenchArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub nemesis_interval: Option<f64>,
     /// Milliseconds after which a client without an answer gives up, not knowing what came of its request
-    /// [default: 2000, and 20 times the latency]
+    /// [default: 1000, and 20 times the latency]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub timeout: Option<u64>,
     /// How many keys, lists or logs are in use at a time, in workloads that have any
@@ -126,7 +129,8 @@ impl WorkbenchArgs {
             loss: self.loss,
             nemeses: self.nemesis.0.clone(),
             nemesis_interval: Duration::from_secs_f64(interval),
-            timeout: Duration::from_millis(self.timeout.unwrap_or(2_000 + 20 * self.latency)),
+            timeout: Duration::from_millis(self.timeout.unwrap_or(1_000 + 20 * self.latency)),
+            rest: REST,
             keys: self.keys.into(),
             seed,
         })

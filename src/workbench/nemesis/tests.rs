@@ -18,6 +18,7 @@ fn options(nodes: usize, seed: u64) -> Options {
         nemeses: Nemesis::NAMES.iter().map(|(_, nemesis)| *nemesis).collect(),
         nemesis_interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
+        rest: Duration::ZERO,
         keys: 8,
         seed,
     }

@@ -22,6 +22,7 @@ fn options() -> Options {
         nemeses: std::collections::BTreeSet::new(),
         nemesis_interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
+        rest: Duration::ZERO,
         keys: 8,
         seed: 7,
     }

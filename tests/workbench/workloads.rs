@@ -1,0 +1,106 @@
+//! Each workload on our nodes: what clients saw may be, and they saw something.
+
+use std::time::Duration;
+
+use raft::gateway::maelstrom::Workload;
+use raft::workbench::history::Outcome;
+use raft::workbench::options::Nemesis::{Kill, Partition, Pause};
+use raft::workbench::options::Spread;
+use raft::workbench::report::Figures;
+use raft::workbench::run::Run;
+
+use super::support::{assert_valid, options};
+
+/// How many requests of this type were answered.
+fn answered(run: &Run, kind: &str) -> usize {
+    let of_kind = run.history.iter().filter(|operation| operation.request["type"] == kind);
+    of_kind.filter(|operation| matches!(operation.outcome, Outcome::Answered(_))).count()
+}
+
+#[track_caller]
+fn assert_answered(run: &Run, kinds: &[&str]) {
+    for kind in kinds {
+        assert!(answered(run, kind) > 5, "{} of type {kind} were answered", answered(run, kind));
+    }
+    let at_rest = run.history.iter().filter(|operation| operation.at_rest);
+    assert!(at_rest.clone().count() > 0 && at_rest.clone().all(|operation| operation.outcome.is_served()));
+}
+
+#[test]
+fn lin_kv_with_all_faults() {
+    let run = assert_valid(&options(Workload::LinKv, 5, &[Partition, Kill, Pause]));
+    assert_answered(&run, &["read", "write", "cas"]);
+}
+
+#[test]
+fn lin_kv_alone_and_killed() {
+    let run = assert_valid(&options(Workload::LinKv, 1, &[Partition, Kill]));
+    assert!(run.faults.iter().all(|fault| fault.fault.nemesis() == Kill), "one node cannot be parted from any other");
+    assert_answered(&run, &["read", "write", "cas"]);
+}
+
+#[test]
+fn lin_kv_over_a_slow_network_that_loses() {
+    let mut options = options(Workload::LinKv, 3, &[]);
+    options.latency.mean = Duration::from_millis(10);
+    options.latency.spread = Spread::Exponential;
+    options.loss = 0.02;
+    options.rest = Duration::from_secs(1);
+    let run = assert_valid(&options);
+    assert!(run.traffic.lost > 0, "{:?}", run.traffic);
+    let median = Figures::of(&run).latency.percentile(50.0);
+    assert!(median > Duration::from_millis(10), "there and back takes 20 ms on average: {median:?}");
+    let rest = run.rest.expect("messages at rest were counted");
+    assert!(rest.idle_rate > 1.0 && rest.singles.iter().all(|(asked, _)| *asked > 0), "{rest:?}");
+}
+
+#[test]
+fn txn_list_append_with_partitions_and_kills() {
+    let run = assert_valid(&options(Workload::TxnListAppend, 5, &[Partition, Kill]));
+    assert_answered(&run, &["txn"]);
+}
+
+#[test]
+fn txn_rw_register_with_pauses() {
+    let run = assert_valid(&options(Workload::TxnRwRegister, 3, &[Pause]));
+    assert_answered(&run, &["txn"]);
+}
+
+#[test]
+fn kafka_with_all_faults() {
+    let run = assert_valid(&options(Workload::Kafka, 5, &[Partition, Kill, Pause]));
+    assert_answered(&run, &["send", "poll", "list_committed_offsets"]);
+}
+
+#[test]
+fn broadcast_with_partitions() {
+    let run = assert_valid(&options(Workload::Broadcast, 5, &[Partition]));
+    assert_answered(&run, &["broadcast", "read"]);
+}
+
+#[test]
+fn g_set_with_kills() {
+    let run = assert_valid(&options(Workload::GSet, 3, &[Kill]));
+    assert_answered(&run, &["add", "read"]);
+}
+
+#[test]
+fn g_counter_with_kills_and_pauses() {
+    let run = assert_valid(&options(Workload::GCounter, 3, &[Kill, Pause]));
+    assert_answered(&run, &["add", "read"]);
+}
+
+#[test]
+fn pn_counter_with_partitions() {
+    let run = assert_valid(&options(Workload::PnCounter, 5, &[Partition]));
+    assert_answered(&run, &["add", "read"]);
+}
+
+#[test]
+fn what_a_node_answers_alone_is_always_available() {
+    for workload in [Workload::Echo, Workload::UniqueIds] {
+        let run = assert_valid(&options(workload, 3, &[Partition]));
+        let figures = Figures::of(&run);
+        assert_eq!(figures.answered, figures.asked, "{workload}");
+    }
+}
