@@ -187,7 +187,7 @@ fn pure_read(operation: &mut Operation) -> Option<(Value, &mut Value)> {
 }
 
 /// Breaks a history so that no order can explain it; false if this try did not come to that.
-fn break_it(dice: &mut Dice, workload: Workload, history: &mut Vec<Operation>, how: u64) -> bool {
+fn break_it(dice: &mut Dice, workload: Workload, history: &mut [Operation], how: u64) -> bool {
     let certain = committed(history);
     let victim = certain[dice.below(certain.len() as u64) as usize];
     let began = history[victim].began;

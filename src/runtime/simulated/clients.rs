@@ -412,7 +412,9 @@ impl Simulation {
                 Some(at) if at == self.now => self.told(id, outcome)?,
                 later => {
                     self.report.unheard += 1;
-                    later.map(|at| self.schedule.at(at, Happening::Answer { operation: id, outcome }));
+                    if let Some(at) = later {
+                        self.schedule.at(at, Happening::Answer { operation: id, outcome })
+                    }
                 }
             }
         }

@@ -58,8 +58,8 @@ impl Values {
                 Answer::Set { revision: holds.then_some(index.0), old: old.filter(|_| *want_old) }
             }
             Change::CompareAndSet { key, from, to, create } => match self.now(key).map(|found| found.bytes.clone()) {
-                None if !create => return Answer::Missing,
-                Some(actual) if actual != from => return Answer::Different { actual },
+                None if !create => Answer::Missing,
+                Some(actual) if actual != from => Answer::Different { actual },
                 _ => Answer::Set { revision: Some(self.set(key, to.clone(), index).revision), old: None },
             },
             Change::Delete { keys } => {
