@@ -193,7 +193,7 @@ fn break_it(dice: &mut Dice, workload: Workload, history: &mut [Operation], how:
     let began = history[victim].began;
     let before: Vec<Operation> =
         certain.iter().map(|at| &history[*at]).filter(|other| other.ended < began).cloned().collect();
-    let snapshot = history.clone();
+    let snapshot = history.to_vec();
     let Some((key, value)) = pure_read(&mut history[victim]) else { return false };
     match (how, workload) {
         // Something older than what was there when the transaction began.
