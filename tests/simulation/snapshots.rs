@@ -121,7 +121,7 @@ fn t50_a_snapshot_replaces_a_log_that_reaches_further() {
     };
     let sum = each(12, scenario, |report| {
         assert_eq!(befallen(report, 0).nodes, befallen(report, 1).nodes);
-        assert!(report.given_up > 0, "what it was asked could not be answered");
+        assert!(report.given_up + report.unknown > 0, "what it was asked could not be answered");
     });
     taken(&sum, &[Mark::SnapshotReplacedLonger]);
 }
