@@ -17,7 +17,7 @@ fn a_few_seeds_hit_marks_in_every_part_of_a_node_and_a_seed_the_same_ones_again(
     let counts: Vec<Counts> = (0..8).map(|seed| marks_of(Profile::Crashes, seed)).collect();
     let hit = [
         // Elections, leaders, and what waits for the disk.
-        Mark::VoteDeniedGivenAlready,
+        Mark::PreVoteDeniedLeaderLives,
         Mark::ElectionUndecided,
         Mark::ReadsShareRound,
         Mark::AnswersMerged,

@@ -413,7 +413,7 @@ impl Simulation {
                 later => {
                     self.report.unheard += 1;
                     if let Some(at) = later {
-                        self.schedule.at(at, Happening::Answer { operation: id, outcome })
+                        self.schedule.at(at, Happening::Answer { operation: id, outcome });
                     }
                 }
             }
