@@ -356,12 +356,10 @@ impl Leader {
         Ok(())
     }
 
-    /// Something is due in the state machine, and no entry has told it that its time has come: one does. Not while no
-    /// commands are accepted either.
+    /// Something is due in the state machine, and no entry has told it that its time has come: one does.
     fn keep_machine_time(&mut self, common: &mut Common, turn: &mut Turn<'_>) {
         let now = self.log_time(turn.now);
-        let is_due = common.machine_deadline.is_some_and(|due| common.log.time() < due && due <= now);
-        if is_due && self.transfer.is_none() && !common.disk_full {
+        if self.untold(common).is_some_and(|due| due <= now) {
             mark(Mark::TickWritten);
             self.append(common, vec![(EntryKind::Tick, 0, None)], turn);
         }
@@ -369,9 +367,15 @@ impl Leader {
 
     /// When [`keep_machine_time`](Self::keep_machine_time) has something to do.
     fn machine_due(&self, common: &Common) -> Option<Duration> {
-        let due = common.machine_deadline.filter(|due| common.log.time() < *due && self.transfer.is_none())?;
+        let due = self.untold(common)?;
         let (time, since) = self.began;
         Some(since.saturating_add(Duration::from_millis(due.0.saturating_sub(time.0))))
+    }
+
+    /// When something falls due of which an entry must tell. None does while no commands are accepted either.
+    fn untold(&self, common: &Common) -> Option<LogTime> {
+        let may_tell = self.transfer.is_none() && !common.disk_full;
+        common.machine_deadline.filter(|due| may_tell && common.log.time() < *due)
     }
 
     /// When a quorum, this server included, was last heard.

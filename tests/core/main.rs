@@ -72,6 +72,7 @@ stories! {
     only_the_conflict_is_removed
     the_logs_of_figure_7_converge
     time_comes_when_something_is_due
+    time_waits_for_a_full_disk
     two_candidates_split_the_vote
     waiting_for_a_lost_peer_is_quiet
 }
