@@ -74,12 +74,15 @@ impl Call {
         Ok(Query(values))
     }
 
-    /// The body, as JSON.
+    /// The body, which must be a JSON object.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let what = if self.body.is_empty() { "the body is empty, and should be JSON" } else { "in the body" };
-            Refusal::malformed(format!("{what}: {error}"))
-        })
+        let body = self.body.trim_ascii_start();
+        if !body.starts_with(b"{") {
+            // The fields alone, in a list, would do for the deserializer.
+            let why = if body.is_empty() { ", but is empty" } else { "" };
+            return Err(Refusal::malformed(format!("the body should be a JSON object{why}")));
+        }
+        serde_json::from_slice(body).map_err(|error| Refusal::malformed(format!("in the body: {error}")))
     }
 }
 

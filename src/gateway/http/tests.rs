@@ -261,6 +261,24 @@ fn a_receive_that_was_answered_before_does_not_wait_for_another_message() {
 }
 
 #[test]
+fn a_body_that_is_no_object_is_refused_even_if_it_has_all_that_is_needed() {
+    let bench = Bench::new(|_| Err(Failure::Unknown("it must not be asked".into())));
+    for (method, target, list) in [
+        ("PUT", "/topic", r#"["t", null, null, null]"#),
+        ("PUT", "/message", r#"["t", "m"]"#),
+        ("PUT", "/kv/k", r#"["v"]"#),
+        ("POST", "/message/t/ack", "[1, 2, null]"),
+    ] {
+        for body in [list, " null", "7", "x"] {
+            let (status, text, _) = bench.ask(method, target, body);
+            assert_eq!(status.as_u16(), 400, "{target} {body}: {text}");
+            assert!(text.contains("the body should be a JSON object"), "{target} {body}: {text}");
+        }
+    }
+    assert_eq!(bench.asked(), 0);
+}
+
+#[test]
 fn a_service_that_closes_lets_nobody_wait() {
     let bench = Bench::new(|_| queue(QueueAnswer::Deliveries(Vec::new())));
     bench.phase.send_replace(Phase::Closing);
