@@ -12,8 +12,7 @@ const NAME_PREFIX: &str = "base64:";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(pub Bytes);
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Binary {
     base64: String,
 }
@@ -30,14 +29,14 @@ impl Serialize for Text {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a string, or {\"base64\": \"...\"}")]
+        #[serde(untagged, deny_unknown_fields, expecting = "expected a string, or {\"base64\": \"...\"}")]
         enum Form {
             Plain(String),
-            Binary(Binary),
+            Binary { base64: String },
         }
         match Form::deserialize(deserializer)? {
             Form::Plain(text) => Ok(Text(text.into())),
-            Form::Binary(Binary { base64 }) => match BASE64.decode(base64) {
+            Form::Binary { base64 } => match BASE64.decode(base64) {
                 Ok(bytes) => Ok(Text(bytes.into())),
                 Err(error) => Err(serde::de::Error::custom(format!("invalid base64: {error}"))),
             },
@@ -66,7 +65,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), text, "{json}");
             assert_eq!(json.starts_with('"'), std::str::from_utf8(bytes).is_ok(), "{json}");
         }
-        for wrong in ["1", "null", "[]", "{}", r#"{"base64": 1}"#, r#"{"base64": "!"}"#, r#"{"base64": "", "x": 1}"#] {
+        for wrong in [
+            "1",
+            "null",
+            "[]",
+            r#"["eA=="]"#,
+            "{}",
+            r#"{"base64": 1}"#,
+            r#"{"base64": "!"}"#,
+            r#"{"base64": "", "x": 1}"#,
+        ] {
             assert!(serde_json::from_str::<Text>(wrong).is_err(), "{wrong}");
         }
     }
