@@ -35,7 +35,7 @@ fn histories_of_a_correct_store_are_accepted() {
         "committed offsets behind the greatest",
     ];
     let mut checked: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in 0..rounds(60, 2_000) {
+    for seed in 0..rounds(15, 2_000) {
         for (name, workload) in Workload::NAMES {
             let dice = &mut Dice::new(seed);
             let (keys, width, vague) = (1 + dice.below(4), 5 + dice.below(60), 4 + dice.below(20));
@@ -128,7 +128,7 @@ fn verdicts_on_transactions_agree_with_brute_force_on_tiny_histories() {
     for workload in TRANSACTIONS {
         let (mut sound, mut broken, mut missed) = (0, 0, 0);
         let mut found: BTreeMap<&str, u64> = BTreeMap::new();
-        for seed in 0..rounds(4_000, 200_000) {
+        for seed in 0..rounds(1_500, 200_000) {
             let dice = &mut Dice::new(seed);
             let plan = Plan {
                 operations: 2 + dice.below(5),
@@ -262,7 +262,7 @@ fn break_it(dice: &mut Dice, workload: Workload, history: &mut [Operation], how:
 fn broken_histories_of_transactions_are_rejected() {
     let mut rejected: BTreeMap<(String, u64), u64> = BTreeMap::new();
     let mut steps = 0;
-    for seed in 0..rounds(200, 5_000) {
+    for seed in 0..rounds(20, 5_000) {
         for (workload, how) in TRANSACTIONS.into_iter().flat_map(|workload| (0..4).map(move |how| (workload, how))) {
             let dice = &mut Dice::new(seed);
             let original = long(dice, workload);
@@ -285,7 +285,7 @@ fn broken_histories_of_transactions_are_rejected() {
 
 #[test]
 fn long_histories_are_checked_in_time() {
-    let operations = rounds(5_000, 50_000);
+    let operations = rounds(2_000, 50_000);
     for workload in TRANSACTIONS {
         let dice = &mut Dice::new(1);
         // With as many keys, lists are about as long as those of Maelstrom's workload.

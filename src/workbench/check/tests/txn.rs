@@ -106,6 +106,17 @@ fn what_is_in_between_is_not_read() {
 }
 
 #[test]
+fn all_of_a_transaction_is_there_in_its_order() {
+    let history = |seen: Value| {
+        [txn(1, 0, 5, json!([["append", 5, 1], ["append", 5, 2]])), txn(2, 10, 15, json!([["r", 5, seen]]))]
+    };
+    assert_eq!(lists(&history(json!([1, 2]))), [""; 0]);
+    assert_eq!(lists(&history(json!([2]))), ["torn append"]);
+    let reversed = lists(&history(json!([2, 1])));
+    assert!(reversed.contains(&"torn append"), "{reversed:?}");
+}
+
+#[test]
 fn writes_are_not_mixed_up() {
     let history = |x: Value, y: Value| {
         [

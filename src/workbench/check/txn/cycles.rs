@@ -1,11 +1,12 @@
 //! Cycles in the graph: what they are called, and the shortest.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::graph::{Edge, Graph, Why};
 
 /// Most edges that searches for shortest cycles may look at, all together.
-const PATIENCE: usize = 50_000_000;
+const PATIENCE: usize = 20_000_000;
 
 /// Transactions of which each comes before the next, and the last before the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,17 +36,23 @@ const DEPENDENCIES: [(u8, [&str; 3]); 4] = [
     (FLOW | Why::OnwardByTime as u8, ["G-single", "G-single-process", "G-single-realtime"]),
     (FLOW | Why::OnwardByTime as u8 | Why::ReadWrite as u8, ["G2", "G2-process", "G2-realtime"]),
 ];
+/// The last of them, which all cycles could be called.
+const LEAST: &str = "G2-realtime";
+/// No cycle has fewer steps.
+const SHORTEST: u32 = 2;
+/// So many edges are looked at to guess where to search first.
+const NEIGHBOURS: usize = 16;
 /// Each knows of the one before.
 const FLOW: u8 = Why::WriteWrite as u8 | Why::WriteRead as u8;
 /// What else may be part of a cycle, in the order of the names.
 const TIMES: [u8; 3] = [0, Why::Process as u8, Why::Process as u8 | Why::RealTime as u8];
 
-/// The worst cycle of each part of the graph in which everybody comes before everybody; the shortest that was found.
+/// Of each part of the graph in which everybody comes before everybody the shortest cycle that was found, and the shortest of
+/// the worst name if that is another one.
 pub fn find(graph: &Graph) -> Vec<Cycle> {
     let mut patience = PATIENCE;
     let components = components(graph, u8::MAX);
-    let parts = parts(&components).into_iter();
-    parts.filter_map(|nodes| Part::new(graph, nodes).worst(&mut patience)).collect()
+    parts(&components).into_iter().flat_map(|nodes| Part::new(graph, nodes).cycles(&mut patience)).collect()
 }
 
 /// Nodes by component, where there is more than one.
@@ -65,6 +72,9 @@ struct Part {
     nodes: Vec<u32>,
 }
 
+/// Edges with the nodes that they lead away from.
+type Path = Vec<(u32, Edge)>;
+
 impl Part {
     /// The nodes are in order, so transactions come first here, too.
     fn new(whole: &Graph, nodes: Vec<u32>) -> Self {
@@ -76,20 +86,31 @@ impl Part {
                 }
             }
         }
-        let transactions = nodes.partition_point(|node| whole.is_transaction(*node)) as u32;
-        Part { graph: Graph::from_edges(transactions, nodes.len(), edges), nodes }
+        let transactions = nodes.partition_point(|node| whole.is_transaction(*node));
+        let times = nodes[..transactions].iter().map(|node| whole.times[*node as usize]).collect();
+        Part { graph: Graph::from_edges(times, nodes.len(), edges), nodes }
     }
 
-    fn worst(&self, patience: &mut usize) -> Option<Cycle> {
+    fn cycles(&self, patience: &mut usize) -> Vec<Cycle> {
+        let Some(any) = self.shortest(u8::MAX, u32::MAX, patience) else { return Vec::new() };
+        let length = self.steps(&any).len() as u32;
+        let shortest =
+            self.worst(length + 1, patience).unwrap_or_else(|| Cycle { name: LEAST, steps: self.steps(&any) });
+        let worst = self.worst(u32::MAX, patience).filter(|worst| worst.name != shortest.name);
+        iter::once(shortest).chain(worst).collect()
+    }
+
+    /// The shortest cycle of the worst name, if it has fewer steps than this.
+    fn worst(&self, limit: u32, patience: &mut usize) -> Option<Cycle> {
         for (place, times) in TIMES.into_iter().enumerate() {
             for (dependencies, names) in DEPENDENCIES {
                 let name = names[place];
                 let by_time = if times & Why::RealTime as u8 == 0 { Why::OnwardByTime as u8 } else { 0 };
                 let allowed = (Why::Onward as u8 | dependencies | times) & !by_time;
                 let path = if name.starts_with("G-single") {
-                    self.shortest_with_one_overtaken(allowed, patience)
+                    self.shortest_with_one_overtaken(allowed, limit, patience)
                 } else {
-                    self.shortest(allowed, patience)
+                    self.shortest(allowed, limit, patience)
                 };
                 if let Some(path) = path {
                     return Some(Cycle { name, steps: self.steps(&path) });
@@ -99,26 +120,44 @@ impl Part {
         None
     }
 
-    /// The shortest cycle of these edges.
-    fn shortest(&self, allowed: u8, patience: &mut usize) -> Option<Vec<(u32, Edge)>> {
+    /// The shortest cycle of these edges, if it has fewer steps than this.
+    fn shortest(&self, allowed: u8, limit: u32, patience: &mut usize) -> Option<Path> {
         let components = components(&self.graph, allowed);
-        let mut search = Search::new(&self.graph, &components, allowed);
+        let mut search = Search::new(&self.graph, &components, allowed, limit);
         for nodes in parts(&components) {
-            for node in nodes.into_iter().filter(|node| self.graph.is_transaction(*node)) {
+            let transactions = nodes.into_iter().filter(|node| self.graph.is_transaction(*node));
+            // Where something is against the order of time, the way back is short.
+            let (first, then): (Vec<u32>, Vec<u32>) = transactions.partition(|node| self.leads_back(*node));
+            for node in first.into_iter().chain(then) {
                 search.path(node, node, patience);
+                if search.limit == SHORTEST {
+                    return search.best;
+                }
             }
         }
         search.best
     }
 
-    /// The shortest cycle of these edges and one read that was overtaken.
-    fn shortest_with_one_overtaken(&self, allowed: u8, patience: &mut usize) -> Option<Vec<(u32, Edge)>> {
+    /// Whether a transaction comes before one that had ended when it began, as far as that is quick to see.
+    fn leads_back(&self, from: u32) -> bool {
+        let (began, _) = self.graph.times[from as usize];
+        let ended = |to: u32| self.graph.times.get(to as usize).is_some_and(|(_, ended)| *ended < began);
+        self.graph.edges(from).iter().filter(|edge| edge.why != Why::RealTime).any(|edge| {
+            ended(edge.to)
+                || self.graph.edges(edge.to).iter().take(NEIGHBOURS).any(|edge| edge.why.is_onward() && ended(edge.to))
+        })
+    }
+
+    /// The shortest cycle of these edges and one read that was overtaken, if it has fewer steps than this.
+    fn shortest_with_one_overtaken(&self, allowed: u8, limit: u32, patience: &mut usize) -> Option<Path> {
         let components = components(&self.graph, allowed | Why::ReadWrite as u8);
-        let mut search = Search::new(&self.graph, &components, allowed);
+        let mut search = Search::new(&self.graph, &components, allowed, limit.saturating_sub(1));
         let mut shortest = None;
-        for from in 0..self.graph.transactions {
+        let (first, then): (Vec<u32>, Vec<u32>) =
+            (0..self.graph.transactions()).partition(|node| self.leads_back(*node));
+        for from in first.into_iter().chain(then) {
             // There need not be any: without patience it goes by the next name.
-            if *patience == 0 {
+            if *patience == 0 || search.limit == SHORTEST - 1 {
                 break;
             }
             for edge in self.graph.edges(from).iter().filter(|edge| edge.why == Why::ReadWrite) {
@@ -131,7 +170,7 @@ impl Part {
     }
 
     /// The edges of a cycle, which begins with a transaction, as steps between transactions.
-    fn steps(&self, path: &[(u32, Edge)]) -> Vec<Step> {
+    fn steps(&self, path: &Path) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         for (from, edge) in path {
             let to = self.nodes[edge.to as usize];
@@ -209,15 +248,16 @@ struct Search<'g> {
     /// By node, in the search of this number: how far it is, and from where by which edge.
     reached: Vec<(u32, u32, u32, Option<Edge>)>,
     number: u32,
-    best: Option<Vec<(u32, Edge)>>,
-    best_length: u32,
+    best: Option<Path>,
+    /// Its length, or what it must be shorter than.
+    limit: u32,
 }
 
 impl<'g> Search<'g> {
-    fn new(graph: &'g Graph, components: &'g [u32], allowed: u8) -> Self {
+    fn new(graph: &'g Graph, components: &'g [u32], allowed: u8, limit: u32) -> Self {
         // One more, for the end of the path: where it begins may be the same.
         let reached = vec![(0, 0, 0, None); graph.len() + 1];
-        Search { graph, components, allowed, reached, number: 0, best: None, best_length: u32::MAX }
+        Search { graph, components, allowed, reached, number: 0, best: None, limit }
     }
 
     /// Whether there is a path shorter than all before. If so, it is the best one now.
@@ -227,12 +267,12 @@ impl<'g> Search<'g> {
         let mut queue = VecDeque::from([(from, 0)]);
         self.reached[from as usize] = (self.number, 0, from, None);
         while let Some((node, far)) = queue.pop_front() {
-            if far >= self.best_length {
+            if far >= self.limit {
                 return false;
             }
             if node == end {
                 self.best = Some(self.trace(from));
-                self.best_length = far;
+                self.limit = far;
                 return true;
             }
             if far > self.reached[node as usize].1 {
@@ -244,7 +284,7 @@ impl<'g> Search<'g> {
                 if edge.why as u8 & self.allowed == 0 || !is_inside {
                     continue;
                 }
-                let is_free = matches!(edge.why, Why::Onward | Why::OnwardByTime);
+                let is_free = edge.why.is_onward();
                 let (next, far) = (if edge.to == to { end } else { edge.to }, far + u32::from(!is_free));
                 let known = &mut self.reached[next as usize];
                 if known.0 == self.number && known.1 <= far {
@@ -261,7 +301,7 @@ impl<'g> Search<'g> {
         false
     }
 
-    fn trace(&self, from: u32) -> Vec<(u32, Edge)> {
+    fn trace(&self, from: u32) -> Path {
         let mut path = Vec::new();
         let mut node = self.graph.len() as u32;
         while let (_, _, before, Some(edge)) = self.reached[node as usize] {

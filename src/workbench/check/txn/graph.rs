@@ -30,6 +30,13 @@ pub enum Why {
     OnwardByTime = 64,
 }
 
+impl Why {
+    /// Whether it is no reason by itself, but the rest of the way.
+    pub fn is_onward(self) -> bool {
+        matches!(self, Why::Onward | Why::OnwardByTime)
+    }
+}
+
 /// Leads to a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Edge {
@@ -41,7 +48,8 @@ pub struct Edge {
 
 /// Nodes are numbers. The first are the transactions.
 pub struct Graph {
-    pub transactions: u32,
+    /// By transaction: when it began and ended.
+    pub times: Vec<(Duration, Duration)>,
     /// By node: where its edges begin, and at the end where the last one's end.
     starts: Vec<u32>,
     edges: Vec<Edge>,
@@ -55,11 +63,12 @@ impl Graph {
         dependencies(&mut edges, transactions, reads, order);
         let ends = real_time(&mut edges, transactions, count + order.next.len() as u32);
         processes(&mut edges, transactions);
-        Graph::from_edges(count, count as usize + order.next.len() + ends, edges.0)
+        let times = transactions.all.iter().map(|transaction| (transaction.began, transaction.ended)).collect();
+        Graph::from_edges(times, count as usize + order.next.len() + ends, edges.0)
     }
 
-    /// A graph of so many nodes, some of them transactions.
-    pub fn from_edges(transactions: u32, nodes: usize, mut edges: Vec<(u32, Edge)>) -> Self {
+    /// A graph of so many nodes, of which the first are transactions with these times.
+    pub fn from_edges(times: Vec<(Duration, Duration)>, nodes: usize, mut edges: Vec<(u32, Edge)>) -> Self {
         edges.sort_by_key(|(from, _)| *from);
         let mut starts = vec![0; nodes + 1];
         for (from, _) in &edges {
@@ -68,7 +77,7 @@ impl Graph {
         for node in 0..nodes {
             starts[node + 1] += starts[node];
         }
-        Graph { transactions, starts, edges: edges.into_iter().map(|(_, edge)| edge).collect() }
+        Graph { times, starts, edges: edges.into_iter().map(|(_, edge)| edge).collect() }
     }
 
     /// How many nodes there are.
@@ -81,9 +90,14 @@ impl Graph {
         &self.edges[self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize]
     }
 
+    /// How many of them are transactions.
+    pub fn transactions(&self) -> u32 {
+        self.times.len() as u32
+    }
+
     /// Whether a node is a transaction.
     pub fn is_transaction(&self, node: u32) -> bool {
-        node < self.transactions
+        node < self.transactions()
     }
 }
 

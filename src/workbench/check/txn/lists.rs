@@ -25,6 +25,7 @@ pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads
     for key in 0..transactions.keys.len() as u32 {
         let list = longest.get(&key).map_or(&[][..], |longest| longest.list);
         look_for_dirty_updates(findings, transactions, list);
+        look_for_torn_appends(findings, transactions, key, list);
         let mut last = order.initial(key);
         let mut placed = HashSet::with_capacity(list.len());
         for version in list.iter().filter(|version| transactions.live_writer(**version).is_some()) {
@@ -107,6 +108,26 @@ fn look_for_dirty_updates(findings: &mut Findings<'_>, transactions: &Transactio
             let lines = findings.lines(&[one.at, other.at]);
             findings.anomaly("dirty update", [one.at, other.at], || {
                 format!("The append of {value} to key {key} was refused, and another one came after it.{lines}")
+            });
+        }
+    }
+}
+
+/// A transaction that appended more than once, of which something else is there before what it appended first.
+fn look_for_torn_appends(findings: &mut Findings<'_>, transactions: &Transactions<'_>, key: u32, list: &[u32]) {
+    let mut before = HashSet::with_capacity(list.len());
+    for version in list {
+        before.insert(*version);
+        let Some(writer) = transactions.live_writer(*version) else { continue };
+        let writer = &transactions.all[writer as usize];
+        let earlier = writer.writes(key).take_while(|write| write != version);
+        if let Some(missing) = earlier.last().filter(|earlier| !before.contains(earlier)) {
+            let [value, missing] = [*version, missing].map(|version| transactions.versions[version as usize].value);
+            let (key, line) = (transactions.keys[key as usize], findings.lines(&[writer.at]));
+            findings.anomaly("torn append", [writer.at], || {
+                format!(
+                    "Key {key} has {value}, and not before it {missing}, which the same transaction had appended first:                      all of a transaction takes effect, in its order, or nothing.{line}"
+                )
             });
         }
     }
