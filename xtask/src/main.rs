@@ -1,8 +1,9 @@
 //! Development tasks that are more than one cargo command: `cargo xtask nightly`, `cargo xtask model`,
-//! `cargo xtask mutants`, `cargo xtask coverage`.
+//! `cargo xtask mutants`, `cargo xtask coverage`, `cargo xtask workbench`.
 
 mod coverage;
 mod mutants;
+mod workbench;
 
 use std::process::{Command, ExitCode};
 
@@ -10,12 +11,15 @@ const HELP: &str = "\
 cargo xtask TASK
 
   nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour),
-            then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried
+            then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried,
+            then `workbench`
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
             without options, the bounds of docs/TESTING.md one after another
   mutants   which tests find known bugs, put in one at a time: `cargo xtask mutants --help`
   coverage  which lines of the protocol, the storage and the machine simulations reach; takes llvm-profdata and llvm-cov of the
             LLVM that `rustc -vV` names, from $LLVM_PROFDATA and $LLVM_COV, or where programs are
+  workbench every workload of Maelstrom under every kind of fault on 1, 3 and 5 nodes, in `raft workbench`, about
+            three quarters of an hour: `cargo xtask workbench --help`
   help      this text";
 
 /// What `model` explores: each is exhausted within five minutes on two cores (docs/TESTING.md).
@@ -49,7 +53,8 @@ fn main() -> ExitCode {
     match (task, options) {
         ("nightly", []) => {
             let tests = [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS)];
-            tests.into_iter().chain(SIMULATIONS.map(simulation)).fold(ExitCode::SUCCESS, worse)
+            let simulations = SIMULATIONS.map(simulation);
+            tests.into_iter().chain(simulations).chain([workbench::workbench(&[])]).fold(ExitCode::SUCCESS, worse)
         }
         ("model", []) => models(&MODELS),
         ("model", options) => model(options),
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         }
         ("mutants", options) => mutants::mutants(options),
         ("coverage", []) => coverage::run(),
+        ("workbench", options) => workbench::workbench(options),
         ("help" | "--help" | "-h", []) => {
             println!("{HELP}");
             ExitCode::SUCCESS
