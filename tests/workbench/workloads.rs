@@ -38,7 +38,10 @@ fn lin_kv_with_all_faults() {
 
 #[test]
 fn lin_kv_alone_and_killed() {
-    let run = assert_valid(&options(Workload::LinKv, 1, &[Partition, Kill]));
+    let mut options = options(Workload::LinKv, 1, &[Partition, Kill]);
+    // It takes a second until a node alone leads.
+    (options.time, options.nemesis_interval) = (Duration::from_secs(5), Duration::from_secs(5));
+    let run = assert_valid(&options);
     assert!(run.faults.iter().all(|fault| fault.fault.nemesis() == Kill), "one node cannot be parted from any other");
     assert_answered(&run, &["read", "write", "cas"]);
 }
