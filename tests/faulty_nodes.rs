@@ -77,7 +77,8 @@ fn a_skipped_offset_is_found() {
 #[cfg(feature = "mutants")]
 #[test]
 fn truncate_then_append_is_found() {
-    let faults = "-w lin-kv --nodes 5 --rate 500 --time 10 --latency 5 --latency-dist exponential --nemesis partition,pause";
+    let faults =
+        "-w lin-kv --nodes 5 --rate 500 --time 10 --latency 5 --latency-dist exponential --nemesis partition,pause";
     assert_found(&format!("{faults} --nemesis-interval 1"), &[], Some("M7"), "not linearizable");
 }
 
