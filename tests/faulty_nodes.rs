@@ -1,8 +1,6 @@
 //! The workbench is able to fail: nodes with known bugs are found, each by its name, and each within a minute.
 //!
-//! Three of them are `examples/faulty_node.rs`. The other two are this product's own node with one line broken
-//! (`src/mutants.rs`): they are there with `--features mutants`, as in
-//! `cargo test --features mutants --test faulty_nodes --examples`. That a node without a bug passes is in `tests/workbench`.
+//! They are `examples/faulty_node`. That a node without a bug passes is in `tests/workbench`.
 
 #![cfg(feature = "cli")]
 
@@ -16,9 +14,9 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// All the time there is to find a bug.
 const TIME: Duration = Duration::from_secs(60);
 
-/// Runs the workbench, with this mutant in all nodes if there is one, until one of these seeds finds an anomaly of this name.
+/// Runs the workbench with one seed after the other until an anomaly of this name is found.
 #[track_caller]
-fn assert_found(arguments: &str, node: &[&str], mutant: Option<&str>, anomaly: &str) {
+fn assert_found(arguments: &str, node: &[&str], anomaly: &str) {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let began = Instant::now();
     let mut said = String::new();
@@ -26,7 +24,6 @@ fn assert_found(arguments: &str, node: &[&str], mutant: Option<&str>, anomaly: &
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_raft"));
         command.arg("workbench").args(arguments.split(' ')).args(["--seed", &seed.to_string()]).args(node);
-        command.env_remove("RAFT_MUTANT").envs(mutant.map(|mutant| ("RAFT_MUTANT", mutant)));
         let output = command.current_dir(folder.path()).stdin(Stdio::null()).output().unwrap();
         said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.code() == Some(1) && said.contains(anomaly) {
@@ -49,7 +46,7 @@ fn faulty_node() -> String {
 #[track_caller]
 fn assert_example_found(workload: &str, bug: &str, anomaly: &str) {
     let arguments = format!("-w {workload} --nodes 3 --rate 200 --time 3 --bin {}", faulty_node());
-    assert_found(&arguments, &["--", bug], None, anomaly);
+    assert_found(&arguments, &["--", bug], anomaly);
 }
 
 #[test]
@@ -72,20 +69,9 @@ fn a_skipped_offset_is_found() {
     assert_example_found("kafka", "skipped-offset", "skipped");
 }
 
-/// The handler of the guide: a follower truncates its log with every request, so an older, shorter one that comes late makes
-/// it forget what it has acknowledged. Messages that overtake each other, and leaders that change, show it.
-#[cfg(feature = "mutants")]
-#[test]
-fn truncate_then_append_is_found() {
-    let faults =
-        "-w lin-kv --nodes 5 --rate 500 --time 10 --latency 5 --latency-dist exponential --nemesis partition,pause";
-    assert_found(&format!("{faults} --nemesis-interval 1"), &[], Some("M7"), "not linearizable");
-}
-
-/// A leader that was deposed behind its back answers reads from what it has.
-#[cfg(feature = "mutants")]
+/// A leader that was cut off answers reads from what it has, while the others have another one.
 #[test]
 fn stale_reads_from_a_deposed_leader_are_found() {
-    let faults = "-w lin-kv --nodes 5 --rate 200 --time 10 --nemesis partition --nemesis-interval 3";
-    assert_found(faults, &[], Some("M14a"), "not linearizable");
+    let faults = format!("-w lin-kv --nodes 3 --rate 200 --time 12 --nemesis partition --bin {}", faulty_node());
+    assert_found(&format!("{faults} --nemesis-interval 4 --timeout 400"), &["--", "stale-reads"], "not linearizable");
 }

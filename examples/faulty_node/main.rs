@@ -284,6 +284,9 @@ impl Node {
     fn finish(&mut self, now: Instant) {
         if let Some(replica) = &mut self.replica {
             replica.tick(now);
+            if std::mem::take(&mut replica.begins_again) {
+                self.values.clear();
+            }
         }
         while let Some(entry) = self.replica.as_mut().and_then(Replica::next_committed) {
             let request = &entry["request"];

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-const HEARTBEAT: Duration = Duration::from_millis(50);
-const ELECTION_MIN: Duration = Duration::from_millis(400);
+const HEARTBEAT: Duration = Duration::from_millis(30);
+const ELECTION_MIN: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -31,6 +31,8 @@ pub struct Replica {
     log: Vec<(u64, Value)>,
     commit: usize,
     applied: usize,
+    /// Entries come from the first one on again.
+    pub begins_again: bool,
     /// By follower: up to where its log is this one's, and what it is sent next.
     matched: BTreeMap<String, usize>,
     next: BTreeMap<String, usize>,
@@ -45,7 +47,7 @@ impl Replica {
         let (me, role) = (me.to_owned(), Role::Follower);
         let (voted, leader, log, out) = (None, None, Vec::new(), Vec::new());
         let (matched, next) = (BTreeMap::new(), BTreeMap::new());
-        let (term, votes, commit, applied, deadline) = (0, 0, 0, 0, now);
+        let (term, votes, commit, applied, begins_again, deadline) = (0, 0, 0, 0, false, now);
         let mut replica = Replica {
             truncates,
             me,
@@ -58,6 +60,7 @@ impl Replica {
             log,
             commit,
             applied,
+            begins_again,
             matched,
             next,
             deadline,
@@ -75,7 +78,7 @@ impl Replica {
     fn patience(&self) -> Duration {
         let mut hasher = DefaultHasher::new();
         (&self.me, self.term).hash(&mut hasher);
-        ELECTION_MIN + Duration::from_millis(hasher.finish() % 400)
+        ELECTION_MIN + Duration::from_millis(hasher.finish() % 200)
     }
 
     fn last_term(&self, length: usize) -> u64 {
@@ -88,7 +91,7 @@ impl Replica {
             return;
         }
         if self.is_leader() {
-            self.replicate(now);
+            self.beat(now);
             return;
         }
         self.term += 1;
@@ -112,20 +115,27 @@ impl Replica {
     /// Appends an entry, as the leader.
     pub fn propose(&mut self, entry: Value, now: Instant) {
         self.log.push((self.term, entry));
-        self.replicate(now);
+        self.others.clone().iter().for_each(|other| self.append_to(other));
+        self.deadline = self.deadline.min(now + HEARTBEAT);
         self.advance();
     }
 
-    fn replicate(&mut self, now: Instant) {
+    /// Says that it still leads, and asks how far each follower is, with a request that has no entries.
+    fn beat(&mut self, now: Instant) {
         self.deadline = now + HEARTBEAT;
-        for other in self.others.clone() {
-            self.append_to(&other);
+        for other in &self.others {
+            let prev = self.matched.get(other).copied().unwrap_or(0);
+            let request = json!({
+                "type": "append", "term": self.term, "prev": prev, "prev_term": self.last_term(prev),
+                "entries": [], "commit": self.commit, "beat": true,
+            });
+            self.out.push((other.clone(), request));
         }
     }
 
-    /// Sends a follower what it is not known to have: again, if its last answer is still on the way.
+    /// Sends a follower what it has not been sent yet.
     fn append_to(&mut self, other: &str) {
-        let prev = self.next.get(other).copied().unwrap_or(0);
+        let prev = self.next.insert(other.to_owned(), self.log.len()).unwrap_or(0);
         let request = json!({
             "type": "append", "term": self.term, "prev": prev, "prev_term": self.last_term(prev),
             "entries": self.log[prev..], "commit": self.commit,
@@ -162,9 +172,9 @@ impl Replica {
                 if body["ok"] == true {
                     let matched = self.matched.entry(from.to_owned()).or_default();
                     *matched = length.max(*matched);
-                    self.next.insert(from.to_owned(), *matched);
                     self.advance();
-                } else {
+                }
+                if body["ok"] != true || body["beat"] == true && length < self.log.len() {
                     self.next.insert(from.to_owned(), length);
                     self.append_to(from);
                 }
@@ -183,19 +193,28 @@ impl Replica {
         }
         if self.truncates {
             // The bug: a request that comes late knows less than this log, and is no reason to forget the rest.
-            self.log.truncate(prev);
+            self.truncate(prev);
         }
         let mut length = prev;
         for entry in body["entries"].as_array().into_iter().flatten() {
             let term = entry[0].as_u64().unwrap_or(0);
             if self.log.get(length).is_none_or(|(known, _)| *known != term) {
-                self.log.truncate(length);
+                self.truncate(length);
                 self.log.push((term, entry[1].clone()));
             }
             length += 1;
         }
         self.commit = self.commit.max(length.min(body["commit"].as_u64().unwrap_or(0) as usize));
         (true, length)
+    }
+
+    /// Forgets all entries behind this one. What the rest of them makes has to be found out again, if more had been carried out.
+    fn truncate(&mut self, length: usize) {
+        self.log.truncate(length);
+        self.commit = self.commit.min(length);
+        if self.applied > length {
+            (self.applied, self.begins_again) = (0, true);
+        }
     }
 
     /// Commits what a majority has.
@@ -210,8 +229,11 @@ impl Replica {
 
     /// The next committed entry, once.
     pub fn next_committed(&mut self) -> Option<Value> {
-        let (_, entry) = self.log.get(self.applied).filter(|_| self.applied < self.commit)?;
+        let (_, entry) = self.log.get_mut(self.applied).filter(|_| self.applied < self.commit)?;
         self.applied += 1;
-        Some(entry.clone())
+        let next = entry.clone();
+        // It is answered only once.
+        entry["by"] = Value::Null;
+        Some(next)
     }
 }
