@@ -368,3 +368,36 @@ impl Schedule {
         Duration::from_nanos(self.gaps.below(2 * self.mean.as_nanos() as u64 + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_definite_or_leaves_everything_open() {
+        let error =
+            |code: u64| outcome(json!({"type": "error", "code": code, "text": "why", "in_reply_to": 3})).unwrap();
+        for code in DEFINITE {
+            assert_eq!(error(code), Outcome::Refused { code, text: "why".into() });
+        }
+        for code in [0, 2, 13, 1000] {
+            assert_eq!(error(code), Outcome::Unknown(format!("error {code}: why")));
+        }
+        assert!(outcome(json!({"type": "error", "text": "why"})).is_err(), "an error has a code");
+        let answer = json!({"type": "read_ok", "value": 5, "in_reply_to": 3, "msg_id": 9});
+        assert_eq!(outcome(answer), Ok(Outcome::Answered(json!({"type": "read_ok", "value": 5}))));
+    }
+
+    #[test]
+    fn a_seed_has_one_schedule_of_the_rate_that_was_asked_for() {
+        let gaps = |seed| {
+            let mean = Duration::from_millis(10);
+            let mut schedule = Schedule { gaps: Dice::new(seed, "gaps"), requests: Dice::new(seed, "requests"), mean };
+            (0..10_000).map(|_| schedule.gap()).collect::<Vec<_>>()
+        };
+        assert!(gaps(7) == gaps(7) && gaps(7) != gaps(8));
+        let all: Duration = gaps(7).iter().sum();
+        assert!((98..102).contains(&all.as_secs()), "{all:?} for 10,000 requests, 100 a second");
+        assert!(gaps(7).iter().all(|gap| *gap <= Duration::from_millis(20)));
+    }
+}
