@@ -75,3 +75,11 @@ fn stale_reads_from_a_deposed_leader_are_found() {
     let faults = format!("-w lin-kv --nodes 3 --rate 200 --time 12 --nemesis partition --bin {}", faulty_node());
     assert_found(&format!("{faults} --nemesis-interval 4 --timeout 400"), &["--", "stale-reads"], "not linearizable");
 }
+
+/// A request that comes late makes a follower forget what it has acknowledged; when the leader is cut off then, it is lost.
+#[test]
+fn acknowledged_writes_that_a_late_request_truncates_are_found() {
+    let faults = format!("-w lin-kv --nodes 3 --rate 200 --time 12 --nemesis partition --bin {}", faulty_node());
+    let network = "--latency 20 --latency-dist exponential --nemesis-interval 2";
+    assert_found(&format!("{faults} {network}"), &["--", "truncate-then-append"], "not linearizable");
+}

@@ -1,15 +1,14 @@
 //! A node with a bug of your choice, to see the workbench find it.
 //!
 //! ```sh
-//! cargo build --example faulty_node
-//! raft workbench -w lin-kv          --bin target/debug/examples/faulty_node -- no-replication
-//! raft workbench -w txn-list-append --bin target/debug/examples/faulty_node -- lost-update
-//! raft workbench -w kafka           --bin target/debug/examples/faulty_node -- skipped-offset
-//! raft workbench -w lin-kv          --bin target/debug/examples/faulty_node --nemesis partition -- stale-reads
-//! raft workbench -w lin-kv          --bin target/debug/examples/faulty_node --nemesis partition \
-//!                --latency 20 --latency-dist exponential -- truncate-then-append
+//! cargo build --release --bin raft --example faulty_node
+//! faulty=target/release/examples/faulty_node
+//! raft workbench -w lin-kv          --bin $faulty -- no-replication
+//! raft workbench -w txn-list-append --bin $faulty -- lost-update
+//! raft workbench -w kafka           --bin $faulty -- skipped-offset
 //! ```
 //!
+//! The last two take faults: `docs/MAELSTROM.md` has the commands for `stale-reads` and `truncate-then-append`.
 //! Without the bug each would do well: with `none` the last two have none.
 
 mod replica;

@@ -120,22 +120,15 @@ impl Replica {
         self.advance();
     }
 
-    /// Says that it still leads, and asks how far each follower is, with a request that has no entries.
+    /// Says that it still leads, and repeats what was not acknowledged.
     fn beat(&mut self, now: Instant) {
         self.deadline = now + HEARTBEAT;
-        for other in &self.others {
-            let prev = self.matched.get(other).copied().unwrap_or(0);
-            let request = json!({
-                "type": "append", "term": self.term, "prev": prev, "prev_term": self.last_term(prev),
-                "entries": [], "commit": self.commit, "beat": true,
-            });
-            self.out.push((other.clone(), request));
-        }
+        self.others.clone().iter().for_each(|other| self.append_to(other));
     }
 
-    /// Sends a follower what it has not been sent yet.
+    /// Sends a follower all that it has not acknowledged.
     fn append_to(&mut self, other: &str) {
-        let prev = self.next.insert(other.to_owned(), self.log.len()).unwrap_or(0);
+        let prev = self.next.get(other).copied().unwrap_or(0).min(self.log.len());
         let request = json!({
             "type": "append", "term": self.term, "prev": prev, "prev_term": self.last_term(prev),
             "entries": self.log[prev..], "commit": self.commit,
@@ -163,33 +156,36 @@ impl Replica {
             }
             Some("voted") if is_current && body["granted"] == true => self.count_vote(now),
             Some("append") => {
-                let (ok, length) = if is_current { self.follow(from, body, now) } else { (false, 0) };
-                self.out
-                    .push((from.to_owned(), json!({"type": "appended", "term": self.term, "ok": ok, "len": length})));
+                let length = if is_current { self.follow(from, body, now) } else { None };
+                let answer = json!({"type": "appended", "term": self.term, "prev": body["prev"], "len": length});
+                self.out.push((from.to_owned(), answer));
             }
             Some("appended") if is_current && self.is_leader() => {
-                let length = (number("len") as usize).min(self.log.len());
-                if body["ok"] == true {
-                    let matched = self.matched.entry(from.to_owned()).or_default();
-                    *matched = length.max(*matched);
-                    self.advance();
-                }
-                if body["ok"] != true || body["beat"] == true && length < self.log.len() {
-                    self.next.insert(from.to_owned(), length);
-                    self.append_to(from);
+                let next = self.next.entry(from.to_owned()).or_default();
+                match body["len"].as_u64() {
+                    Some(length) => {
+                        let length = (length as usize).min(self.log.len());
+                        *next = length.max(*next);
+                        let matched = self.matched.entry(from.to_owned()).or_default();
+                        *matched = length.max(*matched);
+                        self.advance();
+                    }
+                    // One entry back at a time, as the guide has it.
+                    None if number("prev") as usize == *next => *next = next.saturating_sub(1),
+                    None => {}
                 }
             }
             _ => {}
         }
     }
 
-    /// Takes a leader's entries. Returns whether they fit, and up to where the log is the leader's, or may be.
-    fn follow(&mut self, leader: &str, body: &Value, now: Instant) -> (bool, usize) {
+    /// Takes a leader's entries. Returns up to where the log is the leader's, if they fit.
+    fn follow(&mut self, leader: &str, body: &Value, now: Instant) -> Option<usize> {
         (self.role, self.leader) = (Role::Follower, Some(leader.to_owned()));
         self.deadline = now + self.patience();
         let prev = body["prev"].as_u64().unwrap_or(0) as usize;
         if prev > self.log.len() || body["prev_term"] != self.last_term(prev) {
-            return (false, self.log.len().min(prev.saturating_sub(1)));
+            return None;
         }
         if self.truncates {
             // The bug: a request that comes late knows less than this log, and is no reason to forget the rest.
@@ -205,7 +201,7 @@ impl Replica {
             length += 1;
         }
         self.commit = self.commit.max(length.min(body["commit"].as_u64().unwrap_or(0) as usize));
-        (true, length)
+        Some(length)
     }
 
     /// Forgets all entries behind this one. What the rest of them makes has to be found out again, if more had been carried out.
