@@ -27,8 +27,15 @@ pub const MAX_ITEMS: u64 = 10_000;
 /// cannot be continued, and steps of a transaction answer [`Answer::TooLarge`].
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 
-/// Most guards and steps of one transaction, together.
+/// Most guards and steps of one transaction, together. [`Command::Exec`] has as many as fit into a request.
 pub const MAX_TRANSACTION_STEPS: usize = 4096;
+
+/// Most bytes that the steps of one transaction may go through beyond what they carry and answer: values that they append
+/// to, and messages that they skip.
+pub const MAX_TRANSACTION_WORK: usize = 64 << 20;
+
+/// Longest value that [`Change::Concatenate`] makes.
+pub const MAX_CONCATENATED_BYTES: usize = MAX_ANSWER_BYTES;
 
 /// Longest key of [`Command::Once`].
 pub const MAX_KEY_BYTES: usize = 256;
@@ -64,6 +71,15 @@ pub enum Command {
         /// As in a transaction.
         guards: Vec<Guard>,
         /// As in a transaction.
+        steps: Vec<Step>,
+    },
+    /// A transaction whose guards are keys that must not have changed, topics included. There is no limit to their number
+    /// and that of the steps but the size of a request. A step that makes no sense has no effect, and the others have theirs.
+    /// Answer: [`Answer::Transaction`] or [`Answer::GuardFailed`].
+    Exec {
+        /// What must not have changed.
+        watched: Vec<Watched>,
+        /// What to do, in order.
         steps: Vec<Step>,
     },
 }
@@ -131,6 +147,96 @@ pub enum Change {
         /// The element.
         value: Bytes,
     },
+    /// Like [`Set`](Change::Set), and says when the key expires. Answer: [`Answer::Set`].
+    SetExpiring {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// When to set it.
+        condition: Condition,
+        /// Whether the answer carries the old value.
+        want_old: bool,
+        /// When it expires.
+        lifetime: Lifetime,
+    },
+    /// Has a key expire. Answer: [`Answer::Count`], 1, or 0 if there is no such key or the condition does not hold.
+    Expire {
+        /// The key.
+        key: Bytes,
+        /// So many milliseconds of log time from now; the key is deleted at once if that is not above 0.
+        after_ms: i64,
+        /// When to do so.
+        condition: ExpireCondition,
+    },
+    /// Has a key not expire. Answer: [`Answer::Count`], 1, or 0 if it would not have.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// Deletes a key. Answer: [`Answer::Value`], what it was.
+    GetDelete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Appends to a value, of at most [`MAX_CONCATENATED_BYTES`] then. Answer: [`Answer::Count`], how long it is then.
+    Concatenate {
+        /// The key; a missing one counts as empty.
+        key: Bytes,
+        /// What to append.
+        value: Bytes,
+    },
+    /// Sets several keys. Answer: [`Answer::Count`], 1, or 0 if the condition does not hold, and none is set.
+    SetAll {
+        /// Keys and their values; of a key that is named twice the last one counts.
+        items: Vec<(Bytes, Bytes)>,
+        /// Only if none of the keys exists.
+        if_absent: bool,
+    },
+    /// Deletes keys, and topics with all their messages. Answer: [`Answer::Count`], how many keys and topics with messages
+    /// that are not leased there were; a name that comes twice counts once.
+    Remove {
+        /// Names of keys and topics.
+        keys: Vec<Bytes>,
+    },
+    /// Adds messages at the end of a topic, which is created if there is none: all of them or none. Answer:
+    /// [`Answer::Count`], how many of its messages are not leased then, or [`QueueAnswer::Full`].
+    Push {
+        /// The topic's name.
+        topic: Bytes,
+        /// The messages.
+        messages: Vec<Bytes>,
+    },
+    /// Removes the oldest message that is not leased from the first of these topics that has one. Answer:
+    /// [`Answer::Popped`].
+    Pop {
+        /// Names of topics.
+        topics: Vec<Bytes>,
+    },
+}
+
+/// When a key expires.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// When the one that is replaced would have, if at all.
+    Kept,
+    /// So many milliseconds of log time from now.
+    Milliseconds(u64),
+}
+
+/// When a [`Change::Expire`] takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExpireCondition {
+    /// Always.
+    Always,
+    /// Only if the key does not expire (`NX`).
+    Lasting,
+    /// Only if the key expires (`XX`).
+    Expiring,
+    /// Only if it then expires later (`GT`). A key that does not expire expires last.
+    Later,
+    /// Only if it then expires earlier (`LT`).
+    Earlier,
 }
 
 /// One step of a transaction.
@@ -165,6 +271,15 @@ pub struct Guard {
     pub revision: Option<u64>,
 }
 
+/// A condition of [`Command::Exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Watched {
+    /// The name of a key, a topic, or of neither.
+    pub key: Bytes,
+    /// The log index after which it must not have changed, as [`Query::Index`] told it.
+    pub since: u64,
+}
+
 /// Looks at the state without changing it. Does not travel through the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Query {
@@ -173,7 +288,8 @@ pub enum Query {
         /// The key.
         key: Bytes,
     },
-    /// How many of these keys exist; one named twice counts twice, as in Redis. Answer: [`Answer::Count`].
+    /// How many of these keys exist, and topics with messages that are not leased; one named twice counts twice, as in
+    /// Redis. Answer: [`Answer::Count`].
     Exists {
         /// The keys.
         keys: Vec<Bytes>,
@@ -187,7 +303,8 @@ pub enum Query {
         /// At most so many; never more than [`MAX_ITEMS`].
         limit: u64,
     },
-    /// Keys in the order of a hash that is the same on every node. Answer: [`Answer::Keys`].
+    /// Keys, and topics with messages that are not leased, in the order of a hash that is the same on every node. Answer:
+    /// [`Answer::Keys`].
     Scan {
         /// Where to go on: 0 at first, then the last answer's cursor. Every key present throughout is seen.
         cursor: u64,
@@ -196,9 +313,9 @@ pub enum Query {
         /// Only keys that match this glob, as in Redis; at most [`MAX_PATTERN_BYTES`].
         pattern: Option<Bytes>,
     },
-    /// Number of keys. Answer: [`Answer::Count`].
+    /// Number of keys, and of topics with messages that are not leased. Answer: [`Answer::Count`].
     Size,
-    /// All keys that match a glob, in order. Answer: [`Answer::Keys`] with cursor 0, or [`Answer::TooLarge`].
+    /// All keys, and topics with messages that are not leased, that match a glob, in order. Answer: [`Answer::Keys`] with cursor 0, or [`Answer::TooLarge`].
     Keys {
         /// The glob, as in Redis; at most [`MAX_PATTERN_BYTES`].
         pattern: Bytes,
@@ -224,6 +341,43 @@ pub enum Query {
         /// The queries.
         queries: Vec<Bytes>,
     },
+    /// The values of several keys. Answer: [`Answer::Values`], none for a topic.
+    GetAll {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// What there is of this name. Answer: [`Answer::Type`].
+    Type {
+        /// The name.
+        key: Bytes,
+    },
+    /// How long a key will last. Answer: [`Answer::Left`].
+    Left {
+        /// The key.
+        key: Bytes,
+    },
+    /// How many bytes a value has; 0 for a missing one. Answer: [`Answer::Count`].
+    ValueLength {
+        /// The key.
+        key: Bytes,
+    },
+    /// How many messages of a topic are not leased; 0 for a missing one. Answer: [`Answer::Count`].
+    ListLength {
+        /// The topic's name.
+        topic: Bytes,
+    },
+    /// Those of a topic's messages that are not leased, from one place to another, both included, and counted from 0 or,
+    /// with negative numbers, from the end. Answer: [`QueueAnswer::Messages`], or [`Answer::TooLarge`].
+    Range {
+        /// The topic's name.
+        topic: Bytes,
+        /// The first.
+        start: i64,
+        /// The last.
+        stop: i64,
+    },
+    /// The last entry that this state has. Answer: [`Answer::Count`], its log index.
+    Index,
 }
 
 /// What came of a command or query.
@@ -309,6 +463,38 @@ pub enum Answer {
         /// Keys and values in order of key.
         items: Vec<(Bytes, Value)>,
     },
+    /// The name is a topic's, or a key's, and this is nothing for one. The command had no effect.
+    WrongType,
+    /// Values, in the order of the question.
+    Values(Vec<Option<Bytes>>),
+    /// What there is of a name.
+    Type(KeyType),
+    /// How long a key will last.
+    Left(Left),
+    /// The message that was removed from a topic, and the topic's name; none if there was no message.
+    Popped(Option<(Bytes, Bytes)>),
+}
+
+/// What there is of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeyType {
+    /// Nothing, or a topic without messages that are not leased.
+    Missing,
+    /// A key.
+    String,
+    /// A topic.
+    List,
+}
+
+/// How long a key will last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Left {
+    /// There is none.
+    Missing,
+    /// It does not expire.
+    Lasting,
+    /// So many milliseconds of log time.
+    Milliseconds(u64),
 }
 
 /// A value and when it was written.
@@ -353,7 +539,18 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, De
 impl Command {
     fn content_bytes(&self) -> usize {
         match self {
-            Command::Change(Change::Set { key, value, .. } | Change::Append { key, value }) => key.len() + value.len(),
+            Command::Change(
+                Change::Set { key, value, .. }
+                | Change::Append { key, value }
+                | Change::SetExpiring { key, value, .. }
+                | Change::Concatenate { key, value },
+            ) => key.len() + value.len(),
+            Command::Change(Change::Push { topic, messages }) => {
+                topic.len() + messages.iter().map(|message| key_bytes(message)).sum::<usize>()
+            }
+            Command::Change(Change::SetAll { items, .. }) => {
+                items.iter().map(|(key, value)| key_bytes(key) + key_bytes(value)).sum()
+            }
             Command::Change(Change::CompareAndSet { key, from, to, .. }) => key.len() + from.len() + to.len(),
             Command::Change(Change::Queue { topic, change: QueueChange::Put { message, .. } }) => {
                 topic.len() + message.len()
@@ -370,6 +567,12 @@ impl From<Change> for Command {
 }
 
 impl Query {
+    /// Whether what it costs is bounded by its size and its answer's: such may be part of a transaction.
+    pub fn is_bounded(&self) -> bool {
+        use Query::{Keys, Scan, State, Together, View};
+        !matches!(self, Scan { .. } | Keys { .. } | State { .. } | View | Together { .. })
+    }
+
     fn content_bytes(&self) -> usize {
         match self {
             Query::Get { key } => key.len(),
@@ -390,6 +593,8 @@ impl Answer {
             }
             Answer::Keys { keys, .. } => keys.iter().map(|key| key_bytes(key)).sum(),
             Answer::Queue(answer) => answer.content_bytes(),
+            Answer::Values(values) => values.iter().map(|value| 9 + value.as_ref().map_or(0, Bytes::len)).sum(),
+            Answer::Popped(Some((topic, message))) => key_bytes(topic) + key_bytes(message),
             Answer::Transaction(answers) => answers.iter().map(|answer| key_bytes(answer)).sum(),
             _ => 0,
         }

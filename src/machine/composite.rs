@@ -5,14 +5,14 @@ use std::io;
 use bytes::Bytes;
 
 use super::command::{
-    Answer, Change, Command, Guard, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS,
-    MAX_VIEW_BYTES, Query, Step, item_bytes,
+    Answer, Command, Guard, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS,
+    MAX_TRANSACTION_WORK, MAX_VIEW_BYTES, Query, Step, Watched, item_bytes,
 };
 use super::image::{self, Image};
 use super::kv::{KeyValue, Page};
 use super::once::{self, Once};
+use super::queue::Queue;
 use super::queue::command::QueueAnswer;
-use super::queue::{At, Queue};
 use super::session::{self, Sessions};
 use super::{Applied, Asked, Machine, MachineSnapshot};
 use crate::consensus::{Index, LogTime, SessionSequence};
@@ -49,14 +49,17 @@ impl Machine for Composite {
 
     fn advance(&mut self, index: Index, time: LogTime) {
         self.applied = index.0;
-        self.queue.expire(index, time);
+        self.kv.expire_due(index, time);
+        for topic in self.queue.expire(index, time) {
+            self.kv.note_change(&topic, index.0);
+        }
         self.sessions.expire(time);
         self.once.expire(time);
     }
 
-    /// Leases end when they are due. Sessions and the answers kept for keys just take up room: they go with the next entry.
+    /// Leases end and keys expire when they are due. Sessions and the answers kept for keys just take up room: they go with the next entry.
     fn deadline(&self) -> Option<LogTime> {
-        self.queue.deadline()
+        [self.queue.deadline(), self.kv.expiries.deadline()].into_iter().flatten().min()
     }
 
     fn take_woken(&mut self) -> Vec<Bytes> {
@@ -64,8 +67,8 @@ impl Machine for Composite {
     }
 
     fn digest(&self) -> u64 {
-        let parts = [self.kv.digest(), self.queue.digest(), self.sessions.digest(), self.once.digest()];
-        parts.into_iter().fold(0, u64::wrapping_add)
+        let beside = [self.kv.changes_digest(), self.sessions.digest(), self.once.digest()];
+        beside.into_iter().fold(self.stored_digest(), u64::wrapping_add)
     }
 
     fn snapshot(&self) -> Option<Box<dyn MachineSnapshot>> {
@@ -100,7 +103,7 @@ impl Default for Composite {
 }
 
 impl Composite {
-    /// A hash of what clients have stored: without sessions and answers that are kept.
+    /// A hash of what clients have stored: without sessions, answers that are kept, and what is remembered of changes.
     pub fn stored_digest(&self) -> u64 {
         self.kv.digest().wrapping_add(self.queue.digest())
     }
@@ -128,6 +131,7 @@ impl Composite {
         let answer = match Command::decode(command) {
             Ok(Command::Change(change)) => self.change(change, MAX_ANSWER_BYTES, time),
             Ok(Command::Transaction { guards, steps }) => self.transaction(&guards, steps, time),
+            Ok(Command::Exec { watched, steps }) => self.exec(&watched, steps, time),
             Ok(Command::OpenSession) => {
                 self.sessions.open(self.applied, time);
                 Answer::Session { id: self.applied }
@@ -156,13 +160,6 @@ impl Composite {
         }
     }
 
-    fn change(&mut self, change: Change, room: usize, time: LogTime) -> Answer {
-        match change {
-            Change::Queue { topic, change } => self.queue.apply(&topic, change, At { index: self.applied, time, room }),
-            change => self.kv.apply(change, self.applied),
-        }
-    }
-
     fn transaction(&mut self, guards: &[Guard], steps: Vec<Step>, time: LogTime) -> Answer {
         if let Err(why) = check(guards, &steps) {
             return Answer::Malformed(why);
@@ -170,11 +167,33 @@ impl Composite {
         if let Some(guard) = guards.iter().position(|guard| !self.kv.holds(guard)) {
             return Answer::GuardFailed { guard: guard as u64 };
         }
-        let mut room = MAX_ANSWER_BYTES;
+        self.steps(steps, time)
+    }
+
+    fn exec(&mut self, watched: &[Watched], steps: Vec<Step>, time: LogTime) -> Answer {
+        if let Err(why) = check_steps(&steps) {
+            return Answer::Malformed(why);
+        }
+        match watched.iter().position(|watched| self.kv.has_changed_since(&watched.key, watched.since)) {
+            Some(guard) => Answer::GuardFailed { guard: guard as u64 },
+            None => self.steps(steps, time),
+        }
+    }
+
+    fn steps(&mut self, steps: Vec<Step>, time: LogTime) -> Answer {
+        let (mut room, mut work) = (MAX_ANSWER_BYTES, MAX_TRANSACTION_WORK);
         let answers = steps.into_iter().map(|step| {
-            let answer = match step {
-                Step::Change(change) => self.change(change, room, time),
-                Step::Query(query) => self.answer(&query, room, time),
+            let answer = match work.checked_sub(self.work_bytes(&step)) {
+                None => {
+                    Answer::Malformed("the transaction goes through too many bytes; this part had no effect".into())
+                }
+                Some(left) => {
+                    work = left;
+                    match step {
+                        Step::Change(change) => self.change(change, room, time),
+                        Step::Query(query) => self.answer(&query, room, time),
+                    }
+                }
             };
             part(answer, &mut room)
         });
@@ -198,9 +217,6 @@ impl Composite {
     /// Answers a query. A list has at most so many bytes, unless its first item alone has more.
     fn answer(&self, query: &Query, max_bytes: usize, time: LogTime) -> Answer {
         match query {
-            Query::Get { key } => Answer::Value(self.kv.get(key).cloned()),
-            Query::Exists { keys } => Answer::Count(self.kv.count_existing(keys)),
-            Query::Size => Answer::Count(self.kv.len()),
             Query::List { prefix, after, limit } => {
                 let Page { items, more } = self.kv.list(prefix, after.as_deref(), *limit, max_bytes);
                 Answer::Items { items, more }
@@ -214,10 +230,10 @@ impl Composite {
                 ))
             }
             Query::Scan { cursor, count, pattern } => {
-                let (cursor, keys) = self.kv.scan(*cursor, *count, pattern.as_deref());
+                let (cursor, keys) = self.kv.scan(&self.queue.listed, *cursor, *count, pattern.as_deref());
                 Answer::Keys { cursor, keys }
             }
-            Query::Keys { pattern } => match self.kv.keys(pattern) {
+            Query::Keys { pattern } => match self.keys(pattern) {
                 Some(keys) => Answer::Keys { cursor: 0, keys },
                 None => Answer::TooLarge,
             },
@@ -226,6 +242,8 @@ impl Composite {
             Query::View => self.view().unwrap_or(Answer::TooLarge),
             Query::IsAnswered { key } => Answer::Count(u64::from(self.once.has(key))),
             Query::Together { queries } => self.together(queries, max_bytes, time),
+            Query::Index => Answer::Count(self.applied),
+            query => self.look_up(query, max_bytes, time),
         }
     }
 
@@ -251,7 +269,8 @@ impl Composite {
 fn part(answer: Answer, room: &mut usize) -> Bytes {
     let bytes = answer.content_bytes();
     // Messages that are taken are nowhere else: they were chosen so that they fit.
-    let is_taken = matches!(answer, Answer::Queue(QueueAnswer::Messages(_) | QueueAnswer::Deliveries(_)));
+    let is_taken =
+        matches!(answer, Answer::Queue(QueueAnswer::Messages(_) | QueueAnswer::Deliveries(_)) | Answer::Popped(_));
     let fits = bytes <= *room || is_taken;
     *room = room.saturating_sub(bytes);
     if fits { answer.encode() } else { Answer::TooLarge.encode() }
@@ -263,12 +282,11 @@ fn check(guards: &[Guard], steps: &[Step]) -> Result<(), String> {
     if size > MAX_TRANSACTION_STEPS {
         return Err(format!("a transaction has at most {MAX_TRANSACTION_STEPS} guards and steps, this one {size}"));
     }
-    let unbounded = |step: &Step| {
-        let Step::Query(query) = step else { return false };
-        use Query::{Keys, Scan, State, Together, View};
-        matches!(query, Scan { .. } | Keys { .. } | State { .. } | View | Together { .. })
-    };
-    if steps.iter().any(unbounded) {
+    check_steps(steps)
+}
+
+fn check_steps(steps: &[Step]) -> Result<(), String> {
+    if steps.iter().any(|step| matches!(step, Step::Query(query) if !query.is_bounded())) {
         return Err("KEYS, SCAN, STATE and other queries together cannot be part of a transaction: use LIST".into());
     }
     Ok(())
@@ -283,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::consensus::{Index, LogTime};
-    use crate::machine::command::{Change, Condition, MAX_ITEMS, Value};
+    use crate::machine::command::{Change, Condition, ExpireCondition, KeyType, Left, Lifetime, MAX_ITEMS, Value};
     use crate::machine::glob;
     use crate::machine::numbers::element_key;
     use crate::machine::queue::command::{QueueChange, QueueQuery};
@@ -342,6 +360,66 @@ mod tests {
             ),
         ] {
             assert_eq!(hex(Command::from(change).encode()), format!("01 00000000 {expected}").replace(' ', ""));
+        }
+        for (change, expected) in [
+            (
+                Change::SetExpiring {
+                    key: "k".into(),
+                    value: "v1".into(),
+                    condition: Condition::Absent,
+                    want_old: false,
+                    lifetime: Lifetime::Milliseconds(3),
+                },
+                "07000000 0100000000000000 6b 0200000000000000 7631 01000000 00 01000000 0300000000000000",
+            ),
+            (
+                Change::Expire { key: "k".into(), after_ms: -1, condition: ExpireCondition::Later },
+                "08000000 0100000000000000 6b ffffffffffffffff 03000000",
+            ),
+            (Change::Persist { key: "k".into() }, "09000000 0100000000000000 6b"),
+            (Change::GetDelete { key: "k".into() }, "0a000000 0100000000000000 6b"),
+            (
+                Change::Concatenate { key: "k".into(), value: "v".into() },
+                "0b000000 0100000000000000 6b 0100000000000000 76",
+            ),
+            (
+                Change::SetAll { items: vec![("k".into(), "v".into())], if_absent: true },
+                "0c000000 0100000000000000 0100000000000000 6b 0100000000000000 76 01",
+            ),
+            (Change::Remove { keys: vec!["k".into()] }, "0d000000 0100000000000000 0100000000000000 6b"),
+            (
+                Change::Push { topic: "k".into(), messages: vec!["v".into()] },
+                "0e000000 0100000000000000 6b 0100000000000000 0100000000000000 76",
+            ),
+            (Change::Pop { topics: vec!["k".into()] }, "0f000000 0100000000000000 0100000000000000 6b"),
+        ] {
+            assert_eq!(hex(Command::from(change).encode()), format!("01 00000000 {expected}").replace(' ', ""));
+        }
+        let exec = Command::Exec { watched: vec![Watched { key: "k".into(), since: 5 }], steps: vec![] };
+        let expected = "01 04000000 0100000000000000 0100000000000000 6b 0500000000000000 0000000000000000";
+        assert_eq!(hex(exec.encode()), expected.replace(' ', ""));
+        for (query, expected) in [
+            (Query::GetAll { keys: vec!["k".into()] }, "0b000000 0100000000000000 0100000000000000 6b"),
+            (Query::Type { key: "k".into() }, "0c000000 0100000000000000 6b"),
+            (Query::Left { key: "k".into() }, "0d000000 0100000000000000 6b"),
+            (Query::ValueLength { key: "k".into() }, "0e000000 0100000000000000 6b"),
+            (Query::ListLength { topic: "k".into() }, "0f000000 0100000000000000 6b"),
+            (
+                Query::Range { topic: "k".into(), start: 1, stop: -1 },
+                "10000000 0100000000000000 6b 0100000000000000 ffffffffffffffff",
+            ),
+            (Query::Index, "11000000"),
+        ] {
+            assert_eq!(hex(query.encode()), format!("01 {expected}").replace(' ', ""));
+        }
+        for (answer, expected) in [
+            (Answer::WrongType, "12000000"),
+            (Answer::Values(vec![None, Some("v".into())]), "13000000 0200000000000000 00 01 0100000000000000 76"),
+            (Answer::Type(KeyType::List), "14000000 02000000"),
+            (Answer::Left(Left::Milliseconds(7)), "15000000 02000000 0700000000000000"),
+            (Answer::Popped(Some(("k".into(), "v".into()))), "16000000 01 0100000000000000 6b 0100000000000000 76"),
+        ] {
+            assert_eq!(hex(answer.encode()), format!("01 {expected}").replace(' ', ""));
         }
         let together = Query::Together { queries: vec![Query::Size.encode()] };
         let expected = "01 0a000000 0100000000000000 0500000000000000 01 04000000";
@@ -676,7 +754,7 @@ mod tests {
             for (key, (value, revision)) in &model.0 {
                 apply(&mut fresh, *revision, set(key.clone(), value.clone()));
             }
-            prop_assert_eq!(machine.digest(), fresh.digest());
+            prop_assert_eq!(machine.stored_digest(), fresh.stored_digest());
             // A scan sees the same keys.
             let (mut cursor, mut seen) = (0, Vec::new());
             loop {

@@ -27,6 +27,8 @@ pub(super) const MESSAGES: u32 = 3;
 pub(super) const SESSIONS: u32 = 4;
 pub(super) const ANSWERS: u32 = 5;
 pub(super) const ONCE: u32 = 6;
+pub(super) const EXPIRIES: u32 = 7;
+pub(super) const CHANGES: u32 = 8;
 /// What is allocated at once for a key or value: its length is believed only as far as its bytes are there.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -37,14 +39,19 @@ pub(super) struct Image {
     queue: (Table<Topic>, Table<Message>),
     sessions: (Table<Session>, Table<Bytes>),
     once: Table<Answered>,
+    expiries: Table<u64>,
+    changes: Table<u64>,
     digest: u64,
 }
 
 impl Image {
     /// A machine's state as it is now.
     pub fn of(machine: &Composite) -> Self {
+        let (expiries, changes) = machine.kv.tables();
         Image {
             applied: machine.applied,
+            expiries,
+            changes,
             entries: machine.kv.entries(),
             queue: machine.queue.tables(),
             sessions: machine.sessions.tables(),
@@ -60,7 +67,7 @@ impl Image {
 
 impl MachineSnapshot for Image {
     fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
-        let Image { applied, entries, queue, sessions, once, digest } = *self;
+        let Image { applied, entries, queue, sessions, once, expiries, changes, digest } = *self;
         to.write_all(&VERSION.to_le_bytes())?;
         to.write_all(&applied.to_le_bytes())?;
         to.write_all(&KEY_VALUE.to_le_bytes())?;
@@ -73,6 +80,8 @@ impl MachineSnapshot for Image {
             write_table(sessions.1, to)?;
         }
         write_table(once, to)?;
+        write_table(expiries, to)?;
+        write_table(changes, to)?;
         to.write_all(&END.to_le_bytes())?;
         to.write_all(&digest.to_le_bytes())
     }
@@ -102,7 +111,8 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
         return Err(invalid(format!("format version {version}, expected {VERSION}: it is of another version")));
     }
     let applied = read_u64(from)?;
-    let (mut kv, mut once) = (KeyValue::default(), Table::new(ONCE));
+    let (mut entries, mut once) = (CowMap::default(), Table::new(ONCE));
+    let (mut expiries, mut changes) = (Table::new(EXPIRIES), Table::new(CHANGES));
     let mut queue = (Table::new(TOPICS), Table::new(MESSAGES));
     let mut sessions = (Table::new(SESSIONS), Table::new(ANSWERS));
     let mut last = END;
@@ -113,16 +123,19 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
         }
         last = section;
         match section {
-            KEY_VALUE => kv = read_key_value(from, applied)?,
+            KEY_VALUE => entries = read_entries(from, applied)?,
             TOPICS => queue.0 = Table::read(section, from)?,
             MESSAGES => queue.1 = Table::read(section, from)?,
             SESSIONS => sessions.0 = Table::read(section, from)?,
             ANSWERS => sessions.1 = Table::read(section, from)?,
             ONCE => once = Table::read(section, from)?,
+            EXPIRIES => expiries = Table::read(section, from)?,
+            CHANGES => changes = Table::read(section, from)?,
             END => break,
             _ => return Err(invalid(format!("section {section} is unknown: it is of another version"))),
         }
     }
+    let kv = KeyValue::of(entries, expiries, changes).map_err(invalid)?;
     let queue = Queue::of(queue.0, queue.1).map_err(invalid)?;
     let sessions = Sessions::of(sessions.0, sessions.1).map_err(invalid)?;
     let machine = Composite { kv, queue, sessions, once: Once::of(once), applied };
@@ -133,7 +146,7 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
     Ok(machine)
 }
 
-fn read_key_value(from: &mut dyn Read, applied: u64) -> io::Result<KeyValue> {
+fn read_entries(from: &mut dyn Read, applied: u64) -> io::Result<CowMap<Value>> {
     let mut entries = CowMap::default();
     let mut last: Option<Bytes> = None;
     for number in 1..=read_u64(from)? {
@@ -144,7 +157,7 @@ fn read_key_value(from: &mut dyn Read, applied: u64) -> io::Result<KeyValue> {
         last = Some(key.clone());
         entries.insert(key, value);
     }
-    Ok(KeyValue::of(entries))
+    Ok(entries)
 }
 
 fn write_item(to: &mut dyn Write, key: &Bytes, value: &Value) -> io::Result<()> {
@@ -198,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::consensus::{Index, LogTime, SessionSequence};
-    use crate::machine::command::{Answer, Change, Command, Condition, Query, Step};
+    use crate::machine::command::{Answer, Change, Command, Condition, Lifetime, Query, Step};
     use crate::machine::queue::command::{QueueChange, QueueQuery, Settlement, TopicLimits};
     use crate::machine::{Applied, Asked};
 
@@ -264,6 +277,33 @@ mod tests {
         machine
     }
 
+    /// With keys that expire as well, and changes that are remembered.
+    fn example_of_names() -> Composite {
+        let mut machine = example_of_tables();
+        let (key, condition) = ("session".into(), Condition::Always);
+        let lifetime = Lifetime::Milliseconds(1000);
+        apply(&mut machine, 9, Change::SetExpiring { key, value: "x".into(), condition, want_old: false, lifetime });
+        apply(&mut machine, 10, Change::Push { topic: "list".into(), messages: vec!["one".into(), "two".into()] });
+        apply(&mut machine, 11, Change::Remove { keys: vec!["empty".into()] });
+        machine
+    }
+
+    #[test]
+    fn keys_expire_and_changes_are_known_after_a_snapshot() {
+        let mut machine = example_of_names();
+        let mut restored = restored(&image(&machine)).unwrap();
+        assert_eq!(restored.deadline(), Some(LogTime(1009)));
+        assert!(restored.kv.has_changed_since(b"empty", 10) && restored.kv.has_changed_since(b"list", 9));
+        assert!(!restored.kv.has_changed_since(b"empty", 11) && !restored.kv.has_changed_since(b"list", 10));
+        for machine in [&mut machine, &mut restored] {
+            machine.advance(Index(12), LogTime(1008));
+            assert!(machine.kv.get(b"session").is_some());
+            machine.advance(Index(13), LogTime(1009));
+            assert!(machine.kv.get(b"session").is_none() && machine.kv.has_changed_since(b"session", 12));
+        }
+        assert_eq!(machine.digest(), restored.digest());
+    }
+
     #[test]
     fn a_request_of_a_session_is_answered_and_not_run_again_after_a_snapshot() {
         let mut machine = example();
@@ -304,7 +344,15 @@ mod tests {
     #[test]
     fn the_image_is_the_golden_file() {
         assert_golden("composite", &example());
-        assert_golden("composite_queue", &example_of_tables());
+        assert_golden("composite_all", &example_of_names());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a golden file is a file")]
+    fn an_image_from_before_there_were_changes_to_remember_is_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/machine/composite_queue");
+        let machine = restored(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(machine.stored_digest(), example_of_tables().stored_digest());
     }
 
     #[expect(clippy::disallowed_methods, reason = "a golden file is a file")]
@@ -338,6 +386,8 @@ mod tests {
         assert!(error.contains("answers without a session"), "{error}");
         let error = refused(&|image| image.sessions.1 = Table::new(ANSWERS));
         assert!(error.contains("has not the answers that it counts"), "{error}");
+        let error = refused(&|image| image.expiries.insert("nobody".into(), 5));
+        assert!(error.contains("a key expires that is not there"), "{error}");
         let error = refused(&|image| image.once = Table::new(ONCE));
         assert!(error.contains("its digest is"), "{error}");
     }

@@ -5,17 +5,27 @@ use std::ops::Bound;
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-use super::command::{Answer, Change, Condition, Guard, MAX_ANSWER_BYTES, MAX_ITEMS, Value, item_bytes, key_bytes};
+use super::command::{Answer, Change, Condition, Guard, Lifetime, MAX_ITEMS, Value, item_bytes};
 use super::cow_map::CowMap;
+use super::expiry::Expiries;
 use super::glob;
+use super::image;
 use super::scan::ScanIndex;
+use super::table::Table;
+use super::watch::Changes;
+use crate::consensus::{Index, LogTime};
 
 /// Keys and values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KeyValue {
     entries: CowMap<Value>,
     scan_index: ScanIndex,
     digest: u64,
+    pub(super) expiries: Expiries,
+    /// Of keys that are not there any more, and of topics.
+    changes: Changes,
+    /// Log time of the last entry.
+    pub(super) now: LogTime,
 }
 
 /// Part of the store, in order of key.
@@ -27,29 +37,77 @@ pub struct Page {
     pub more: bool,
 }
 
+impl Default for KeyValue {
+    fn default() -> Self {
+        KeyValue {
+            entries: CowMap::default(),
+            scan_index: ScanIndex::default(),
+            digest: 0,
+            expiries: Expiries::new(image::EXPIRIES),
+            changes: Changes::new(image::CHANGES),
+            now: LogTime(0),
+        }
+    }
+}
+
 impl KeyValue {
-    /// A store of these keys and values.
-    pub(super) fn of(entries: CowMap<Value>) -> Self {
+    /// A store of these keys and values, times at which keys expire, and last changes, if they agree with each other.
+    pub(super) fn of(entries: CowMap<Value>, expiries: Table<u64>, changes: Table<u64>) -> Result<Self, String> {
+        if expiries.from(b"").any(|(key, _)| entries.get(key).is_none()) {
+            return Err("a key expires that is not there".into());
+        }
         let all = || entries.range(Bound::Unbounded);
         let digest = all().fold(0u64, |digest, (key, value)| digest.wrapping_add(item_digest(key, value)));
         let scan_index = all().map(|(key, _)| key.clone()).collect();
-        KeyValue { entries, scan_index, digest }
+        let (expiries, changes) = (Expiries::of(expiries), Changes::of(changes));
+        Ok(KeyValue { entries, scan_index, digest, expiries, changes, now: LogTime(0) })
     }
 
-    /// Carries out a change at this log index. One of another part of the machine makes no sense here.
+    /// At this entry log time has come this far: keys expire.
+    pub(super) fn expire_due(&mut self, index: Index, time: LogTime) {
+        self.now = time;
+        while let Some(key) = self.expiries.due(time) {
+            self.delete(&key, index.0);
+        }
+    }
+
+    /// Carries out a change at this log index, and the time that [`expire_due`](Self::expire_due) told. One of another part
+    /// of the machine makes no sense here.
     pub fn apply(&mut self, change: Change, revision: u64) -> Answer {
         match change {
-            Change::Queue { .. } => Answer::Malformed("a change of the queue, not of a key".into()),
-            Change::Set { key, value, condition, want_old } => self.set(key, value, &condition, want_old, revision),
-            Change::Delete { keys } => Answer::Count(keys.iter().filter(|key| self.delete(key)).count() as u64),
+            Change::Queue { .. } | Change::Push { .. } | Change::Pop { .. } | Change::Remove { .. } => {
+                Answer::Malformed("a change of the queue, not of a key".into())
+            }
+            Change::Set { key, value, condition, want_old } => {
+                self.set(key, value, &condition, want_old, None, revision)
+            }
+            Change::Delete { keys } => {
+                Answer::Count(keys.iter().filter(|key| self.delete(key, revision)).count() as u64)
+            }
             Change::CompareAndSet { key, from, to, create } => self.compare_and_set(key, &from, to, create, revision),
             Change::Add { key, delta } => self.add(key, delta, revision),
             Change::Raise { key, to } => self.raise(key, to, revision),
             Change::Append { key, value } => self.append(key, value, revision),
+            Change::SetExpiring { key, value, condition, want_old, lifetime } => {
+                self.set(key, value, &condition, want_old, Some(lifetime), revision)
+            }
+            Change::Expire { key, after_ms, condition } => self.expire(key, after_ms, condition, revision),
+            Change::Persist { key } => self.persist(key, revision),
+            Change::GetDelete { key } => self.get_delete(&key, revision),
+            Change::Concatenate { key, value } => self.concatenate(key, &value, revision),
+            Change::SetAll { items, if_absent } => self.set_all(items, if_absent, revision),
         }
     }
 
-    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool, revision: u64) -> Answer {
+    fn set(
+        &mut self,
+        key: Bytes,
+        value: Bytes,
+        condition: &Condition,
+        want_old: bool,
+        lifetime: Option<Lifetime>,
+        revision: u64,
+    ) -> Answer {
         let current = self.entries.get(&key).map(|value| &value.bytes);
         let holds = match condition {
             Condition::Always => true,
@@ -59,6 +117,13 @@ impl KeyValue {
         };
         let old = current.filter(|_| want_old).cloned();
         if holds {
+            match lifetime {
+                None => drop(self.expiries.remove(&key)),
+                Some(Lifetime::Kept) => {}
+                Some(Lifetime::Milliseconds(ms)) => {
+                    self.expiries.set(key.clone(), LogTime(self.now.0.saturating_add(ms)));
+                }
+            }
             self.put(key, Value { bytes: value, revision });
         }
         Answer::Set { revision: holds.then_some(revision), old }
@@ -68,12 +133,18 @@ impl KeyValue {
         match self.entries.get(&key) {
             None if !create => return Answer::Missing,
             Some(found) if found.bytes != *from => return Answer::Different { actual: found.bytes.clone() },
-            _ => self.put(key, Value { bytes: to, revision }),
+            _ => self.put_lasting(key, Value { bytes: to, revision }),
         }
         Answer::Set { revision: Some(revision), old: None }
     }
 
-    /// Sets a key.
+    /// Sets a key, which does not expire then.
+    pub(super) fn put_lasting(&mut self, key: Bytes, value: Value) {
+        self.expiries.remove(&key);
+        self.put(key, value);
+    }
+
+    /// Sets a key. If it expires, it goes on to.
     pub(super) fn put(&mut self, key: Bytes, value: Value) {
         self.digest = self.digest.wrapping_add(item_digest(&key, &value));
         if let Some(current) = self.entries.get_mut(&key) {
@@ -85,11 +156,24 @@ impl KeyValue {
         }
     }
 
-    fn delete(&mut self, key: &Bytes) -> bool {
+    /// Deletes a key at this log index; whether it was there.
+    pub(super) fn delete(&mut self, key: &Bytes, index: u64) -> bool {
         let Some(value) = self.entries.remove(key) else { return false };
         self.digest = self.digest.wrapping_sub(item_digest(key, &value));
         self.scan_index.remove(key);
+        self.expiries.remove(key);
+        self.note_change(key, index);
         true
+    }
+
+    /// Something other than a key has changed that has this name.
+    pub(super) fn note_change(&mut self, name: &[u8], index: u64) {
+        self.changes.note(name, index);
+    }
+
+    /// Whether this name has changed after this log index, or perhaps has.
+    pub(super) fn has_changed_since(&self, name: &[u8], index: u64) -> bool {
+        self.get(name).map_or_else(|| self.changes.last(name), |value| value.revision) > index
     }
 
     /// The value of a key.
@@ -102,11 +186,6 @@ impl KeyValue {
         self.get(&guard.key).map(|value| value.revision) == guard.revision
     }
 
-    /// How many of these keys exist.
-    pub fn count_existing(&self, keys: &[Bytes]) -> u64 {
-        keys.iter().filter(|key| self.entries.get(key).is_some()).count() as u64
-    }
-
     /// All keys and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Value)> {
         self.entries.range(Bound::Unbounded)
@@ -115,6 +194,11 @@ impl KeyValue {
     /// All keys and values as they are now, however the store changes afterwards.
     pub(super) fn entries(&self) -> CowMap<Value> {
         self.entries.clone()
+    }
+
+    /// The times at which keys expire and the last changes, as they are now.
+    pub(super) fn tables(&self) -> (Table<u64>, Table<u64>) {
+        (self.expiries.table(), self.changes.table())
     }
 
     /// Number of keys.
@@ -127,9 +211,14 @@ impl KeyValue {
         self.entries.len() == 0
     }
 
-    /// A hash of all keys, values and revisions, kept up to date with every change.
+    /// A hash of all keys, values and revisions, and of when keys expire, kept up to date with every change.
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.digest.wrapping_add(self.expiries.digest())
+    }
+
+    /// A hash of what is remembered of changes.
+    pub(super) fn changes_digest(&self) -> u64 {
+        self.changes.digest()
     }
 
     /// The keys that begin with `prefix` and come after `after`, in order: at most `limit`, at most [`MAX_ITEMS`], and
@@ -154,24 +243,16 @@ impl KeyValue {
         page
     }
 
-    /// About `count` keys from `cursor` on, those that match the glob, and the cursor to go on from.
-    pub fn scan(&self, cursor: u64, count: u64, pattern: Option<&[u8]>) -> (u64, Vec<Bytes>) {
+    /// About `count` keys from `cursor` on, and as well of `others`, those that match the glob, and the cursor to go on from.
+    pub(super) fn scan(
+        &self,
+        others: &ScanIndex,
+        cursor: u64,
+        count: u64,
+        pattern: Option<&[u8]>,
+    ) -> (u64, Vec<Bytes>) {
         let keep = |key: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, key));
-        self.scan_index.page(cursor, count.clamp(1, MAX_ITEMS), keep)
-    }
-
-    /// All keys that match the glob, in order; `None` if they exceed [`MAX_ANSWER_BYTES`].
-    pub fn keys(&self, pattern: &[u8]) -> Option<Vec<Bytes>> {
-        let mut keys = Vec::new();
-        let mut bytes = 0;
-        for (key, _) in self.entries.range(Bound::Unbounded).filter(|(key, _)| glob::matches(pattern, key)) {
-            bytes += key_bytes(key);
-            if bytes > MAX_ANSWER_BYTES {
-                return None;
-            }
-            keys.push(key.clone());
-        }
-        Some(keys)
+        self.scan_index.page(others, cursor, count.clamp(1, MAX_ITEMS), keep)
     }
 }
 
@@ -239,10 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn delete_counts_a_key_named_twice_once_and_exists_twice() {
+    fn delete_counts_a_key_named_twice_once() {
         let mut store = store(&[("a", "1"), ("b", "2")]);
         let keys: Vec<Bytes> = vec!["a".into(), "a".into(), "x".into()];
-        assert_eq!(store.count_existing(&keys), 2);
         assert_eq!(store.apply(Change::Delete { keys }, 3), Answer::Count(1));
         assert_eq!((store.len(), store.is_empty()), (1, false));
     }
@@ -264,20 +344,6 @@ mod tests {
         assert_eq!(keys("a:", None, 100, 60), ("a:1 a:2".into(), true));
         assert_eq!(keys("a:", None, 100, 0), ("a:1".into(), true));
         assert_eq!(keys("a:", None, 0, 1000), ("".into(), true));
-    }
-
-    #[test]
-    fn keys_that_exceed_an_answer_are_refused() {
-        let mut store = KeyValue::default();
-        let long = "x".repeat(MAX_ANSWER_BYTES / 4);
-        for n in 0..4 {
-            let key = format!("{n}{long}").into();
-            store.apply(Change::Set { key, value: "".into(), condition: Condition::Always, want_old: false }, 1);
-        }
-        assert_eq!(store.keys(b"*"), None);
-        assert_eq!(store.keys(b"[0-2]*").map(|keys| keys.len()), Some(3));
-        let (cursor, first) = store.scan(0, MAX_ITEMS, None);
-        assert_eq!((cursor, first.len()), (0, 4), "the page was full only with the last key");
     }
 
     #[test]

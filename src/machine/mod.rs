@@ -5,8 +5,10 @@
 pub mod command;
 pub mod composite;
 mod cow_map;
+mod expiry;
 pub mod glob;
 mod image;
+mod keyspace;
 pub mod kv;
 pub mod numbers;
 pub mod once;
@@ -14,7 +16,9 @@ pub mod queue;
 mod scan;
 pub mod scenario;
 pub mod session;
+mod strings;
 mod table;
+mod watch;
 pub mod words;
 
 use std::io;

@@ -42,18 +42,25 @@ impl KeyValue {
             Err(why) => return Answer::Malformed(why),
         };
         let Some(number) = new(current) else {
-            return Answer::Malformed("the sum would not fit into 64 bits".into());
+            return Answer::Malformed("increment or decrement would overflow".into());
         };
         let value = Value { bytes: number.to_string().into(), revision };
         self.put(key, value.clone());
         Answer::Value(Some(value))
     }
 
+    /// The number that a key holds. Errors are in Redis' words, which its clients look for.
     fn number(&self, key: &[u8]) -> Result<Option<i64>, String> {
-        let parse = |value: &Value| std::str::from_utf8(&value.bytes).ok()?.parse().ok();
-        let number = self.get(key).map(|value| parse(value).ok_or("the value of the key is not a number of 64 bits"));
+        let number = self.get(key).map(|value| parse(&value.bytes).ok_or("value is not an integer or out of range"));
         Ok(number.transpose()?)
     }
+}
+
+/// A number of 64 bits with sign, written as it would be here: no plus, no zeros in front.
+pub fn parse(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let is_plain = matches!(text.as_bytes(), [b'0'] | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..]);
+    text.parse().ok().filter(|_| is_plain)
 }
 
 #[cfg(test)]
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_left_alone() {
-        for text in ["", "x", "1.0", "9223372036854775808"] {
+        for text in ["", "x", "1.0", "9223372036854775808", "+1", "01", "-0", "-", " 1"] {
             let mut store = holding("k", text);
             let before = store.digest();
             for change in [

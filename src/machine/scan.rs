@@ -27,12 +27,17 @@ impl ScanIndex {
         self.keys.remove(&(hash(key), key.clone()));
     }
 
-    /// The keys from `cursor` on that `keep` says yes to, until `count` were looked at, and the cursor to go on from; 0 at
-    /// the end. Keys of one hash come together, so there may be more.
-    pub fn page(&self, cursor: u64, count: u64, keep: impl Fn(&[u8]) -> bool) -> (u64, Vec<Bytes>) {
+    /// Number of keys.
+    pub fn len(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// The keys of both indexes, from `cursor` on, that `keep` says yes to, until `count` were looked at, and the cursor to
+    /// go on from; 0 at the end. Keys of one hash come together, so there may be more.
+    pub fn page(&self, other: &Self, cursor: u64, count: u64, keep: impl Fn(&[u8]) -> bool) -> (u64, Vec<Bytes>) {
         let mut kept = Vec::new();
         let (mut looked_at, mut bytes, mut previous) = (0, 0, cursor);
-        for (hash, key) in self.keys.range((cursor, Bytes::new())..) {
+        for (hash, key) in merged(self.from(cursor), other.from(cursor)) {
             let full = looked_at >= count || bytes >= MAX_ANSWER_BYTES;
             if full && *hash != previous {
                 return (*hash, kept);
@@ -47,6 +52,10 @@ impl ScanIndex {
         (0, kept)
     }
 
+    fn from(&self, cursor: u64) -> impl Iterator<Item = &(u64, Bytes)> {
+        self.keys.range((cursor, Bytes::new())..)
+    }
+
     fn insert_at(&mut self, hash: u64, key: Bytes) {
         self.keys.insert((hash, key));
     }
@@ -56,6 +65,17 @@ impl FromIterator<Bytes> for ScanIndex {
     fn from_iter<I: IntoIterator<Item = Bytes>>(keys: I) -> Self {
         ScanIndex { keys: keys.into_iter().map(|key| (hash(&key), key)).collect() }
     }
+}
+
+/// What is in one of two ascending sequences, or both, ascending, and once.
+pub fn merged<T: Ord>(one: impl Iterator<Item = T>, other: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(a), Some(b)) if a > b => other.next(),
+        (Some(a), Some(b)) if a == b => other.next().and(one.next()),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    })
 }
 
 fn hash(key: &[u8]) -> u64 {
@@ -70,7 +90,7 @@ mod tests {
     fn walk(index: &mut ScanIndex, count: u64, mut between: impl FnMut(&mut ScanIndex)) -> Vec<Bytes> {
         let (mut cursor, mut seen) = (0, Vec::new());
         loop {
-            let (next, keys) = index.page(cursor, count, |_| true);
+            let (next, keys) = index.page(&ScanIndex::default(), cursor, count, |_| true);
             seen.extend(keys);
             if next == 0 {
                 return seen;
@@ -87,10 +107,21 @@ mod tests {
         for (hash, key) in [(0, "a"), (0, "b"), (7, "c"), (7, "d"), (7, "e"), (u64::MAX, "f"), (u64::MAX, "g")] {
             index.insert_at(hash, key.into());
         }
-        assert_eq!(index.page(0, 1, |_| true), (7, vec!["a".into(), "b".into()]));
-        assert_eq!(index.page(7, 2, |_| true), (u64::MAX, vec!["c".into(), "d".into(), "e".into()]));
-        assert_eq!(index.page(u64::MAX, 1, |_| true), (0, vec!["f".into(), "g".into()]));
+        let page = |cursor, count| index.page(&ScanIndex::default(), cursor, count, |_| true);
+        assert_eq!(page(0, 1), (7, vec!["a".into(), "b".into()]));
+        assert_eq!(page(7, 2), (u64::MAX, vec!["c".into(), "d".into(), "e".into()]));
+        assert_eq!(page(u64::MAX, 1), (0, vec!["f".into(), "g".into()]));
         assert_eq!(walk(&mut index, 1, |_| ()), ["a", "b", "c", "d", "e", "f", "g"].map(Bytes::from));
+    }
+
+    #[test]
+    fn two_indexes_are_gone_through_together_and_what_both_have_comes_once() {
+        let (mut one, mut other) = (ScanIndex::default(), ScanIndex::default());
+        [(3, "a"), (7, "c"), (7, "e")].into_iter().for_each(|(hash, key)| one.insert_at(hash, key.into()));
+        [(0, "f"), (7, "c"), (7, "d"), (9, "g")].into_iter().for_each(|(hash, key)| other.insert_at(hash, key.into()));
+        assert_eq!(one.page(&other, 0, 2, |_| true), (7, vec!["f".into(), "a".into()]));
+        assert_eq!(one.page(&other, 7, 1, |_| true), (9, vec!["c".into(), "d".into(), "e".into()]));
+        assert_eq!(one.page(&other, 9, 1, |_| true), (0, vec!["g".into()]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use bytes::Bytes;
 
-use super::command::{Change, Command, Condition, Guard, Query, Step};
+use super::command::{Change, Command, Condition, ExpireCondition, Guard, Lifetime, Query, Step, Watched};
 use super::queue::command::{QueueChange, QueueQuery, Settlement};
 
 /// Most characters of one key or value.
@@ -67,11 +67,12 @@ impl Display for Command {
                 write!(f, "once as {}: ", Words(key))?;
                 transaction(f, guards, steps)
             }
+            Command::Exec { watched, steps } => transaction(f, watched, steps),
         }
     }
 }
 
-fn transaction(f: &mut Formatter<'_>, guards: &[Guard], steps: &[Step]) -> fmt::Result {
+fn transaction(f: &mut Formatter<'_>, guards: &[impl Display], steps: &[Step]) -> fmt::Result {
     if !guards.is_empty() {
         f.write_str("if ")?;
         join(f, guards, " and ", |f, guard| guard.fmt(f))?;
@@ -89,6 +90,12 @@ impl Display for Guard {
     }
 }
 
+impl Display for Watched {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is unchanged since {}", Words(&self.key), self.since)
+    }
+}
+
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,13 +109,7 @@ impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Change::Set { key, value, condition, .. } => {
-                write!(f, "set {} = {}", Words(key), Words(value))?;
-                match condition {
-                    Condition::Always => Ok(()),
-                    Condition::Absent => f.write_str(" if missing"),
-                    Condition::Present => f.write_str(" if present"),
-                    Condition::Equals(expected) => write!(f, " if it is {}", Words(expected)),
-                }
+                write!(f, "set {} = {}{condition}", Words(key), Words(value))
             }
             Change::Delete { keys: deleted } => keys(f, "del", deleted),
             Change::CompareAndSet { key, from, to, create } => {
@@ -119,7 +120,55 @@ impl Display for Change {
             Change::Add { key, delta } => write!(f, "add {delta} to {}", Words(key)),
             Change::Raise { key, to } => write!(f, "raise {} to {to}", Words(key)),
             Change::Append { key, value } => write!(f, "append {} to {}", Words(value), Words(key)),
+            Change::SetExpiring { key, value, condition, lifetime, .. } => {
+                write!(f, "set {} = {}", Words(key), Words(value))?;
+                match lifetime {
+                    Lifetime::Kept => f.write_str(" for as long as before")?,
+                    Lifetime::Milliseconds(ms) => write!(f, " for {ms} ms")?,
+                }
+                condition.fmt(f)
+            }
+            Change::Expire { key, after_ms, condition } => {
+                write!(f, "expire {} after {after_ms} ms{condition}", Words(key))
+            }
+            Change::Persist { key } => write!(f, "persist {}", Words(key)),
+            Change::GetDelete { key } => write!(f, "get and del {}", Words(key)),
+            Change::Concatenate { key, value } => write!(f, "append {} to the value of {}", Words(value), Words(key)),
+            Change::SetAll { items, if_absent } => {
+                f.write_str("set ")?;
+                join(f, items, ", ", |f, (key, value)| write!(f, "{} = {}", Words(key), Words(value)))?;
+                f.write_str(if *if_absent { " if all are missing" } else { "" })
+            }
+            Change::Remove { keys: removed } => keys(f, "remove", removed),
+            Change::Push { topic, messages } => {
+                keys(f, "push", messages)?;
+                write!(f, " to {}", Words(topic))
+            }
+            Change::Pop { topics } => keys(f, "pop from", topics),
         }
+    }
+}
+
+impl Display for Condition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Always => Ok(()),
+            Condition::Absent => f.write_str(" if missing"),
+            Condition::Present => f.write_str(" if present"),
+            Condition::Equals(expected) => write!(f, " if it is {}", Words(expected)),
+        }
+    }
+}
+
+impl Display for ExpireCondition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExpireCondition::Always => "",
+            ExpireCondition::Lasting => " if it does not expire",
+            ExpireCondition::Expiring => " if it expires",
+            ExpireCondition::Later => " if that is later",
+            ExpireCondition::Earlier => " if that is earlier",
+        })
     }
 }
 
@@ -159,6 +208,12 @@ impl Display for Query {
             Query::View => f.write_str("view"),
             Query::IsAnswered { key } => write!(f, "is {} answered", Words(key)),
             Query::Together { queries } => write!(f, "{} queries together", queries.len()),
+            Query::GetAll { keys: asked } => keys(f, "get", asked),
+            Query::Type { key } => write!(f, "type of {}", Words(key)),
+            Query::Left { key } => write!(f, "how long {} lasts", Words(key)),
+            Query::ValueLength { key } | Query::ListLength { topic: key } => write!(f, "length of {}", Words(key)),
+            Query::Range { topic, start, stop } => write!(f, "{start} to {stop} of {}", Words(topic)),
+            Query::Index => f.write_str("index"),
         }
     }
 }
@@ -190,6 +245,34 @@ mod tests {
             (Change::Add { key: "sum".into(), delta: -5 }.into(), "add -5 to sum"),
             (Change::Raise { key: "max".into(), to: 7 }.into(), "raise max to 7"),
             (Change::Append { key: "log".into(), value: "x".into() }.into(), "append x to log"),
+            (
+                Change::SetExpiring {
+                    key: "a".into(),
+                    value: "1".into(),
+                    condition: Condition::Absent,
+                    want_old: false,
+                    lifetime: Lifetime::Milliseconds(5),
+                }
+                .into(),
+                "set a = 1 for 5 ms if missing",
+            ),
+            (
+                Change::Expire { key: "a".into(), after_ms: 5, condition: ExpireCondition::Later }.into(),
+                "expire a after 5 ms if that is later",
+            ),
+            (
+                Change::SetAll { items: vec![("a".into(), "1".into()), ("b".into(), "2".into())], if_absent: true }
+                    .into(),
+                "set a = 1, b = 2 if all are missing",
+            ),
+            (Change::Push { topic: "q".into(), messages: vec!["x".into(), "y".into()] }.into(), "push x y to q"),
+            (
+                Command::Exec {
+                    watched: vec![Watched { key: "a".into(), since: 7 }],
+                    steps: vec![Step::Change(Change::Pop { topics: vec!["q".into()] })],
+                },
+                "if a is unchanged since 7: pop from q",
+            ),
             (Change::Delete { keys: many }.into(), "del 0 1 2 3 4 5 6 7 and 12 more"),
             (Command::Transaction { guards, steps }, "if a is at 5 and b is missing: set a = 2; get c"),
         ];

@@ -77,6 +77,11 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "no_such_topic", "there is no such topic")
     }
 
+    pub fn wrong_type() -> Self {
+        let message = "the name is taken: keys and topics share their names";
+        Refusal::new(StatusCode::CONFLICT, "wrong_type", message)
+    }
+
     pub fn revision_mismatch() -> Self {
         Refusal::new(StatusCode::PRECONDITION_FAILED, "revision_mismatch", "the key has another revision, or none")
     }

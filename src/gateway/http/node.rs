@@ -88,6 +88,7 @@ impl Gateway {
 pub fn decoded(bytes: &[u8]) -> Result<Answer, Refusal> {
     match Answer::decode(bytes) {
         Ok(Answer::Malformed(why)) => Err(Refusal::malformed(why)),
+        Ok(Answer::WrongType) => Err(Refusal::wrong_type()),
         Ok(answer) => Ok(answer),
         Err(error) => Err(Refusal::unreadable(&error.to_string())),
     }

@@ -9,7 +9,8 @@ use super::RespOptions;
 use super::frame::Frame;
 use super::info;
 use crate::codec::binary::DecodeError;
-use crate::machine::command::{Answer, MAX_ANSWER_BYTES, Value};
+use crate::machine::command::{Answer, KeyType, Left, MAX_ANSWER_BYTES, Value};
+use crate::machine::numbers;
 use crate::machine::queue::command::{Delivery, QueueAnswer, TopicInfo, TopicLimits};
 use crate::machine::words::Words;
 use crate::runtime::{NodeStatus, Outcome, Response};
@@ -24,8 +25,28 @@ pub enum Shape {
     Set,
     /// `SET ... GET`: the old value or null.
     OldValue,
+    /// `SETNX`: 1 or 0.
+    Flag,
     /// A number.
     Count,
+    /// `INCR` and its like: the new number.
+    Number,
+    /// `GETDEL`: what the value was, or null.
+    Removed,
+    /// `MGET`: so many values.
+    Values(usize),
+    /// `TYPE`.
+    Type,
+    /// `TTL`.
+    SecondsLeft,
+    /// `PTTL`.
+    MillisecondsLeft,
+    /// `LPOP list`: the message or null.
+    Popped,
+    /// `LPOP list count`: at most so many messages, or null.
+    PoppedUpTo(u64),
+    /// `LRANGE`.
+    Range,
     /// `KEYS`.
     Keys,
     /// `SCAN`: a cursor and keys.
@@ -81,15 +102,18 @@ impl Shape {
     pub fn answer_bytes(&self, value_bytes: usize) -> usize {
         match self {
             Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log | Shape::Topics => MAX_ANSWER_BYTES,
+            Shape::Range => MAX_ANSWER_BYTES,
             Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap | Shape::Message => value_bytes,
-            Shape::Messages(max) | Shape::Deliveries(max) | Shape::Peeked(max) => {
-                let max = usize::try_from(*max).unwrap_or(usize::MAX);
-                value_bytes.saturating_mul(max).min(value_bytes.max(MAX_ANSWER_BYTES))
+            Shape::Removed | Shape::Popped => value_bytes,
+            Shape::Messages(max) | Shape::Deliveries(max) | Shape::Peeked(max) | Shape::PoppedUpTo(max) => {
+                several(usize::try_from(*max).unwrap_or(usize::MAX), value_bytes)
             }
+            Shape::Values(count) => several(*count, value_bytes),
             Shape::InSession(shape) => shape.answer_bytes(value_bytes),
             Shape::Set | Shape::Count | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Done => 0,
             Shape::Session | Shape::Created | Shape::Deleted | Shape::Topic | Shape::Length => 0,
-            Shape::Put | Shape::Settled => 0,
+            Shape::Put | Shape::Settled | Shape::Flag | Shape::Number | Shape::Type => 0,
+            Shape::SecondsLeft | Shape::MillisecondsLeft => 0,
         }
     }
 
@@ -99,10 +123,12 @@ impl Shape {
             Shape::Value | Shape::Revision | Shape::Keys | Shape::Page | Shape::Items => true,
             Shape::State | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Log => true,
             Shape::Topics | Shape::Topic | Shape::Length | Shape::Peeked(_) => true,
+            Shape::Values(_) | Shape::Type | Shape::SecondsLeft | Shape::MillisecondsLeft | Shape::Range => true,
             Shape::InSession(shape) => shape.is_read(),
             Shape::Set | Shape::OldValue | Shape::Count | Shape::Swap | Shape::Done => false,
             Shape::Session | Shape::Created | Shape::Deleted | Shape::Put | Shape::Settled => false,
             Shape::Message | Shape::Messages(_) | Shape::Deliveries(_) => false,
+            Shape::Flag | Shape::Number | Shape::Removed | Shape::Popped | Shape::PoppedUpTo(_) => false,
         }
     }
 
@@ -144,7 +170,19 @@ impl Shape {
                 let limit_mib = MAX_ANSWER_BYTES >> 20;
                 Frame::error(format!("ERR the answer would be larger than {limit_mib} MiB: use SCAN or RAFT LIST"))
             }
-            (Shape::Value, Answer::Value(value)) => bulk_or_null(value.map(|value| value.bytes)),
+            (_, Answer::WrongType) => Frame::error("WRONGTYPE Operation against a key holding the wrong kind of value"),
+            (Shape::Value | Shape::Removed, Answer::Value(value)) => bulk_or_null(value.map(|value| value.bytes)),
+            (Shape::Number, Answer::Value(Some(value))) => Frame::Integer(numbers::parse(&value.bytes)?),
+            (Shape::Flag, Answer::Set { revision, .. }) => Frame::Integer(revision.is_some().into()),
+            (Shape::Done, Answer::Count(_)) => Frame::Simple("OK"),
+            (Shape::Values(_), Answer::Values(values)) => Frame::Array(values.into_iter().map(bulk_or_null).collect()),
+            (Shape::Type, Answer::Type(found)) => Frame::Simple(match found {
+                KeyType::Missing => "none",
+                KeyType::String => "string",
+                KeyType::List => "list",
+            }),
+            (Shape::SecondsLeft, Answer::Left(left)) => time_left(left, |ms| ms.saturating_add(500) / 1000),
+            (Shape::MillisecondsLeft, Answer::Left(left)) => time_left(left, |ms| ms),
             (Shape::Set, Answer::Set { revision: Some(_), .. }) => Frame::Simple("OK"),
             (Shape::Set, Answer::Set { revision: None, .. }) => Frame::Null,
             (Shape::OldValue, Answer::Set { old, .. }) => bulk_or_null(old),
@@ -187,6 +225,9 @@ impl Shape {
 
     fn queue_answer(&self, answer: QueueAnswer) -> Option<Frame> {
         Some(match (self, answer) {
+            (Shape::Popped, QueueAnswer::NoTopic) => Frame::Null,
+            (Shape::PoppedUpTo(_), QueueAnswer::NoTopic) => Frame::NullArray,
+            (Shape::PoppedUpTo(1..), QueueAnswer::Messages(messages)) if messages.is_empty() => Frame::NullArray,
             (_, QueueAnswer::NoTopic) => no_topic(),
             (_, QueueAnswer::Full { limits: TopicLimits { messages, bytes, .. } }) => Frame::error(format!(
                 "FULL the topic takes at most {messages} messages of {bytes} bytes together: take some, or try later"
@@ -196,8 +237,12 @@ impl Shape {
             ),
             (Shape::Settled, QueueAnswer::Settled) => Frame::Simple("OK"),
             (Shape::Put, QueueAnswer::Put { id }) => Frame::number(id),
-            (Shape::Message, QueueAnswer::Messages(messages)) => bulk_or_null(messages.into_iter().next()),
-            (Shape::Messages(_), QueueAnswer::Messages(messages)) => bulks(messages),
+            (Shape::Message | Shape::Popped, QueueAnswer::Messages(messages)) => {
+                bulk_or_null(messages.into_iter().next())
+            }
+            (Shape::Messages(_) | Shape::PoppedUpTo(_) | Shape::Range, QueueAnswer::Messages(messages)) => {
+                bulks(messages)
+            }
             (Shape::Deliveries(_), QueueAnswer::Deliveries(deliveries)) => {
                 Frame::Array(deliveries.into_iter().map(delivery).collect())
             }
@@ -209,6 +254,20 @@ impl Shape {
             (Shape::Length, QueueAnswer::Info(info)) => Frame::number(info.messages),
             _ => return None,
         })
+    }
+}
+
+/// How large an answer of several values must be expected.
+fn several(count: usize, value_bytes: usize) -> usize {
+    value_bytes.saturating_mul(count).min(value_bytes.max(MAX_ANSWER_BYTES))
+}
+
+/// As Redis puts it.
+fn time_left(left: Left, in_units: impl Fn(u64) -> u64) -> Frame {
+    match left {
+        Left::Missing => Frame::Integer(-2),
+        Left::Lasting => Frame::Integer(-1),
+        Left::Milliseconds(ms) => Frame::number(in_units(ms)),
     }
 }
 

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use super::answer::Shape;
 use super::connection::{self, Client};
 use super::frame::Frame;
-use super::{catalogue, data, raft, session};
+use super::{catalogue, data, lists, raft, session, values};
 use crate::consensus::Payload;
 use crate::machine::command::{Change, Command, Query};
+use crate::machine::numbers;
 use crate::runtime::Operation;
 
 /// What a command comes to.
@@ -45,6 +46,7 @@ pub struct Spec {
 const NO_KEYS: (i64, i64, i64) = (0, 0, 0);
 const ONE_KEY: (i64, i64, i64) = (1, 1, 1);
 const ALL_KEYS: (i64, i64, i64) = (1, -1, 1);
+const PAIRS: (i64, i64, i64) = (1, -1, 2);
 
 macro_rules! table {
     ($($name:literal, $arity:literal, $keys:ident, [$($flag:literal),*], $run:path, $summary:literal;)*) => {
@@ -59,8 +61,28 @@ macro_rules! table {
 pub const COMMANDS: &[Spec] = table![
     "get",     2,  ONE_KEY,  ["readonly", "fast"],    data::get,            "The value of a key";
     "set",     -3, ONE_KEY,  ["write"],               data::set,            "Sets a key, if a condition holds";
-    "del",     -2, ALL_KEYS, ["write"],               data::del,            "Deletes keys";
+    "incr",    2,  ONE_KEY,  ["write", "fast"],       values::incr,         "Adds 1 to a number";
+    "rpush",   -3, ONE_KEY,  ["write", "fast"],       lists::rpush,         "Puts messages at the end of a list";
+    "lpop",    -2, ONE_KEY,  ["write", "fast"],       lists::lpop,          "Removes the first messages of a list";
+    "mget",    -2, ALL_KEYS, ["readonly", "fast"],    values::mget,         "The values of keys";
+    "mset",    -3, PAIRS,    ["write"],               values::mset,         "Sets keys";
+    "del",     -2, ALL_KEYS, ["write"],               data::del,            "Deletes keys and lists";
     "exists",  -2, ALL_KEYS, ["readonly", "fast"],    data::exists,         "How many of the keys exist";
+    "expire",  -3, ONE_KEY,  ["write", "fast"],       values::expire,       "Has a key expire after some seconds";
+    "ttl",     2,  ONE_KEY,  ["readonly", "fast"],    values::ttl,          "How many seconds a key will last";
+    "pttl",    2,  ONE_KEY,  ["readonly", "fast"],    values::pttl,         "How many milliseconds a key will last";
+    "persist", 2,  ONE_KEY,  ["write", "fast"],       values::persist,      "Has a key not expire";
+    "setnx",   3,  ONE_KEY,  ["write", "fast"],       values::setnx,        "Sets a key if it is missing";
+    "getdel",  2,  ONE_KEY,  ["write", "fast"],       values::getdel,       "The value of a key, which is deleted";
+    "incrby",  3,  ONE_KEY,  ["write", "fast"],       values::incrby,       "Adds to a number";
+    "decr",    2,  ONE_KEY,  ["write", "fast"],       values::decr,         "Subtracts 1 from a number";
+    "decrby",  3,  ONE_KEY,  ["write", "fast"],       values::decrby,       "Subtracts from a number";
+    "append",  3,  ONE_KEY,  ["write", "fast"],       values::append,       "Appends to a value";
+    "strlen",  2,  ONE_KEY,  ["readonly", "fast"],    values::strlen,       "How many bytes a value has";
+    "msetnx",  -3, PAIRS,    ["write"],               values::msetnx,       "Sets keys if all are missing";
+    "type",    2,  ONE_KEY,  ["readonly", "fast"],    values::type_of,      "Whether it is a string or a list";
+    "llen",    2,  ONE_KEY,  ["readonly", "fast"],    lists::llen,          "Number of messages in a list";
+    "lrange",  4,  ONE_KEY,  ["readonly"],            lists::lrange,        "Messages of a list";
     "scan",    -2, NO_KEYS,  ["readonly"],            data::scan,           "Goes through the keys";
     "keys",    2,  NO_KEYS,  ["readonly"],            data::keys,           "All keys that match a pattern";
     "dbsize",  1,  NO_KEYS,  ["readonly", "fast"],    data::dbsize,         "Number of keys";
@@ -154,6 +176,11 @@ pub fn number(text: &[u8]) -> Result<u64, Frame> {
     let number =
         std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok());
     number.ok_or_else(|| Frame::error("ERR value is not an integer or out of range"))
+}
+
+/// A number of 64 bits with sign.
+pub fn integer(text: &[u8]) -> Result<i64, Frame> {
+    numbers::parse(text).ok_or_else(|| Frame::error("ERR value is not an integer or out of range"))
 }
 
 /// The text in capitals, to compare with names; empty if it is longer than any name.

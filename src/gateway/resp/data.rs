@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{self, Ran, number, read, syntax_error, upper};
+use super::command::{self, Ran, integer, number, read, syntax_error, upper};
 use super::connection::Client;
 use super::frame::Frame;
-use crate::machine::command::{Change, Condition, Query};
+use super::values::{invalid_expire_time, milliseconds};
+use crate::machine::command::{Change, Condition, Lifetime, Query};
 
 /// How many keys `SCAN` looks at when the client does not say.
 const SCAN_COUNT: u64 = 10;
@@ -17,45 +18,74 @@ pub fn get(_: &mut Client, request: &[Bytes]) -> Ran {
     read(&Query::Get { key: key.clone() }, Shape::Value)
 }
 
-/// `SET key value [NX | XX | IFEQ old] [GET]`
+/// `SET key value [NX | XX | IFEQ old] [GET] [EX seconds | PX milliseconds | KEEPTTL]`
 pub fn set(_: &mut Client, request: &[Bytes]) -> Ran {
     let [_, key, value, options @ ..] = request else { return Err(syntax_error()) };
-    let (condition, want_old) = set_options(options)?;
+    let SetOptions { condition, want_old, lifetime } = set_options(options)?;
     let shape = if want_old { Shape::OldValue } else { Shape::Set };
-    command::write(Change::Set { key: key.clone(), value: value.clone(), condition, want_old }, shape)
+    let (key, value, condition) = (key.clone(), value.clone(), condition.unwrap_or(Condition::Always));
+    let change = match lifetime {
+        None => Change::Set { key, value, condition, want_old },
+        Some(lifetime) => Change::SetExpiring { key, value, condition, want_old, lifetime },
+    };
+    command::write(change, shape)
 }
 
-fn set_options(mut options: &[Bytes]) -> Result<(Condition, bool), Frame> {
-    let (mut condition, mut want_old) = (None, false);
+#[derive(Default)]
+struct SetOptions {
+    condition: Option<Condition>,
+    want_old: bool,
+    lifetime: Option<Lifetime>,
+}
+
+fn set_options(mut options: &[Bytes]) -> Result<SetOptions, Frame> {
+    let mut wanted = SetOptions::default();
     while let Some((option, rest)) = options.split_first() {
         options = rest;
-        let wanted = match upper(option).as_str() {
-            "GET" => {
-                want_old = true;
-                continue;
-            }
-            "NX" => Condition::Absent,
-            "XX" => Condition::Present,
-            "IFEQ" => {
-                let (expected, rest) = options.split_first().ok_or_else(syntax_error)?;
-                options = rest;
-                Condition::Equals(expected.clone())
-            }
-            expiry @ ("EX" | "PX" | "EXAT" | "PXAT" | "KEEPTTL") => {
-                return Err(Frame::error(format!("ERR not supported: {expiry}, since keys do not expire")));
+        let mut operand = || {
+            let (operand, rest) = options.split_first().ok_or_else(syntax_error)?;
+            options = rest;
+            Ok::<_, Frame>(operand)
+        };
+        match upper(option).as_str() {
+            "GET" => wanted.want_old = true,
+            "NX" => agree(&mut wanted.condition, Condition::Absent)?,
+            "XX" => agree(&mut wanted.condition, Condition::Present)?,
+            "IFEQ" => agree(&mut wanted.condition, Condition::Equals(operand()?.clone()))?,
+            "KEEPTTL" => agree(&mut wanted.lifetime, Lifetime::Kept)?,
+            "EX" => agree(&mut wanted.lifetime, lifetime(milliseconds("set", integer(operand()?)?)?)?)?,
+            "PX" => agree(&mut wanted.lifetime, lifetime(integer(operand()?)?)?)?,
+            point @ ("EXAT" | "PXAT") => {
+                let why = "a key expires by the cluster's own time: say how long it lasts, with EX or PX";
+                return Err(Frame::error(format!("ERR not supported: {point}; {why}")));
             }
             _ => return Err(syntax_error()),
-        };
-        if condition.get_or_insert_with(|| wanted.clone()) != &wanted {
-            return Err(syntax_error());
         }
     }
-    Ok((condition.unwrap_or(Condition::Always), want_old))
+    Ok(wanted)
+}
+
+/// There may be only one of these options, or the same again.
+fn agree<T: PartialEq>(place: &mut Option<T>, wanted: T) -> Result<(), Frame> {
+    match place {
+        Some(before) if *before != wanted => Err(syntax_error()),
+        _ => {
+            *place = Some(wanted);
+            Ok(())
+        }
+    }
+}
+
+fn lifetime(ms: i64) -> Result<Lifetime, Frame> {
+    match u64::try_from(ms) {
+        Ok(ms @ 1..) => Ok(Lifetime::Milliseconds(ms)),
+        _ => Err(invalid_expire_time("set")),
+    }
 }
 
 /// `DEL key...`
 pub fn del(_: &mut Client, request: &[Bytes]) -> Ran {
-    command::write(Change::Delete { keys: arguments(request) }, Shape::Count)
+    command::write(Change::Remove { keys: arguments(request) }, Shape::Count)
 }
 
 /// `EXISTS key...`
@@ -93,6 +123,7 @@ pub fn dbsize(_: &mut Client, _: &[Bytes]) -> Ran {
     read(&Query::Size, Shape::Count)
 }
 
-fn arguments(request: &[Bytes]) -> Vec<Bytes> {
+/// All that follows the name.
+pub fn arguments(request: &[Bytes]) -> Vec<Bytes> {
     request.iter().skip(1).cloned().collect()
 }

@@ -11,6 +11,7 @@ mod connection;
 mod data;
 mod frame;
 mod info;
+mod lists;
 mod parser;
 mod queue;
 mod raft;
@@ -18,6 +19,7 @@ mod session;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

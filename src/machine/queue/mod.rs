@@ -18,6 +18,7 @@ use self::command::{
 };
 use super::command::{Answer, MAX_ANSWER_BYTES, MAX_ITEMS};
 use super::cow_map::CowMap;
+use super::scan::ScanIndex;
 use super::table::{Table, key, number_of};
 use crate::consensus::{Index, LogTime};
 use crate::marks::{Mark, mark};
@@ -38,6 +39,8 @@ pub struct Queue {
     ready: CowMap<()>,
     /// When leases end, and the keys of their messages.
     leases: CowMap<()>,
+    /// The names of topics with messages that are not leased.
+    pub(super) listed: ScanIndex,
     /// A topic's name for each message that became ready since that was asked last.
     woken: Vec<Bytes>,
 }
@@ -81,6 +84,23 @@ pub(super) struct At {
     pub room: usize,
 }
 
+impl Topic {
+    /// How many messages are not leased.
+    fn ready(&self) -> u64 {
+        self.messages - self.leased
+    }
+
+    /// Whether so many messages and bytes may be added.
+    fn has_room(&self, messages: u64, bytes: u64) -> Result<(), Answer> {
+        let TopicLimits { messages: most, bytes: most_bytes, .. } = self.limits;
+        if self.messages.saturating_add(messages) <= most && self.bytes.saturating_add(bytes) <= most_bytes {
+            return Ok(());
+        }
+        mark(Mark::TopicFull);
+        Err(Answer::Queue(QueueAnswer::Full { limits: self.limits.clone() }))
+    }
+}
+
 impl Queue {
     /// An empty queue, whose tables have these numbers.
     pub(super) fn new(topics: u32, messages: u32) -> Self {
@@ -90,6 +110,7 @@ impl Queue {
             names: CowMap::default(),
             ready: CowMap::default(),
             leases: CowMap::default(),
+            listed: ScanIndex::default(),
             woken: Vec::new(),
         }
     }
@@ -119,6 +140,9 @@ impl Queue {
             if (messages, leased, bytes) != (topic.messages, topic.leased, topic.bytes) {
                 return Err(format!("topic {} has not the messages that it counts", topic.number));
             }
+            if topic.ready() > 0 {
+                queue.listed.insert(name.clone());
+            }
         }
         if queue.ready.len() + queue.leases.len() != queue.messages.len() {
             return Err("there are messages without a topic".into());
@@ -147,8 +171,9 @@ impl Queue {
         std::mem::take(&mut self.woken)
     }
 
-    /// At this entry log time has come this far: leases end.
-    pub fn expire(&mut self, index: Index, time: LogTime) {
+    /// At this entry log time has come this far: leases end. The names of the topics whose messages are ready again.
+    pub fn expire(&mut self, index: Index, time: LogTime) -> Vec<Bytes> {
+        let before = self.woken.len();
         while let Some((first, ())) = self.leases.range(Bound::Unbounded).next()
             && number_of(first, 0).is_some_and(|until| until <= time.0)
         {
@@ -162,14 +187,13 @@ impl Queue {
                 None => break,
             }
         }
+        self.woken.get(before..).unwrap_or_default().to_vec()
     }
 
     /// Carries out a change.
     pub(super) fn apply(&mut self, name: &Bytes, change: QueueChange, at: At) -> Answer {
-        // The dead of a topic may have a longer name: it is there, and served.
-        if name.len() > MAX_TOPIC_BYTES && self.topics.get(name).is_none() {
-            let length = name.len();
-            return Answer::Malformed(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"));
+        if let Err(why) = self.check_name(name) {
+            return Answer::Malformed(why);
         }
         let no_topic = Answer::Queue(QueueAnswer::NoTopic);
         if let QueueChange::Create { limits } = change {
@@ -191,14 +215,10 @@ impl Queue {
                 Answer::Count(1)
             }
             QueueChange::Purge => Answer::Count(self.purge(name, number)),
-            QueueChange::Put { message, .. } => {
-                let bytes = topic.bytes.saturating_add(message.len() as u64);
-                if topic.messages >= topic.limits.messages || bytes > topic.limits.bytes {
-                    mark(Mark::TopicFull);
-                    return Answer::Queue(QueueAnswer::Full { limits: topic.limits.clone() });
-                }
-                Answer::Queue(QueueAnswer::Put { id: self.put(name, message, at.time) })
-            }
+            QueueChange::Put { message, .. } => match topic.has_room(1, message.len() as u64) {
+                Err(full) => full,
+                Ok(()) => Answer::Queue(QueueAnswer::Put { id: self.put(name, message, at.time) }),
+            },
             QueueChange::Take { max } => {
                 let taken = self.first_ready(number, max, at.room);
                 let taken = taken.iter().filter_map(|place| self.remove(name, place)).collect();
@@ -210,6 +230,89 @@ impl Queue {
             },
             QueueChange::Settle { id, lease, how } => self.settle(name, &key([number, id]), lease, how, at),
         }
+    }
+
+    /// Adds messages, all or none, to a topic that is created if it is missing.
+    pub(super) fn push(&mut self, name: &Bytes, messages: Vec<Bytes>, at: At) -> Answer {
+        if let Err(why) = self.check_name(name) {
+            return Answer::Malformed(why);
+        }
+        let (count, bytes) = (messages.len() as u64, messages.iter().map(|message| message.len() as u64).sum());
+        let usual = TopicLimits::default();
+        let new = Topic { number: 0, limits: usual.clone(), next_id: 1, messages: 0, leased: 0, bytes: 0 };
+        if let Err(full) = self.topics.get(name).unwrap_or(&new).has_room(count, bytes) {
+            return full;
+        }
+        self.create(name, usual, at.index);
+        for message in messages {
+            self.put(name, message, at.time);
+        }
+        Answer::Count(self.ready(name))
+    }
+
+    /// Removes the oldest message that is ready from a topic.
+    pub(super) fn pop(&mut self, name: &Bytes, room: usize) -> Option<Bytes> {
+        let number = self.topics.get(name)?.number;
+        let place = self.first_ready(number, 1, room).pop()?;
+        self.remove(name, &place)
+    }
+
+    /// Whether there is such a topic.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.topics.get(name).is_some()
+    }
+
+    /// How many messages of a topic are not leased; 0 if there is no such topic.
+    pub fn ready(&self, name: &[u8]) -> u64 {
+        self.topics.get(name).map_or(0, Topic::ready)
+    }
+
+    /// The names of topics with messages that are not leased, in order.
+    pub fn listed(&self) -> impl Iterator<Item = &Bytes> {
+        self.topics.from(b"").filter(|(_, topic)| topic.ready() > 0).map(|(name, _)| name)
+    }
+
+    /// A topic's messages that are not leased, so many after the first few; `None` if they are more than so many bytes.
+    pub(super) fn range(&self, name: &[u8], skip: usize, count: usize, room: usize) -> Option<Vec<Bytes>> {
+        let Some(topic) = self.topics.get(name) else { return Some(Vec::new()) };
+        let prefix = key([topic.number]);
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let ready = self.ready.range(Bound::Included(&prefix)).take_while(|(place, ())| place.starts_with(&prefix));
+        for (place, ()) in ready.skip(skip).take(count) {
+            let message = self.messages.get(place).map(|message| message.bytes.clone()).unwrap_or_default();
+            bytes += message.len() + 8;
+            if bytes > room {
+                return None;
+            }
+            messages.push(message);
+        }
+        Some(messages)
+    }
+
+    /// The dead of a topic may have a longer name: it is there, and served.
+    fn check_name(&self, name: &[u8]) -> Result<(), String> {
+        let length = name.len();
+        if length <= MAX_TOPIC_BYTES || self.has(name) {
+            return Ok(());
+        }
+        Err(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"))
+    }
+
+    /// Changes what a topic counts.
+    fn count<R>(&mut self, name: &Bytes, change: impl FnOnce(&mut Topic) -> R) -> Option<R> {
+        let (mut before, mut after) = (0, 0);
+        let result = self.topics.update(name, |topic| {
+            before = topic.ready();
+            let result = change(topic);
+            after = topic.ready();
+            result
+        });
+        match (before, after) {
+            (0, 1..) => self.listed.insert(name.clone()),
+            (1.., 0) => self.listed.remove(name),
+            _ => {}
+        }
+        result
     }
 
     /// Creates a topic in the entry at this index; false if it exists.
@@ -233,7 +336,7 @@ impl Queue {
 
     /// Adds a message whatever the limits, and returns its number.
     fn put(&mut self, name: &Bytes, message: Bytes, time: LogTime) -> u64 {
-        let placed = self.topics.update(name, |topic| {
+        let placed = self.count(name, |topic| {
             let id = topic.next_id;
             topic.next_id += 1;
             topic.messages += 1;
@@ -280,7 +383,7 @@ impl Queue {
             self.leases.insert(lease_key(until_ms, &place), ());
             deliveries.push(Delivery { id, message, deliveries: count, lease: at.index });
         }
-        self.topics.update(name, |topic| topic.leased += deliveries.len() as u64);
+        self.count(name, |topic| topic.leased += deliveries.len() as u64);
         deliveries
     }
 
@@ -311,7 +414,7 @@ impl Queue {
         let Some((Some(lease), deliveries)) = ended else { return };
         self.leases.remove(&lease_key(lease.until_ms, place));
         self.ready.insert(place.clone(), ());
-        let most = self.topics.update(name, |topic| {
+        let most = self.count(name, |topic| {
             topic.leased -= 1;
             topic.limits.deliveries
         });
@@ -333,7 +436,7 @@ impl Queue {
             Some(lease) => self.leases.remove(&lease_key(lease.until_ms, place)),
             None => self.ready.remove(place),
         };
-        self.topics.update(name, |topic| {
+        self.count(name, |topic| {
             topic.messages -= 1;
             topic.leased -= u64::from(lease.is_some());
             topic.bytes -= bytes.len() as u64;

@@ -82,7 +82,8 @@ impl Values {
                 self.set(&element(key, offset), value.clone(), index);
                 Answer::Count(offset)
             }
-            Change::Queue { .. } => Answer::Malformed(String::new()),
+            // No simulated client asks for any other.
+            _ => Answer::Malformed(String::new()),
         }
     }
 

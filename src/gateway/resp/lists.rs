@@ -1,0 +1,43 @@
+//! Topics as lists: Redis' commands for what is put at the end and taken from the beginning.
+
+use bytes::Bytes;
+
+use super::answer::Shape;
+use super::command::{Ran, integer, number, read, syntax_error, write, wrong_arity};
+use super::connection::Client;
+use super::frame::Frame;
+use crate::machine::command::{Change, Query};
+use crate::machine::queue::command::{MAX_RECEIVED, QueueChange};
+
+/// `RPUSH list message...`
+pub fn rpush(_: &mut Client, request: &[Bytes]) -> Ran {
+    let [_, list, messages @ ..] = request else { return Err(wrong_arity("rpush")) };
+    write(Change::Push { topic: list.clone(), messages: messages.to_vec() }, Shape::Count)
+}
+
+/// `LPOP list [count]`
+pub fn lpop(_: &mut Client, request: &[Bytes]) -> Ran {
+    let (list, max, shape) = match request {
+        [_, list] => (list, 1, Shape::Popped),
+        [_, list, count] => {
+            let not_a_count = |_| Frame::error("ERR value is out of range, must be positive");
+            let max = number(count).map_err(not_a_count)?.min(MAX_RECEIVED);
+            (list, max, Shape::PoppedUpTo(max))
+        }
+        _ => return Err(wrong_arity("lpop")),
+    };
+    write(Change::Queue { topic: list.clone(), change: QueueChange::Take { max } }, shape)
+}
+
+/// `LLEN list`
+pub fn llen(_: &mut Client, request: &[Bytes]) -> Ran {
+    let [_, list] = request else { return Err(syntax_error()) };
+    read(&Query::ListLength { topic: list.clone() }, Shape::Count)
+}
+
+/// `LRANGE list start stop`
+pub fn lrange(_: &mut Client, request: &[Bytes]) -> Ran {
+    let [_, list, start, stop] = request else { return Err(syntax_error()) };
+    let query = Query::Range { topic: list.clone(), start: integer(start)?, stop: integer(stop)? };
+    read(&query, Shape::Range)
+}
