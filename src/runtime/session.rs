@@ -1,5 +1,7 @@
 //! One connection's protocol without its socket: bytes in, bytes out. What owns the socket is the runtime's business.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 
 /// The protocol of one connection. Called by one thread at a time, and dropped when the connection is over.
@@ -14,6 +16,10 @@ pub trait Session: Send {
     fn finished(&self) -> bool {
         true
     }
+
+    /// The client sends no more than what may still be on its way to `receive`, and has perhaps gone: what only waits for
+    /// something need not any longer. May be told more than once.
+    fn client_ended(&mut self) {}
 }
 
 /// What the socket's owner should do next.
@@ -21,6 +27,8 @@ pub trait Session: Send {
 pub enum Flow {
     /// Go on reading.
     Continue,
+    /// Go on reading, and call again at this time, though nothing has arrived.
+    Until(Instant),
     /// Stop reading and call again soon: the node's inbox, or the connection's output, is full.
     Pause,
 }

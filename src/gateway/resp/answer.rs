@@ -8,6 +8,7 @@ use serde_json::json;
 use super::RespOptions;
 use super::frame::Frame;
 use super::info;
+use super::transaction::{self, Moment, Part};
 use crate::codec::binary::DecodeError;
 use crate::machine::command::{Answer, KeyType, Left, MAX_ANSWER_BYTES, Value};
 use crate::machine::numbers;
@@ -45,8 +46,14 @@ pub enum Shape {
     Popped,
     /// `LPOP list count`: at most so many messages, or null.
     PoppedUpTo(u64),
+    /// `BLPOP`: the list and the message, or null.
+    PoppedFrom,
     /// `LRANGE`.
     Range,
+    /// `WATCH`: OK, once this is known.
+    Watching(Moment),
+    /// `EXEC`: the answers of these, or null.
+    Exec(Vec<Part>),
     /// `KEYS`.
     Keys,
     /// `SCAN`: a cursor and keys.
@@ -104,7 +111,12 @@ impl Shape {
             Shape::Keys | Shape::Page | Shape::Items | Shape::State | Shape::Log | Shape::Topics => MAX_ANSWER_BYTES,
             Shape::Range => MAX_ANSWER_BYTES,
             Shape::Value | Shape::OldValue | Shape::Revision | Shape::Swap | Shape::Message => value_bytes,
-            Shape::Removed | Shape::Popped => value_bytes,
+            Shape::Removed | Shape::Popped | Shape::PoppedFrom => value_bytes,
+            Shape::Exec(parts) => {
+                let part =
+                    |part: &Part| if let Part::Asked(shape) = part { shape.answer_bytes(value_bytes) } else { 0 };
+                parts.iter().map(part).fold(0, usize::saturating_add).min(value_bytes.max(MAX_ANSWER_BYTES))
+            }
             Shape::Messages(max) | Shape::Deliveries(max) | Shape::Peeked(max) | Shape::PoppedUpTo(max) => {
                 several(usize::try_from(*max).unwrap_or(usize::MAX), value_bytes)
             }
@@ -113,7 +125,7 @@ impl Shape {
             Shape::Set | Shape::Count | Shape::Status | Shape::Leader | Shape::Info(_) | Shape::Done => 0,
             Shape::Session | Shape::Created | Shape::Deleted | Shape::Topic | Shape::Length => 0,
             Shape::Put | Shape::Settled | Shape::Flag | Shape::Number | Shape::Type => 0,
-            Shape::SecondsLeft | Shape::MillisecondsLeft => 0,
+            Shape::SecondsLeft | Shape::MillisecondsLeft | Shape::Watching(_) => 0,
         }
     }
 
@@ -129,11 +141,15 @@ impl Shape {
             Shape::Session | Shape::Created | Shape::Deleted | Shape::Put | Shape::Settled => false,
             Shape::Message | Shape::Messages(_) | Shape::Deliveries(_) => false,
             Shape::Flag | Shape::Number | Shape::Removed | Shape::Popped | Shape::PoppedUpTo(_) => false,
+            Shape::PoppedFrom | Shape::Watching(_) | Shape::Exec(_) => false,
         }
     }
 
     /// The reply to a request of this shape.
     pub fn frame(&self, outcome: Outcome, options: &RespOptions) -> Frame {
+        if let Shape::Watching(moment) = self {
+            moment.set(index(&outcome));
+        }
         match (outcome, self) {
             (Ok(Response::Answer(bytes)), _) => match (self.answered(&bytes), self) {
                 (Ok(Some(frame)), _) => frame,
@@ -181,6 +197,13 @@ impl Shape {
                 KeyType::String => "string",
                 KeyType::List => "list",
             }),
+            (Shape::Watching(_), Answer::Count(_)) => Frame::Simple("OK"),
+            (Shape::Exec(parts), Answer::Transaction(answers)) => {
+                return transaction::answers(parts, &answers, |shape, answer| shape.answered(answer).ok().flatten());
+            }
+            (Shape::Exec(_), Answer::GuardFailed { .. }) => Frame::NullArray,
+            (Shape::PoppedFrom, Answer::Popped(None)) => Frame::NullArray,
+            (Shape::PoppedFrom, Answer::Popped(Some((list, message)))) => bulks(vec![list, message]),
             (Shape::SecondsLeft, Answer::Left(left)) => time_left(left, |ms| ms.saturating_add(500) / 1000),
             (Shape::MillisecondsLeft, Answer::Left(left)) => time_left(left, |ms| ms),
             (Shape::Set, Answer::Set { revision: Some(_), .. }) => Frame::Simple("OK"),
@@ -254,6 +277,17 @@ impl Shape {
             (Shape::Length, QueueAnswer::Info(info)) => Frame::number(info.messages),
             _ => return None,
         })
+    }
+}
+
+/// The log index that was told.
+fn index(outcome: &Outcome) -> Option<u64> {
+    match outcome {
+        Ok(Response::Answer(bytes)) => match Answer::decode(bytes) {
+            Ok(Answer::Count(index)) => Some(index),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

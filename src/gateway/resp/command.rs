@@ -1,13 +1,14 @@
 //! The table of commands: their names, how many arguments they take, and what runs them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::answer::Shape;
 use super::connection::{self, Client};
 use super::frame::Frame;
-use super::{catalogue, data, lists, raft, session, values};
+use super::{catalogue, data, lists, raft, session, transaction, values};
 use crate::consensus::Payload;
 use crate::machine::command::{Change, Command, Query};
 use crate::machine::numbers;
@@ -20,6 +21,10 @@ pub enum Action {
     Reply(Frame),
     /// Ask the node.
     Submit(Operation, Shape),
+    /// Wait for a message of one of these topics, for so long at most.
+    Wait(Vec<Bytes>, Option<Duration>),
+    /// Run the request again, in a moment: it needs the answer to an earlier one.
+    Later,
     /// Answer OK, then close the connection.
     Quit,
 }
@@ -46,6 +51,7 @@ pub struct Spec {
 const NO_KEYS: (i64, i64, i64) = (0, 0, 0);
 const ONE_KEY: (i64, i64, i64) = (1, 1, 1);
 const ALL_KEYS: (i64, i64, i64) = (1, -1, 1);
+const ALL_BUT_LAST: (i64, i64, i64) = (1, -2, 1);
 const PAIRS: (i64, i64, i64) = (1, -1, 2);
 
 macro_rules! table {
@@ -68,6 +74,12 @@ pub const COMMANDS: &[Spec] = table![
     "mset",    -3, PAIRS,    ["write"],               values::mset,         "Sets keys";
     "del",     -2, ALL_KEYS, ["write"],               data::del,            "Deletes keys and lists";
     "exists",  -2, ALL_KEYS, ["readonly", "fast"],    data::exists,         "How many of the keys exist";
+    "multi",   1,  NO_KEYS,  ["fast", "noscript"],    transaction::multi,   "Begins a transaction";
+    "exec",    1,  NO_KEYS,  ["noscript"],            transaction::exec,    "Runs the transaction";
+    "discard", 1,  NO_KEYS,  ["fast", "noscript"],    transaction::discard, "Gives the transaction up";
+    "watch",   -2, ALL_KEYS, ["fast", "noscript"],    transaction::watch,   "Has the next transaction run only if nothing changes";
+    "unwatch", 1,  NO_KEYS,  ["fast", "noscript"],    transaction::unwatch, "Forgets what is watched";
+    "blpop",   -3, ALL_BUT_LAST, ["write", "blocking"], lists::blpop,       "Removes the first message of a list, and waits for it";
     "expire",  -3, ONE_KEY,  ["write", "fast"],       values::expire,       "Has a key expire after some seconds";
     "ttl",     2,  ONE_KEY,  ["readonly", "fast"],    values::ttl,          "How many seconds a key will last";
     "pttl",    2,  ONE_KEY,  ["readonly", "fast"],    values::pttl,         "How many milliseconds a key will last";
@@ -93,6 +105,7 @@ pub const COMMANDS: &[Spec] = table![
     "auth",    -2, NO_KEYS,  ["fast", "noscript"],    connection::auth,     "Tells who the client is";
     "select",  2,  NO_KEYS,  ["fast"],                connection::select,   "Chooses database 0, the only one";
     "quit",    -1, NO_KEYS,  ["fast"],                connection::quit,     "Closes the connection";
+    "reset",   1,  NO_KEYS,  ["fast", "noscript"],    connection::reset,    "Makes the connection like new";
     "client",  -2, NO_KEYS,  ["admin", "noscript"],   connection::client,   "About the client's connection";
     "command", -1, NO_KEYS,  ["loading"],             catalogue::command,   "What commands there are";
     "config",  -2, NO_KEYS,  ["admin"],               catalogue::config,    "Settings that Redis clients ask for";
@@ -106,6 +119,9 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 
 /// Runs a request. The second result: whether the request may be passed on to the leader.
 pub fn run(client: &mut Client, mut request: &[Bytes]) -> (Ran, bool) {
+    if let Some(ran) = transaction::queue(client, request) {
+        return (ran, true);
+    }
     let mut forward = true;
     while let Some(rest) = raft::only(request) {
         request = rest;

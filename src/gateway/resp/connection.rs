@@ -8,6 +8,7 @@ use super::RespOptions;
 use super::command::{Action, Ran, number, ok, reply, syntax_error, unknown_subcommand, upper, wrong_arity};
 use super::frame::{Frame, Protocol};
 use super::info::REDIS_VERSION;
+use super::transaction::Transaction;
 
 /// Longest name that a client may give itself: it is kept as long as the connection.
 const MAX_NAME_BYTES: usize = 256;
@@ -20,13 +21,16 @@ pub struct Client {
     name: Bytes,
     library_name: Bytes,
     library_version: Bytes,
+    /// What is queued and watched.
+    pub transaction: Transaction,
 }
 
 impl Client {
     /// A client that has said nothing yet.
     pub fn new(id: u64, options: Arc<RespOptions>) -> Self {
         let (name, library_name, library_version) = Default::default();
-        Client { id, options, protocol: Protocol::default(), name, library_name, library_version }
+        let (protocol, transaction) = Default::default();
+        Client { id, options, protocol, name, library_name, library_version, transaction }
     }
 
     /// The connection's number.
@@ -76,6 +80,12 @@ pub fn echo(_: &mut Client, request: &[Bytes]) -> Ran {
 /// `QUIT`
 pub fn quit(_: &mut Client, _: &[Bytes]) -> Ran {
     Ok(Action::Quit)
+}
+
+/// `RESET`
+pub fn reset(client: &mut Client, _: &[Bytes]) -> Ran {
+    (client.protocol, client.name, client.transaction) = Default::default();
+    reply(Frame::Simple("RESET"))
 }
 
 /// `SELECT 0`

@@ -1,9 +1,11 @@
 //! Topics as lists: Redis' commands for what is put at the end and taken from the beginning.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{Ran, integer, number, read, syntax_error, write, wrong_arity};
+use super::command::{Action, Ran, integer, number, read, syntax_error, write, wrong_arity};
 use super::connection::Client;
 use super::frame::Frame;
 use crate::machine::command::{Change, Query};
@@ -27,6 +29,23 @@ pub fn lpop(_: &mut Client, request: &[Bytes]) -> Ran {
         _ => return Err(wrong_arity("lpop")),
     };
     write(Change::Queue { topic: list.clone(), change: QueueChange::Take { max } }, shape)
+}
+
+/// `BLPOP list... seconds`
+pub fn blpop(_: &mut Client, request: &[Bytes]) -> Ran {
+    let [_, lists @ .., seconds] = request else { return Err(wrong_arity("blpop")) };
+    Ok(Action::Wait(lists.to_vec(), patience(seconds)?))
+}
+
+/// How long to wait; without end for 0.
+fn patience(seconds: &[u8]) -> Result<Option<Duration>, Frame> {
+    let not_a_time = || Frame::error("ERR timeout is not a float or out of range");
+    let seconds: f64 = std::str::from_utf8(seconds).ok().and_then(|text| text.parse().ok()).ok_or_else(not_a_time)?;
+    if seconds < 0.0 {
+        return Err(Frame::error("ERR timeout is negative"));
+    }
+    let patience = Duration::try_from_secs_f64(seconds).map_err(|_| not_a_time())?;
+    Ok((seconds > 0.0).then(|| patience.max(Duration::from_millis(1))))
 }
 
 /// `LLEN list`

@@ -19,7 +19,9 @@ mod session;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod values;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +34,10 @@ use self::connection::Client;
 use self::frame::Frame;
 use self::parser::{Parsed, Parser, ProtocolError};
 use self::slots::Slots;
+pub use self::waiting::Waiters;
 use crate::config::Limits;
-use crate::consensus::NodeId;
+use crate::consensus::{NodeId, Payload};
+use crate::machine::command::{Change, Command};
 use crate::runtime::session::{Close, Flow, Output, Session};
 use crate::runtime::{ClientRequest, NodeHandle, Operation, Reply, ReplySink};
 use crate::transport::Failure;
@@ -47,6 +51,8 @@ pub struct RespOptions {
     pub nodes: Vec<(NodeId, String)>,
     /// How long a request waits for room in the node's inbox before it is refused.
     pub patience: Duration,
+    /// Clients that wait for messages: to be [told](NodeHandle::tell_of_woken) of them.
+    pub waiters: Waiters,
 }
 
 /// One connection of a Redis client.
@@ -59,8 +65,20 @@ pub struct RespSession {
     slots: Arc<Slots>,
     /// A request for which the node's inbox had no room, and since when.
     turned_away: Option<(ClientRequest, Instant)>,
+    /// The request at hand has to be run again, later.
+    is_held: bool,
+    /// The request before the one at hand waits for a message.
+    blocked: Option<Blocked>,
+    /// The client sends no more.
+    has_ended: bool,
     /// The connection ends so, once everything is answered.
     closing: Option<Close>,
+}
+
+#[derive(Clone, Copy)]
+struct Blocked {
+    ticket: u64,
+    until: Option<Instant>,
 }
 
 impl RespSession {
@@ -73,6 +91,9 @@ impl RespSession {
             slots: Slots::new(options.clone(), output),
             client: Client::new(connection, options),
             turned_away: None,
+            is_held: false,
+            blocked: None,
+            has_ended: false,
             closing: None,
         }
     }
@@ -80,7 +101,10 @@ impl RespSession {
     /// Takes requests while there are any, and room for them.
     fn take_requests(&mut self, input: &mut BytesMut) -> Flow {
         while self.closing.is_none() {
-            if !self.hand_in_again() || !self.has_room() {
+            if let Some(flow) = self.wait(!input.is_empty()) {
+                return flow;
+            }
+            if !self.hand_in_again() || !self.has_room() || !self.run_held() {
                 return Flow::Pause;
             }
             match self.parser.next(input, &mut self.request) {
@@ -95,15 +119,65 @@ impl RespSession {
 
     fn execute(&mut self) {
         let (ran, forward) = command::run(&mut self.client, &self.request);
+        self.is_held = ran == Ok(Action::Later);
+        if self.is_held {
+            return;
+        }
         self.request.clear();
         match ran {
             Ok(Action::Reply(frame)) | Err(frame) => self.answer(&frame),
             Ok(Action::Submit(operation, shape)) => self.submit(operation, shape, forward),
+            Ok(Action::Wait(topics, patience)) => self.block(&topics, patience, forward),
+            Ok(Action::Later) => {}
             Ok(Action::Quit) => {
                 self.answer(&Frame::Simple("OK"));
                 self.closing = Some(Close::Requested);
             }
         }
+    }
+
+    /// Runs the request that was to be run later; whether none is left.
+    fn run_held(&mut self) -> bool {
+        if self.is_held {
+            self.execute();
+        }
+        !self.is_held
+    }
+
+    /// Waits for a message of these topics. A client that is leaving does not wait.
+    fn block(&mut self, topics: &[Bytes], patience: Option<Duration>, forward: bool) {
+        // Copied, since they outlive the request.
+        let topics: Vec<Bytes> = topics.iter().map(|topic| Bytes::copy_from_slice(topic)).collect();
+        if self.has_ended {
+            let pop = Command::from(Change::Pop { topics }).encode();
+            return self.submit(Operation::Write(Payload(pop)), Shape::PoppedFrom, forward);
+        }
+        let bytes = topics.iter().map(Bytes::len).sum();
+        let slot = self.slots.open(Shape::PoppedFrom, self.client.protocol(), bytes);
+        let (node, connection, slots) = (self.handle.clone(), self.client.id(), self.slots.clone());
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let waiter = waiting::Client { topics, node, connection, forward, slots, slot };
+        self.blocked = Some(Blocked { ticket: self.client.options().waiters.join(waiter), until });
+    }
+
+    /// What to do while a message is waited for; nothing once that is over.
+    fn wait(&mut self, has_input: bool) -> Option<Flow> {
+        let Blocked { ticket, until } = self.blocked?;
+        let waiters = &self.client.options().waiters;
+        let is_late = until.is_some_and(|until| until <= Instant::now());
+        if is_late || self.has_ended {
+            waiters.leave(ticket);
+        }
+        if !waiters.is_waiting(ticket) {
+            self.blocked = None;
+            return None;
+        }
+        Some(match until {
+            // Nobody tells when it is over.
+            _ if has_input => Flow::Pause,
+            Some(until) if !is_late => Flow::Until(until),
+            _ => Flow::Continue,
+        })
     }
 
     fn answer(&self, frame: &Frame) {
@@ -169,10 +243,18 @@ impl Session for RespSession {
     fn finished(&self) -> bool {
         self.turned_away.is_none() && self.slots.is_idle()
     }
+
+    fn client_ended(&mut self) {
+        self.has_ended = true;
+        if let Some(blocked) = self.blocked {
+            self.client.options().waiters.leave(blocked.ticket);
+        }
+    }
 }
 
 impl Drop for RespSession {
     fn drop(&mut self) {
         self.slots.close();
+        self.client_ended();
     }
 }

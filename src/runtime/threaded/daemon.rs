@@ -11,7 +11,7 @@ use crate::config::{Config, NodeConfig, StorageClass};
 use crate::consensus::NodeId;
 #[cfg(feature = "http")]
 use crate::gateway::http::{HttpOptions, HttpServer};
-use crate::gateway::resp::{RespOptions, RespSession};
+use crate::gateway::resp::{RespOptions, RespSession, Waiters};
 use crate::machine::{Machine, scenario};
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::NodeOptions;
@@ -200,7 +200,10 @@ fn serve_clients(
     listener: std::net::TcpListener,
     seats: Seats,
 ) -> io::Result<()> {
+    let waiters = Waiters::default();
+    node.tell_of_woken(Box::new(waiters.clone()));
     let options = Arc::new(RespOptions {
+        waiters,
         limits: config.limits,
         nodes: config.nodes.iter().map(|node| (node.id, node.label.clone())).collect(),
         patience: config.election_timeout,

@@ -39,6 +39,8 @@ pub(super) struct Socket {
     ended: bool,
     /// The other side does not even receive any more.
     gone: bool,
+    /// When the session wants to be called, though nothing has arrived.
+    call_at: Option<Instant>,
     retry: Duration,
     /// Held for the count of open connections.
     _seat: Option<Seat>,
@@ -85,6 +87,7 @@ impl Socket {
             readable: true,
             ended: false,
             gone: false,
+            call_at: None,
             retry: RETRY.0,
             _seat: seat,
         }
@@ -95,6 +98,9 @@ impl Socket {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ended |= event.is_read_closed() || event.is_error();
         self.gone |= event.is_write_closed() || event.is_error();
+        if self.ended {
+            self.session.client_ended();
+        }
         if event.is_writable() {
             self.connection.flush();
         }
@@ -107,14 +113,20 @@ impl Socket {
             return Next::Over;
         }
         match self.state {
+            State::Open if self.call_at.is_some_and(|at| at <= now) => self.go_on(scratch, now, log),
             State::Open => self.read(scratch, now, log),
-            State::Paused => match self.offer(log) {
-                Offered::Taken => self.read(scratch, now, log),
-                Offered::Full => self.pause(now),
-                Offered::Closed => self.drain(now),
-            },
+            State::Paused => self.go_on(scratch, now, log),
             State::Draining { until } => self.settle(until, now),
             State::Lingering { until } => self.discard(scratch, until, now),
+        }
+    }
+
+    /// Calls the session before anything new is read.
+    fn go_on(&mut self, scratch: &mut [u8], now: Instant, log: &LogLimit) -> Next {
+        match self.offer(log) {
+            Offered::Taken => self.read(scratch, now, log),
+            Offered::Full => self.pause(now),
+            Offered::Closed => self.drain(now),
         }
     }
 
@@ -142,7 +154,7 @@ impl Socket {
                 Err(_) => return Next::Over,
             }
         }
-        Next::Wait
+        self.call_at.map_or(Next::Wait, Next::At)
     }
 
     /// Less than asked for means that the socket is empty: more bytes, or the end, come with a new event, unless an event
@@ -154,12 +166,13 @@ impl Socket {
     fn offer(&mut self, log: &LogLimit) -> Offered {
         let before = self.input.len();
         let received = self.session.receive(&mut self.input);
+        self.call_at = if let Ok(Flow::Until(at)) = received { Some(at) } else { None };
         if self.input.len() < before {
             // There is room now and then: a long pipeline must not wait longer and longer for it.
             self.retry = RETRY.0;
         }
         match received {
-            Ok(Flow::Continue) => {
+            Ok(Flow::Continue | Flow::Until(_)) => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
                 }
