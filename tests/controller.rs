@@ -234,6 +234,50 @@ fn a_paused_session_goes_on_without_new_input() {
     assert_eq!(rest(&client), "one\ntwo\n", "nothing that arrived meanwhile is lost, not even the end");
 }
 
+/// Says when it was called, and when its client ended.
+struct Patient {
+    connection: Arc<Connection>,
+    until: Option<Instant>,
+}
+
+impl Session for Patient {
+    fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        if take_line(input).is_some() {
+            self.until = Some(Instant::now() + Duration::from_millis(50));
+        }
+        match self.until {
+            Some(until) if until <= Instant::now() => {
+                self.until = None;
+                self.connection.write(b"now\n");
+                self.connection.flush();
+                Ok(Flow::Continue)
+            }
+            Some(until) => Ok(Flow::Until(until)),
+            None => Ok(Flow::Continue),
+        }
+    }
+
+    fn client_ended(&mut self) {
+        self.connection.write(b"bye\n");
+        self.connection.flush();
+    }
+}
+
+#[test]
+fn a_session_is_called_at_its_time_and_told_of_its_clients_end() {
+    let controller = controller("patient", 1);
+    let address =
+        serve(&controller, listen_options(), |connection| Patient { connection: connection.clone(), until: None });
+    let stream = connect(address);
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert_eq!(ask(&stream, "now\n"), "now\n");
+        assert!(began.elapsed() >= Duration::from_millis(50));
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(rest(&stream).starts_with("bye\n"));
+}
+
 #[test]
 fn a_half_closed_client_gets_its_answers() {
     let controller = controller("half", 1);

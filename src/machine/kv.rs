@@ -64,7 +64,7 @@ impl KeyValue {
     }
 
     /// At this entry log time has come this far: keys expire.
-    pub(super) fn expire_due(&mut self, index: Index, time: LogTime) {
+    pub fn expire_due(&mut self, index: Index, time: LogTime) {
         self.now = time;
         while let Some(key) = self.expiries.due(time) {
             self.delete(&key, index.0);

@@ -16,6 +16,7 @@ mod linearizability;
 mod maelstrom;
 mod peers;
 mod queue;
+mod redis_commands;
 mod scenarios;
 mod sessions;
 mod shell;
