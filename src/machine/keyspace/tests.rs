@@ -530,6 +530,13 @@ proptest! {
                 prop_assert_eq!(copy.at(time, change), answer);
                 prop_assert_eq!(copy.machine.digest(), bench.machine.digest());
                 prop_assert_eq!(copy.machine.deadline(), bench.machine.deadline());
+                for query in [
+                    Query::Keys { pattern: "*".into() },
+                    Query::Scan { cursor: 0, count: 100, pattern: None },
+                    Query::Size,
+                ] {
+                    prop_assert_eq!(copy.ask(query.clone()), bench.ask(query));
+                }
             }
             views.push(NAMES.map(|name| view(&bench, name)));
             for (position, name) in NAMES.into_iter().enumerate() {
