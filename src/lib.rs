@@ -12,7 +12,7 @@
 //! * What a node is made of is chosen when it starts: a state machine ([`machine::Machine`]: yours, or
 //!   [`machine::Composite`], the built-in key-value store), a storage ([`storage::FileStorage`] or
 //!   [`storage::InMemoryStorage`]), and a transport ([`transport::tcp`], [`transport::stdio`], [`transport::memory`]).
-//! * [`runtime::threaded::daemon::Daemon`] is a node of raft.ini ([`config`]), ports and all: what the `raft` binary runs.
+//! * [`runtime::daemon::Daemon`] is a node of raft.ini ([`config`]), ports and all: what the `raft` binary runs.
 //! * [`transport::Failure`] is the one error of all requests, and says whether they can still take effect.
 //!
 //! # A cluster of one
@@ -60,5 +60,5 @@ pub mod transport;
 #[cfg(feature = "cli")]
 pub mod workbench;
 
+pub use runtime::node::Node;
 pub use runtime::parts::NodeOptions;
-pub use runtime::threaded::node::Node;

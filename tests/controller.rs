@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
 use raft::runtime::session::{Close, Flow, Output, Session};
-use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, Seats, bind};
+use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, bind};
+use raft::runtime::threaded::{Controller, ControllerOptions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,7 +36,8 @@ fn serve<S: Session + 'static>(
 ) -> SocketAddr {
     let listener = bind("127.0.0.1", 0, "test").unwrap();
     let address = listener.local_addr().unwrap();
-    controller.handle().listen(listener, options, move |connection| Box::new(session(connection))).unwrap();
+    let session: SessionFactory = Arc::new(move |connection| Box::new(session(connection)));
+    controller.sockets().listen(listener, options, session).unwrap();
     address
 }
 

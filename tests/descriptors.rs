@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raft::runtime::session::{Close, Flow, Output, Session};
-use raft::runtime::threaded::{Connection, Controller, ControllerOptions, ListenOptions, Seats, bind};
+use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, bind};
+use raft::runtime::threaded::{Controller, ControllerOptions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,7 +59,8 @@ fn running_out_of_descriptors_neither_spins_nor_ends_the_service() {
         max_total_output_bytes: 1 << 30,
         keepalive: Duration::from_secs(60),
     };
-    controller.handle().listen(listener, options, |connection| Box::new(Echo(connection.clone()))).unwrap();
+    let session: SessionFactory = Arc::new(|connection| Box::new(Echo(connection.clone())));
+    controller.sockets().listen(listener, options, session).unwrap();
     let early = connect(address).unwrap();
     assert!(is_served(&early));
 

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalCode, Refused, Welcome};
 use raft::codec::{frame, peer};
 use raft::consensus::{Membership, Message, MessageBody, NodeId, Payload, Term};
-use raft::runtime::threaded::{Controller, ControllerOptions, bind};
+use raft::runtime::sockets::bind;
+use raft::runtime::threaded::{Controller, ControllerOptions};
 use raft::runtime::{Inboxes, Input, Life, NodeHandle};
 use raft::storage::{FileStorage, Lineage, OpenOptions, PeerMemory, Start};
 use raft::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
@@ -77,7 +78,7 @@ impl Node {
         let controller =
             Controller::start(ControllerOptions { name, workers: 2 }, |reason| panic!("{reason}")).unwrap();
         let (handle, inboxes) = NodeHandle::new();
-        let transport = TcpTransport::start(options, memory, handle, controller.handle(), listener).unwrap();
+        let transport = TcpTransport::start(options, memory, handle, controller.sockets(), listener).unwrap();
         Node { transport, inboxes, _controller: controller }
     }
 

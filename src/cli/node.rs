@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use raft::config::{Config, NodeConfig};
 use raft::machine::composite::Composite;
-use raft::runtime::threaded::daemon::Daemon;
+use raft::runtime::daemon::Daemon;
 
 use super::args::{CommonArgs, NodeArgs, TransportKind};
 use super::stop::{self, StopReason};

@@ -11,7 +11,7 @@ use raft::consensus::{Membership, ServerConfig};
 use raft::gateway::maelstrom::{self, Closed, Door, Init, Options, Workload};
 use raft::machine::composite::Composite;
 use raft::runtime::parts::NodeOptions;
-use raft::runtime::threaded::node::Node;
+use raft::runtime::node::Node;
 use raft::storage::{FileStorage, InMemoryStorage, Life, OpenOptions, PeerMemory, Storage, cluster_id};
 use raft::transport::stdio::Names;
 

@@ -1,10 +1,15 @@
 //! Time, threads and effects: what turns the pure protocol into a running node.
 
+pub mod daemon;
 pub mod driver;
+mod guard;
+mod log_limit;
 pub mod metrics;
+pub mod node;
 pub mod parts;
 pub mod session;
 pub mod simulated;
+pub mod sockets;
 pub mod stage;
 pub mod threaded;
 
@@ -15,6 +20,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::guard::spawn_guarded;
+pub(crate) use self::log_limit::{LogLimit, LogRepeats};
 use self::metrics::Metrics;
 use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SessionSequence, SnapshotMeta, Term};
 use crate::machine::MachineSnapshot;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::transfer::{Link, Offer, Pace, Progress, Receiving, Sending};
 use super::{PeerMessage, Transport, Undelivered};
 use crate::consensus::{NodeId, SnapshotMeta, Term};
-use crate::runtime::threaded::spawn_guarded;
+use crate::runtime::spawn_guarded;
 use crate::runtime::{Input, Life, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
 

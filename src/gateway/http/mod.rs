@@ -34,7 +34,7 @@ use self::traffic::{Held, Traffic};
 use self::waiting::Waiters;
 use crate::consensus::NodeId;
 use crate::runtime::NodeHandle;
-use crate::runtime::threaded::Seats;
+use crate::runtime::sockets::Seats;
 
 /// What the service has to know of its node.
 #[derive(Clone, Debug)]

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, watch};
 use super::node::HTTP_CONNECTIONS;
 use super::socket::{Client, Patient};
 use super::{Gateway, HttpOptions, routes};
-use crate::runtime::threaded::{LogLimit, spawn_guarded};
-use crate::runtime::{Input, NodeHandle};
+use crate::runtime::sockets::{ACCEPT_PAUSE, is_the_others_fault};
+use crate::runtime::{Input, LogLimit, NodeHandle, spawn_guarded};
 
 /// How long a request's body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,8 +36,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// A client that has been silent for so long is probed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long to wait after the system refused to accept, for lack of descriptors mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The service. Dropping it ends it at once.
 pub struct HttpServer {
@@ -195,10 +193,4 @@ fn turn_away(stream: &TcpStream) {
     let _ = socket.shutdown(std::net::Shutdown::Write);
     // What it has said already would make the kernel reset the connection, farewell and all.
     let _ = stream.try_read(&mut [0; 4096]);
-}
-
-/// Errors of `accept` that concern the one connection, not the listener.
-fn is_the_others_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

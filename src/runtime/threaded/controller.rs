@@ -11,12 +11,9 @@ use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Poll, Registry, Token, Waker};
 
-use super::connection::{Connection, OutputLimits};
-use super::guard::spawn_guarded;
-use super::listener::{ListenOptions, Listener, Seat};
-use super::log_limit::LogLimit;
 use super::worker::Worker;
-use crate::runtime::session::Session;
+use crate::runtime::sockets::{Door, ListenOptions, MakeSession, OutputLimits, Seat, SessionFactory, Sockets};
+use crate::runtime::{LogLimit, spawn_guarded};
 
 /// The waker's token; connections and listeners share the numbers above it.
 const WAKER: Token = Token(0);
@@ -30,19 +27,10 @@ pub struct ControllerOptions {
     pub workers: usize,
 }
 
-/// Makes the session of one connection, in its worker.
-pub(super) type MakeSession = Box<dyn FnOnce(&Arc<Connection>) -> Box<dyn Session> + Send>;
-
 /// The pool of threads. Dropping it closes every connection and waits for the threads.
 pub struct Controller {
-    handle: ControllerHandle,
-    threads: Vec<JoinHandle<()>>,
-}
-
-/// The way into a [`Controller`], for those who have sockets to serve.
-#[derive(Clone)]
-pub struct ControllerHandle {
     shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Controller {
@@ -66,7 +54,7 @@ impl Controller {
             stopping: AtomicBool::new(false),
             log_limit: LogLimit::default(),
         });
-        let mut controller = Controller { handle: ControllerHandle { shared: shared.clone() }, threads: Vec::new() };
+        let mut controller = Controller { shared: shared.clone(), threads: Vec::new() };
         for (number, (poll, jobs)) in pools.into_iter().enumerate() {
             let worker = Worker::new(shared.clone(), poll, jobs);
             let name = format!("{}-io-{number}", options.name);
@@ -82,9 +70,9 @@ impl Controller {
         Ok(controller)
     }
 
-    /// A way in that can be given away.
-    pub fn handle(&self) -> ControllerHandle {
-        self.handle.clone()
+    /// The way in, for those who have sockets to serve.
+    pub fn sockets(&self) -> Arc<dyn Sockets> {
+        self.shared.clone()
     }
 
     /// Closes every connection and listener and waits for the threads. What is queued is not waited for.
@@ -93,44 +81,11 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        self.handle.shared.stop();
+        self.shared.stop();
         for thread in self.threads.drain(..) {
             // A worker that panicked has said so already.
             let _ = thread.join();
         }
-    }
-}
-
-impl ControllerHandle {
-    /// Serves the connections of a listener. `session` is called for each, in the worker that will own it.
-    pub fn listen(
-        &self,
-        listener: std::net::TcpListener,
-        options: ListenOptions,
-        session: impl Fn(&Arc<Connection>) -> Box<dyn Session> + Send + Sync + 'static,
-    ) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let mut listener = TcpListener::from_std(listener);
-        let (mailbox, token) = (self.shared.next_mailbox(), Token(self.shared.next_id() as usize));
-        mailbox.registry.register(&mut listener, token, Interest::READABLE)?;
-        mailbox.put(Job::Listen(Listener::new(token, listener, options, Arc::new(session))));
-        Ok(())
-    }
-
-    /// Serves a connection that is already up. `session` is called in the worker that will own it; a controller that has
-    /// stopped drops it uncalled.
-    pub fn adopt(
-        &self,
-        stream: std::net::TcpStream,
-        max_output_bytes: usize,
-        session: impl FnOnce(&Arc<Connection>) -> Box<dyn Session> + Send + 'static,
-    ) -> io::Result<()> {
-        stream.set_nonblocking(true)?;
-        let peer = stream.peer_addr()?;
-        let (stream, session) = (TcpStream::from_std(stream), Box::new(session));
-        let (id, limits) = (self.shared.next_id(), OutputLimits { own_bytes: max_output_bytes, shared: None });
-        self.shared.place(Newcomer { id, stream, peer, limits, session, seat: None });
-        Ok(())
     }
 }
 
@@ -165,6 +120,30 @@ impl Shared {
 
     pub(super) fn place(&self, newcomer: Newcomer) {
         self.next_mailbox().put(Job::Adopt(newcomer));
+    }
+}
+
+impl Sockets for Shared {
+    fn listen(
+        &self,
+        listener: std::net::TcpListener,
+        options: ListenOptions,
+        session: SessionFactory,
+    ) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        let (mailbox, token) = (self.next_mailbox(), Token(self.next_id() as usize));
+        mailbox.registry.register(&mut listener, token, Interest::READABLE)?;
+        mailbox.put(Job::Listen(token, listener, Door::new(options, session)));
+        Ok(())
+    }
+
+    fn adopt(&self, stream: std::net::TcpStream, max_output_bytes: usize, session: MakeSession) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let peer = stream.peer_addr()?;
+        let (id, limits) = (self.next_id(), OutputLimits { own_bytes: max_output_bytes, shared: None });
+        self.place(Newcomer { id, stream: TcpStream::from_std(stream), peer, limits, session, seat: None });
+        Ok(())
     }
 }
 
@@ -203,7 +182,7 @@ pub(super) enum Job {
     /// A connection.
     Adopt(Newcomer),
     /// A listener, already registered.
-    Listen(Listener),
+    Listen(Token, TcpListener, Door),
 }
 
 /// A connection on its way to its worker.

@@ -1,28 +1,24 @@
 //! One thread of the pool: waits for readiness and gives every ready socket its turn.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use log::warn;
 use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::connection::Connection;
 use super::controller::{Job, Newcomer, Shared};
-use super::listener::Listener;
-use super::socket::{Next, Socket};
+use crate::runtime::sockets::{ACCEPT_PAUSE, Door, Next, READ_BYTES, Readiness, Socket, Stream};
 
 /// Events taken from the system at once.
 const EVENTS: usize = 256;
-/// Bytes read from a socket at once.
-const READ_BYTES: usize = 64 << 10;
 /// Connections accepted before the sockets get their turn.
 const ACCEPTS: usize = 64;
-/// How long to wait after the system refused to accept, for lack of descriptors mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One thread of the pool.
 pub(super) struct Worker {
@@ -30,7 +26,7 @@ pub(super) struct Worker {
     poll: Poll,
     jobs: Receiver<Job>,
     sockets: HashMap<Token, Socket>,
-    listeners: HashMap<Token, Listener>,
+    listeners: HashMap<Token, (TcpListener, Door)>,
     /// Have more to do, but others come first.
     again: BTreeSet<Token>,
     timers: Timers,
@@ -88,16 +84,15 @@ impl Worker {
 
     fn note(&mut self, event: &Event) {
         if let Some(socket) = self.sockets.get_mut(&event.token()) {
-            socket.note(event);
+            socket.note(readiness(event));
         }
     }
 
     fn start(&mut self, job: Job) -> Option<Token> {
         match job {
             Job::Adopt(newcomer) => self.adopt(newcomer),
-            Job::Listen(listener) => {
-                let token = listener.token;
-                self.listeners.insert(token, listener);
+            Job::Listen(token, listener, door) => {
+                self.listeners.insert(token, (listener, door));
                 Some(token)
             }
         }
@@ -111,10 +106,7 @@ impl Worker {
             warn!("closing connection {id} with {peer}, which cannot be watched: {error}");
             return None;
         }
-        let stream = Arc::new(stream);
-        let connection = Arc::new(Connection::new(id, peer, limits, stream.clone()));
-        let session = session(&connection);
-        self.sockets.insert(token, Socket::new(stream, connection, session, seat));
+        self.sockets.insert(token, Socket::new(Arc::new(stream), (id, peer), limits, session, seat));
         Some(token)
     }
 
@@ -134,15 +126,45 @@ impl Worker {
 
     /// A listener's turn. Tokens of sockets that are gone, and of the waker, end here too: nothing to do.
     fn accept(&mut self, token: Token, now: Instant) -> Next {
-        let Some(listener) = self.listeners.get_mut(&token) else { return Next::Wait };
+        let Some((listener, door)) = self.listeners.get_mut(&token) else { return Next::Wait };
         for _ in 0..ACCEPTS {
-            match listener.accept(&self.shared) {
-                Ok(true) => {}
-                Ok(false) => return Next::Wait,
+            let accepted = listener.accept();
+            if accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                return Next::Wait;
+            }
+            match door.admit(accepted, &self.shared.log_limit) {
+                Ok(Some((stream, peer, seat))) => {
+                    let (id, (limits, session)) = (self.shared.next_id(), door.terms());
+                    self.shared.place(Newcomer { id, stream, peer, limits, session, seat: Some(seat) });
+                }
+                Ok(None) => {}
                 Err(()) => return Next::At(now + ACCEPT_PAUSE),
             }
         }
         Next::Again
+    }
+}
+
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+        writable: event.is_writable(),
+        ended: event.is_read_closed() || event.is_error(),
+        gone: event.is_write_closed() || event.is_error(),
+    }
+}
+
+impl Stream for TcpStream {
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(into)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        TcpStream::shutdown(self, how)
     }
 }
 

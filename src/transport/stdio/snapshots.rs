@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::wire::{CHUNK_BYTES, Chunk};
 use super::{Output, Wire};
 use crate::consensus::{Index, NodeId, SnapshotMeta, Term};
-use crate::runtime::threaded::spawn_guarded;
+use crate::runtime::spawn_guarded;
 use crate::runtime::{Input, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::Undelivered;

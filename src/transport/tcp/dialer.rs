@@ -13,8 +13,8 @@ use super::{Outbound, Peer, Shared, lock};
 use crate::codec::handshake::Purpose;
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Session};
-use crate::runtime::threaded::{ControllerHandle, LogRepeats, spawn_guarded};
-use crate::runtime::{Input, Life};
+use crate::runtime::sockets::{MakeSession, Sockets};
+use crate::runtime::{Input, Life, LogRepeats, spawn_guarded};
 
 /// The first pause between two attempts; the longest is the election timeout.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -39,7 +39,7 @@ pub(super) struct Dialer {
     shared: Arc<Shared>,
     id: NodeId,
     signals: Receiver<Signal>,
-    controller: ControllerHandle,
+    sockets: Arc<dyn Sockets>,
     /// Number of the latest attempt.
     dial: u64,
     pause: Pause,
@@ -55,13 +55,13 @@ impl Dialer {
         shared: Arc<Shared>,
         id: NodeId,
         signals: Receiver<Signal>,
-        controller: ControllerHandle,
+        sockets: Arc<dyn Sockets>,
         running: Sender<()>,
     ) -> std::io::Result<()> {
         let pause = Pause::new(shared.options.election_timeout);
         let (name, handle) = (format!("dial-{}-{id}", shared.options.me), shared.handle.clone());
         let alone_since = Instant::now();
-        let dialer = Dialer { shared, id, signals, controller, dial: 0, pause, alone_since, failures: None };
+        let dialer = Dialer { shared, id, signals, sockets, dial: 0, pause, alone_since, failures: None };
         let run = move || {
             dialer.run();
             drop(running);
@@ -100,13 +100,14 @@ impl Dialer {
         self.shared.connect(self.id, Purpose::Messages { dial: self.dial })
     }
 
-    /// Hands the connection to the controller and sleeps until it is over.
+    /// Hands the connection over and sleeps until it is lost.
     fn hold(&mut self, stream: TcpStream, life: Life) {
         let Some(peer) = self.peer() else { return };
         let (shared, id, began) = (self.shared.clone(), self.id, Instant::now());
         let session = OutboundSession { dialer: peer.dialer.clone(), dial: self.dial };
         let was_missed = self.failures.is_some();
-        let adopted = self.controller.adopt(stream, shared.options.max_queued_bytes(), move |connection| {
+        let max_bytes = shared.options.max_queued_bytes();
+        let serve: MakeSession = Box::new(move |connection| {
             if let Some(peer) = shared.peers.get(&id) {
                 *lock(&peer.outbound) = Some(Outbound { connection: connection.clone(), life });
             }
@@ -120,7 +121,7 @@ impl Dialer {
             shared.handle.deliver(Input::Link { peer: id, up: true });
             Box::new(session)
         });
-        if let Err(error) = adopted {
+        if let Err(error) = self.sockets.adopt(stream, max_bytes, serve) {
             return self.log_failure(&format!("cannot serve the connection: {error}"));
         }
         self.failures = None;

@@ -16,7 +16,7 @@ use crate::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, Refusal
 use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Output, Session};
-use crate::runtime::threaded::Connection;
+use crate::runtime::sockets::Connection;
 use crate::runtime::{Input, Life};
 use crate::storage::{Lineage, Start};
 

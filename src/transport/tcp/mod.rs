@@ -28,8 +28,8 @@ use crate::codec::frame::HEADER_BYTES;
 use crate::codec::peer;
 use crate::consensus::{NodeId, SnapshotMeta, Term};
 use crate::runtime::session::Output;
-use crate::runtime::threaded::{Connection, ControllerHandle, ListenOptions, LogLimit, LogRepeats, Seats};
-use crate::runtime::{Input, Life, NodeHandle};
+use crate::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, Sockets};
+use crate::runtime::{Input, Life, LogLimit, LogRepeats, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::{Lineage, PeerMemory};
 
@@ -124,7 +124,7 @@ impl TcpTransport {
         options: TcpOptions,
         memory: PeerMemory,
         handle: NodeHandle,
-        controller: ControllerHandle,
+        sockets: Arc<dyn Sockets>,
         listener: TcpListener,
     ) -> io::Result<TcpTransport> {
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
@@ -155,9 +155,9 @@ impl TcpTransport {
             ended,
             running: Some(running.clone()),
         };
-        shared.listen(&controller, listener)?;
+        shared.listen(&*sockets, listener)?;
         for (id, inbox) in signals {
-            Dialer::start(shared.clone(), id, inbox, controller.clone(), running.clone())?;
+            Dialer::start(shared.clone(), id, inbox, sockets.clone(), running.clone())?;
         }
         Ok(transport)
     }
@@ -226,7 +226,7 @@ impl Drop for TcpTransport {
 }
 
 impl Shared {
-    fn listen(self: &Arc<Self>, controller: &ControllerHandle, listener: TcpListener) -> io::Result<()> {
+    fn listen(self: &Arc<Self>, sockets: &dyn Sockets, listener: TcpListener) -> io::Result<()> {
         let options = ListenOptions {
             name: "peers".into(),
             seats: Seats::new(inbound::MAX_CONNECTIONS),
@@ -236,8 +236,9 @@ impl Shared {
             keepalive: self.options.silence(),
         };
         let shared = self.clone();
-        controller
-            .listen(listener, options, move |connection| Box::new(InboundSession::new(shared.clone(), connection)))
+        let session: SessionFactory =
+            Arc::new(move |connection| Box::new(InboundSession::new(shared.clone(), connection)));
+        sockets.listen(listener, options, session)
     }
 
     fn abstains(&self) -> bool {

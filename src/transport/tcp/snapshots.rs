@@ -16,9 +16,9 @@ use crate::codec::frame;
 use crate::codec::handshake::Purpose;
 use crate::codec::snapshot::{self, CHUNK_BYTES, LIMIT_BYTES, Spoken};
 use crate::consensus::{NodeId, SnapshotMeta, Term};
-use crate::runtime::Input;
 use crate::runtime::session::{Close, Flow, Output};
-use crate::runtime::threaded::{Connection, spawn_guarded};
+use crate::runtime::sockets::Connection;
+use crate::runtime::{Input, spawn_guarded};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::transfer::{Link, Offer, Pace, Progress, Receiving, Sending, patience};
 

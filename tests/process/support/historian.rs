@@ -11,7 +11,7 @@ use raft::config::Config;
 use raft::consensus::NodeId;
 use raft::machine::command::{Answer, Query};
 use raft::machine::{Applied, Asked, Composite, Machine, MachineSnapshot};
-use raft::runtime::threaded::daemon::Daemon;
+use raft::runtime::daemon::Daemon;
 use twox_hash::XxHash3_64;
 
 /// raft.ini, and which of its nodes to run.

@@ -1,19 +1,18 @@
-//! Listening: binds ports, accepts connections and deals them out to the workers.
+//! Listening: binds ports, and decides which connections may stay.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::warn;
-use mio::Token;
-use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-use super::connection::{Connection, OutputLimits, SharedLimit};
-use super::controller::{Newcomer, Shared};
-use crate::runtime::session::Session;
+use super::connection::{OutputLimits, SharedLimit};
+use super::{MakeSession, SessionFactory, is_the_others_fault};
+use crate::runtime::LogLimit;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -35,9 +34,6 @@ pub struct ListenOptions {
     /// whose other side vanished without a word is noticed.
     pub keepalive: Duration,
 }
-
-/// Makes the session of an accepted connection.
-pub(super) type SessionFactory = Arc<dyn Fn(&Arc<Connection>) -> Box<dyn Session> + Send + Sync>;
 
 /// How many connections there may be at a time, through all doors that share them.
 #[derive(Clone, Debug)]
@@ -79,10 +75,8 @@ impl Drop for Seat {
     }
 }
 
-/// A listening socket in its worker.
-pub(super) struct Listener {
-    pub(super) token: Token,
-    listener: TcpListener,
+/// Who gets in through one listener, whatever accepts the connections.
+pub(in crate::runtime) struct Door {
     options: ListenOptions,
     session: SessionFactory,
     limits: OutputLimits,
@@ -90,26 +84,28 @@ pub(super) struct Listener {
     failing: bool,
 }
 
-impl Listener {
-    pub(super) fn new(token: Token, listener: TcpListener, options: ListenOptions, session: SessionFactory) -> Self {
+impl Door {
+    pub fn new(options: ListenOptions, session: SessionFactory) -> Self {
         let shared = SharedLimit { limit_bytes: options.max_total_output_bytes, queued_bytes: AtomicUsize::new(0) };
         let limits = OutputLimits { own_bytes: options.max_output_bytes, shared: Some(Arc::new(shared)) };
-        Listener { token, listener, options, session, limits, failing: false }
+        Door { options, session, limits, failing: false }
     }
 
-    /// Accepts one connection and gives it to a worker. `false`: none is waiting. An error: the system refuses, and will
-    /// for a while.
-    pub(super) fn accept(&mut self, shared: &Shared) -> Result<bool, ()> {
-        match self.listener.accept() {
+    /// Whether the connection that was accepted, if one was, may stay. An error: the system refuses, and will for a while.
+    pub fn admit<S: AsFd>(
+        &mut self,
+        accepted: io::Result<(S, SocketAddr)>,
+        log_limit: &LogLimit,
+    ) -> Result<Option<(S, SocketAddr, Seat)>, ()> {
+        match accepted {
             Ok((stream, peer)) => {
                 if std::mem::take(&mut self.failing) {
                     warn!("connections of {} are accepted again", self.options.name);
                 }
-                self.welcome(stream, peer, shared);
-                Ok(true)
+                let seat = self.welcome(&SockRef::from(&stream), peer, log_limit);
+                Ok(seat.map(|seat| (stream, peer, seat)))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if is_the_others_fault(&error) => Ok(true),
+            Err(error) if is_the_others_fault(&error) => Ok(None),
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!("cannot accept connections of {} for now: {error}", self.options.name);
@@ -119,39 +115,35 @@ impl Listener {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {
+    /// What the connections may queue, and how the session of one is made.
+    pub fn terms(&self) -> (OutputLimits, MakeSession) {
+        let factory = Arc::clone(&self.session);
+        (self.limits.clone(), Box::new(move |connection| factory(connection)))
+    }
+
+    fn welcome(&self, socket: &Socket, peer: SocketAddr, log_limit: &LogLimit) -> Option<Seat> {
         let Some(seat) = self.options.seats.take() else {
-            return self.turn_away(stream, peer, shared);
+            self.turn_away(socket, peer, log_limit);
+            return None;
         };
         let silence = self.options.keepalive.max(Duration::from_secs(1));
         let keepalive = TcpKeepalive::new().with_time(silence).with_interval(silence);
-        let prepared = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-        if prepared.is_err() {
-            // Closed by the other side already.
-            return;
-        }
-        let (id, factory, limits) = (shared.next_id(), self.session.clone(), self.limits.clone());
-        let session = Box::new(move |connection: &Arc<Connection>| factory(connection));
-        shared.place(Newcomer { id, stream, peer, limits, session, seat: Some(seat) });
+        // If that fails, the other side has closed it already.
+        socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)).ok()?;
+        Some(seat)
     }
 
-    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, shared: &Shared) {
+    fn turn_away(&self, mut socket: &Socket, peer: SocketAddr, log_limit: &LogLimit) {
         // The farewell is a courtesy: what the socket does not take at once is lost. Reading what the other side has said
         // already keeps the kernel from resetting the connection under it.
-        let _ = (&stream).write(&self.options.farewell);
-        let _ = stream.shutdown(Shutdown::Write);
-        let _ = (&stream).read(&mut [0; 4096]);
-        if let Some(suppressed) = shared.log_limit.admit() {
+        let _ = socket.send(&self.options.farewell);
+        let _ = socket.shutdown(Shutdown::Write);
+        let _ = socket.read(&mut [0; 4096]);
+        if let Some(suppressed) = log_limit.admit() {
             let (name, limit) = (&self.options.name, self.options.seats.limit());
             warn!("turned {peer} away: there are {limit} connections of {name} already{suppressed}");
         }
     }
-}
-
-/// Errors of `accept` that concern the one connection, not the listener.
-fn is_the_others_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Listens on a port. `what` tells where the port was configured; the error is for people.

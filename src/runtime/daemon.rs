@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
-use super::{Controller, ControllerHandle, ControllerOptions, ListenOptions, Seats, bind};
+use super::sockets::{ListenOptions, Seats, SessionFactory, Sockets, bind};
+use super::threaded::{Controller, ControllerOptions};
 use crate::config::{Config, NodeConfig, StorageClass};
 use crate::consensus::NodeId;
 #[cfg(feature = "http")]
@@ -96,12 +97,12 @@ impl Daemon {
         let node = handle.clone();
         let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
         let options = TcpOptions { lineage, abstains, ..tcp_options(config, id, cluster_id) };
-        let transport = TcpTransport::start(options, memory, handle.clone(), controller.handle(), peers)?;
+        let transport = TcpTransport::start(options, memory, handle.clone(), controller.sockets(), peers)?;
         let mut options = NodeOptions::from_config(config, id);
         options.server.abstains = abstains;
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         let seats = Seats::new(config.limits.max_connections);
-        serve_clients(config, &node.handle(), &controller.handle(), clients, seats.clone())?;
+        serve_clients(config, &node.handle(), &*controller.sockets(), clients, seats.clone())?;
         #[cfg(feature = "http")]
         let http = HttpServer::start(http_options(config, seats), node.handle(), http, &me.label)?;
         let process = std::process::id();
@@ -196,7 +197,7 @@ fn tcp_options(config: &Config, me: NodeId, cluster_id: u64) -> TcpOptions {
 fn serve_clients(
     config: &Config,
     node: &NodeHandle,
-    controller: &ControllerHandle,
+    sockets: &dyn Sockets,
     listener: std::net::TcpListener,
     seats: Seats,
 ) -> io::Result<()> {
@@ -217,10 +218,10 @@ fn serve_clients(
         keepalive: CLIENT_KEEPALIVE,
     };
     let node = node.clone();
-    controller.listen(listener, listen, move |connection| {
-        let session = RespSession::new(options.clone(), node.clone(), connection.id(), connection.clone());
-        Box::new(session)
-    })
+    let session: SessionFactory = Arc::new(move |connection| {
+        Box::new(RespSession::new(options.clone(), node.clone(), connection.id(), connection.clone()))
+    });
+    sockets.listen(listener, listen, session)
 }
 
 #[cfg(feature = "http")]

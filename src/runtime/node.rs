@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::clock::Clock;
 use super::guard::spawn_guarded;
-use super::handler::Handler;
+use super::threaded::clock::Clock;
+use super::threaded::handler::Handler;
 use crate::consensus::Payload;
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;

@@ -1,13 +1,13 @@
 //! The sending side of one socket, for any thread.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::debug;
-use mio::net::TcpStream;
 
+use super::Stream;
 use crate::runtime::session::Output;
 
 /// Capacity that a buffer may keep once it is empty: idle connections must cost next to nothing, and a busy one should
@@ -19,17 +19,17 @@ const FAIR_BYTES: usize = 1 << 20;
 
 /// How much may be queued.
 #[derive(Clone)]
-pub(super) struct OutputLimits {
+pub(in crate::runtime) struct OutputLimits {
     /// On one connection.
-    pub(super) own_bytes: usize,
+    pub own_bytes: usize,
     /// On this one and others together, if that is limited.
-    pub(super) shared: Option<Arc<SharedLimit>>,
+    pub shared: Option<Arc<SharedLimit>>,
 }
 
 /// What several connections have queued together, and how much that may be.
-pub(super) struct SharedLimit {
-    pub(super) limit_bytes: usize,
-    pub(super) queued_bytes: AtomicUsize,
+pub(in crate::runtime) struct SharedLimit {
+    pub limit_bytes: usize,
+    pub queued_bytes: AtomicUsize,
 }
 
 impl OutputLimits {
@@ -42,8 +42,7 @@ impl OutputLimits {
 /// The sending side of one socket.
 ///
 /// What is written is queued; [`flush`](Output::flush) hands all of it to the non-blocking socket in one system call,
-/// from whatever thread. What the socket does not take goes out with the next edge-triggered event, in the worker that
-/// owns the socket. Once the socket is broken or closed, writes are swallowed: whoever has an answer need not care.
+/// from whatever thread. What the socket does not take goes out when there is room, where the socket is served. Once the socket is broken or closed, writes are swallowed: whoever has an answer need not care.
 pub struct Connection {
     id: u64,
     peer: SocketAddr,
@@ -52,9 +51,9 @@ pub struct Connection {
 }
 
 struct Outgoing {
-    /// `None` once the connection is over: the worker's own reference is then the last, and the descriptor is closed
-    /// even while others still hold the [`Connection`].
-    stream: Option<Arc<TcpStream>>,
+    /// `None` once the connection is over: the references of whoever serves the socket are then the last, and the
+    /// descriptor is closed even while others still hold the [`Connection`].
+    stream: Option<Arc<dyn Stream>>,
     buffer: Vec<u8>,
     /// How many bytes of `buffer`, from its front, the socket has taken.
     sent: usize,
@@ -64,12 +63,12 @@ struct Outgoing {
 
 impl Connection {
     /// The sending side of `stream`. More in the queue than the limits allow breaks the connection.
-    pub(super) fn new(id: u64, peer: SocketAddr, limits: OutputLimits, stream: Arc<TcpStream>) -> Self {
+    pub(super) fn new(id: u64, peer: SocketAddr, limits: OutputLimits, stream: Arc<dyn Stream>) -> Self {
         let outgoing = Outgoing { stream: Some(stream), buffer: Vec::new(), sent: 0, counted: 0 };
         Connection { id, peer, limits, outgoing: Mutex::new(outgoing) }
     }
 
-    /// A number that no other connection of this process's controller has or had.
+    /// A number that no other connection of the same [`Sockets`](super::Sockets) has or had.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -93,7 +92,7 @@ impl Connection {
         Some(result)
     }
 
-    /// Closes the connection at once; what is queued is dropped. The worker notices by itself.
+    /// Closes the connection at once; what is queued is dropped. Whoever serves the socket notices by itself.
     pub fn close(&self) {
         self.end(&mut self.outgoing());
     }
@@ -152,10 +151,13 @@ impl Outgoing {
     fn send(&mut self) -> std::io::Result<()> {
         let Some(stream) = &self.stream else { return Ok(()) };
         while self.sent < self.buffer.len() {
-            match (&**stream).write(&self.buffer[self.sent..]) {
+            match stream.send(&self.buffer[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    stream.stalled();
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -1,18 +1,17 @@
-//! One socket with its session, as its worker sees it: reads fairly, pauses, and ends without losing answers.
+//! One socket with its session, as whoever serves it sees it: reads fairly, pauses, and ends without losing answers.
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::io::ErrorKind;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use log::info;
-use mio::event::Event;
-use mio::net::TcpStream;
 
-use super::connection::Connection;
+use super::connection::{Connection, OutputLimits};
 use super::listener::Seat;
-use super::log_limit::LogLimit;
+use super::{MakeSession, Stream};
+use crate::runtime::LogLimit;
 use crate::runtime::session::{Close, Flow, Output, Session};
 
 /// Most bytes read from one socket before the others get their turn.
@@ -26,14 +25,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// One socket with its session.
-pub(super) struct Socket {
-    stream: Arc<TcpStream>,
+pub(in crate::runtime) struct Socket {
+    stream: Arc<dyn Stream>,
     connection: Arc<Connection>,
     session: Box<dyn Session>,
     /// Received, but not yet taken by the session. Without memory while empty.
     input: BytesMut,
     state: State,
-    /// There may be something to read. Edge-triggered events come once, so this remembers.
+    /// There may be something to read. Events come once, so this remembers.
     readable: bool,
     /// The other side sends no more; its end is still to be read.
     ended: bool,
@@ -58,9 +57,22 @@ enum State {
     Lingering { until: Instant },
 }
 
-/// What the worker should do with a socket after its turn.
+/// What an event says of a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::runtime) struct Readiness {
+    /// There may be something to read.
+    pub readable: bool,
+    /// There may be room to send.
+    pub writable: bool,
+    /// The other side sends no more.
+    pub ended: bool,
+    /// It does not even receive any more.
+    pub gone: bool,
+}
+
+/// What to do with a socket after its turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::runtime) enum Next {
     /// Nothing until its next event.
     Wait,
     /// Another turn as soon as the others had theirs.
@@ -72,16 +84,19 @@ pub(super) enum Next {
 }
 
 impl Socket {
-    pub(super) fn new(
-        stream: Arc<TcpStream>,
-        connection: Arc<Connection>,
-        session: Box<dyn Session>,
+    /// A socket whose session is to be made. `seat` is held as long as it lives.
+    pub fn new(
+        stream: Arc<dyn Stream>,
+        (id, peer): (u64, SocketAddr),
+        limits: OutputLimits,
+        session: MakeSession,
         seat: Option<Seat>,
     ) -> Self {
+        let connection = Arc::new(Connection::new(id, peer, limits, Arc::clone(&stream)));
         Socket {
+            session: session(&connection),
             stream,
             connection,
-            session,
             input: BytesMut::new(),
             state: State::Open,
             readable: true,
@@ -94,21 +109,21 @@ impl Socket {
     }
 
     /// Remembers what an event says, and sends what had been waiting for room.
-    pub(super) fn note(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.ended |= event.is_read_closed() || event.is_error();
-        self.gone |= event.is_write_closed() || event.is_error();
+    pub fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.ended |= readiness.ended;
+        self.gone |= readiness.gone;
         if self.ended {
             self.session.client_ended();
         }
-        if event.is_writable() {
+        if readiness.writable {
             self.connection.flush();
         }
     }
 
     /// Does what can be done now, up to a fair share. `scratch` is where the bytes are read to first: sockets without
     /// input hold no memory for it.
-    pub(super) fn turn(&mut self, scratch: &mut [u8], now: Instant, log: &LogLimit) -> Next {
+    pub fn turn(&mut self, scratch: &mut [u8], now: Instant, log: &LogLimit) -> Next {
         if !self.connection.is_open() {
             return Next::Over;
         }
@@ -137,7 +152,7 @@ impl Socket {
             if budget == 0 {
                 return Next::Again;
             }
-            match (&*self.stream).read(scratch) {
+            match self.stream.receive(scratch) {
                 Ok(0) => return self.drain(now),
                 Ok(count) => {
                     budget = budget.saturating_sub(count);
@@ -234,7 +249,7 @@ impl Socket {
         }
         let mut budget = TURN_BYTES;
         while budget > 0 {
-            match (&*self.stream).read(scratch) {
+            match self.stream.receive(scratch) {
                 Ok(0) => return Next::Over,
                 Ok(count) => budget = budget.saturating_sub(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::At(until),
