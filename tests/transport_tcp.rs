@@ -522,6 +522,31 @@ fn frames_may_come_in_any_pieces_and_incomplete_ones_are_ignored() {
 
 /// T82: frames of an old connection after a new one is up.
 #[test]
+fn a_node_that_falls_behind_leaves_what_peers_say_in_their_sockets() {
+    const ROOM: usize = 64 << 10;
+    const MESSAGES: u64 = 80_000;
+    let (node, peers, _impostor) = node_and_impostor();
+    let mut raw = Raw::welcomed(&peers[0], hello(2, 1, 1, 1));
+    let many = bytes_of(&(0..MESSAGES).map(|number| numbered(number, 0)).collect::<Vec<_>>());
+    let writer = std::thread::spawn(move || {
+        raw.write(&many);
+        raw
+    });
+    let (waiting, deadline) = (|| node.inboxes.internal.len(), Instant::now() + PATIENCE);
+    while waiting() < ROOM {
+        assert!(Instant::now() < deadline, "{} messages are waiting", waiting());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Time for more, if there were room.
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(waiting() < ROOM + 100, "{} messages are waiting", waiting());
+    for number in 0..MESSAGES {
+        assert_eq!(node.hear_number(), (2, number));
+    }
+    drop(writer.join());
+}
+
+#[test]
 fn a_newer_connection_replaces_an_older_one() {
     let (node, peers, _listener) = node_and_impostor();
     let mut old = Raw::welcomed(&peers[0], hello(2, 1, 1, 1));

@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod driver;
 mod guard;
+mod handler;
 mod log_limit;
 pub mod metrics;
 pub mod node;
@@ -178,7 +179,8 @@ impl Inboxes {
     }
 }
 
-/// Inputs that may wait in the internal inbox before their senders do. What is outstanding is bounded elsewhere.
+/// About how many inputs may wait in the internal inbox; beyond that what peers say is left in their sockets. Everything else in
+/// it answers something that the node has asked for, and so is bounded.
 const INTERNAL_INPUTS: usize = 64 << 10;
 /// About how many client requests may wait in their inbox; beyond that the controller stops reading clients' sockets.
 pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
@@ -186,7 +188,9 @@ pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
     pub fn new() -> (NodeHandle, Inboxes) {
-        let (internal, internal_inbox) = crossbeam_channel::bounded(INTERNAL_INPUTS);
+        // Its bound is kept by those who ask for it: nobody who delivers may wait, for it could be a task of the thread that empties
+        // the inbox.
+        let (internal, internal_inbox) = crossbeam_channel::unbounded();
         // Its bound is kept by `request`: only an unbounded channel drops what is in it as soon as the other side is gone,
         // and a request that arrives while the node ends is answered by being dropped.
         let (clients, clients_inbox) = crossbeam_channel::unbounded();
@@ -235,10 +239,14 @@ impl NodeHandle {
         let _ = self.questions.send(reply);
     }
 
-    /// Hands in anything else. Waits while the inbox is full, which the event handler, never blocking, ends soon.
-    /// A node that has stopped needs no more inputs: they are dropped.
+    /// Hands in anything else. Never waits. A node that has stopped needs no more inputs: they are dropped.
     pub fn deliver(&self, input: Input) {
         let _ = self.internal.send(input);
+    }
+
+    /// Whether whoever can hold messages of peers back may deliver more of them.
+    pub fn has_room(&self) -> bool {
+        self.internal.len() < INTERNAL_INPUTS
     }
 
     /// Tells that the state machine has applied everything up to here, and when something falls due in it next. That can
@@ -268,10 +276,9 @@ impl NodeHandle {
         listeners.iter().for_each(|listener| listener.replaced());
     }
 
-    /// Hands in anything else, without ever waiting. False if the inbox is full, or the node has stopped: the input is
-    /// dropped.
+    /// Hands in what may as well be lost. False if the inbox is full, or the node has stopped: the input is dropped.
     pub fn try_deliver(&self, input: Input) -> bool {
-        self.internal.try_send(input).is_ok()
+        self.has_room() && self.internal.send(input).is_ok()
     }
 }
 

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::guard::spawn_guarded;
+use super::handler::EventHandler;
 use super::threaded::clock::Clock;
-use super::threaded::handler::Handler;
+use super::threaded::handler;
 use crate::consensus::Payload;
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
@@ -85,10 +86,10 @@ impl Node {
         let end = Arc::clone(&ended);
         let (runs, running) = bounded(0);
         threads.spawn("event handler", move || {
-            let clocks = [Arc::clone(&election_clock), Arc::clone(&heartbeat_clock)];
-            let handler = Handler { driver, inboxes, election_clock, heartbeat_clock, start };
-            let outcome = catch_unwind(AssertUnwindSafe(|| handler.run()));
-            clocks.iter().for_each(|clock| clock.stop());
+            let handler = EventHandler { driver, inboxes, start };
+            let run = || handler::run(handler, &election_clock, &heartbeat_clock);
+            let outcome = catch_unwind(AssertUnwindSafe(run));
+            [election_clock, heartbeat_clock].iter().for_each(|clock| clock.stop());
             end.get_or_init(|| outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
             drop::<Sender<()>>(runs);
         })?;
@@ -177,7 +178,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.handle.try_deliver(Input::Stop);
+        self.handle.deliver(Input::Stop);
     }
 }
 

@@ -68,7 +68,8 @@ impl Serving {
     fn receive(&self, from: NodeId, body: &RawValue) -> Result<(), String> {
         match self.init.wire.decode(from, body)? {
             Some(Received { life, said: Said::Message(message) }) => {
-                self.node.deliver(Input::Peer { from, life, message });
+                // What there is no room for is lost on the way: the protocol sends it again.
+                self.node.try_deliver(Input::Peer { from, life, message });
             }
             Some(Received { said: Said::Chunk(chunk), .. }) => self.init.snapshots.receive(from, chunk),
             Some(Received { said: Said::ChunkAnswer(index, answer), .. }) => {

@@ -1,67 +1,43 @@
-//! The event handler: the one thread that owns the driver. Takes what is in its two inboxes, the node's own inputs first,
-//! and gives it to the driver a turn at a time.
+//! The event handler's thread: waits at the inboxes, and for what the driver wants to do by itself.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Select;
 
 use super::clock::Clock;
 use crate::runtime::Inboxes;
-use crate::runtime::driver::{Driver, Ended};
+use crate::runtime::driver::Ended;
+use crate::runtime::handler::EventHandler;
 
-/// Most requests of clients in one turn: what is behind them waits for the next, so that a flood of requests cannot
-/// delay a heartbeat.
-const REQUESTS_PER_TURN: usize = 4096;
-
-/// What the event handler's thread works with.
-pub struct Handler {
-    /// The driver.
-    pub driver: Driver,
-    /// The inboxes.
-    pub inboxes: Inboxes,
-    /// Fires when the server may have to campaign.
-    pub election_clock: Arc<Clock>,
-    /// Fires when a leader has to send heartbeats.
-    pub heartbeat_clock: Arc<Clock>,
-    /// When the node's time began.
-    pub start: Instant,
+/// Runs until the node ends; answers everyone who still waits, and says why it ended. The clocks deliver their ticks to the
+/// inbox.
+pub fn run(mut handler: EventHandler, election_clock: &Clock, heartbeat_clock: &Clock) -> Ended {
+    while handler.driver.ended().is_none() {
+        election_clock.set(handler.driver.election_deadline());
+        heartbeat_clock.set(handler.driver.heartbeat_deadline());
+        wait(&handler);
+        handler.turn(None);
+    }
+    handler.shut_down()
 }
 
-impl Handler {
-    /// Runs until the node ends; answers everyone who still waits, and says why it ended.
-    pub fn run(mut self) -> Ended {
-        while self.driver.ended().is_none() {
-            self.election_clock.set(self.driver.election_deadline());
-            self.heartbeat_clock.set(self.driver.heartbeat_deadline());
-            self.wait();
-            let news = self.inboxes.take_news();
-            let Inboxes { internal, clients, .. } = &self.inboxes;
-            let inputs = news.chain(internal.try_iter().take(internal.len()));
-            self.driver.turn(self.start.elapsed(), inputs, clients.try_iter().take(REQUESTS_PER_TURN));
-        }
-        self.driver.shut_down(self.inboxes.clients.try_iter())
+/// Waits until there is something in an inbox, or the driver wants a turn.
+fn wait(handler: &EventHandler) {
+    if handler.has_input() {
+        return;
     }
-
-    /// Waits until there is something in an inbox, or the driver wants a turn.
-    fn wait(&self) {
-        let Inboxes { internal, clients, .. } = &self.inboxes;
-        let questions = self.inboxes.questions();
-        if !internal.is_empty() || !clients.is_empty() || !questions.is_empty() {
-            return;
+    let Inboxes { internal, clients, .. } = &handler.inboxes;
+    let mut select = Select::new();
+    select.recv(internal);
+    select.recv(clients);
+    select.recv(handler.inboxes.questions());
+    match handler.driver.next_turn() {
+        None => {
+            select.ready();
         }
-        let mut select = Select::new();
-        select.recv(internal);
-        select.recv(clients);
-        select.recv(questions);
-        match self.driver.next_turn() {
-            None => {
-                select.ready();
-            }
-            Some(at) => {
-                let wait: Duration = at.saturating_sub(self.start.elapsed());
-                let _ = select.ready_timeout(wait);
-            }
+        Some(at) => {
+            let wait: Duration = at.saturating_sub(handler.now());
+            let _ = select.ready_timeout(wait);
         }
     }
 }

@@ -152,9 +152,9 @@ impl InboundSession {
         self.connection.flush();
     }
 
-    /// Delivers what has arrived, unless a newer connection has taken over. The lock is held meanwhile, so that nothing is
-    /// delivered from here after something from there.
-    fn deliver(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<(), Close> {
+    /// Delivers what has arrived, as long as the node keeps up, unless a newer connection has taken over. The lock is held
+    /// meanwhile, so that nothing is delivered from here after something from there.
+    fn deliver(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
         let peer = self.shared.peers.get(&from).ok_or(Close::Requested)?;
         let inbound = lock(&peer.inbound);
         if !inbound.is(&self.connection) || self.shared.is_stopping() {
@@ -162,11 +162,13 @@ impl InboundSession {
         }
         let limit = self.shared.options.max_frame_bytes;
         let broken = |error: String| Close::Broken(format!("node {from}: {error}"));
-        while let Some(frame) = frame::decode(input, limit).map_err(|error| broken(error.to_string()))? {
+        while self.shared.handle.has_room() {
+            let frame = frame::decode(input, limit).map_err(|error| broken(error.to_string()))?;
+            let Some(frame) = frame else { return Ok(Flow::Continue) };
             let message = peer::decode(frame).map_err(|error| broken(error.to_string()))?;
             self.shared.handle.deliver(Input::Peer { from, life, message });
         }
-        Ok(())
+        Ok(Flow::Pause)
     }
 }
 
@@ -237,7 +239,7 @@ impl Session for InboundSession {
             self.introduce(input)?;
         }
         match self.sender {
-            Some((from, life, Purpose::Messages { .. })) => self.deliver(from, life, input).map(|()| Flow::Continue),
+            Some((from, life, Purpose::Messages { .. })) => self.deliver(from, life, input),
             Some((from, _, Purpose::Snapshot)) => snapshots::hand_over(&self.shared, from, &self.connection, input),
             None => Ok(Flow::Continue),
         }

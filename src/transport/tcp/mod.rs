@@ -260,10 +260,7 @@ impl Shared {
             if let Some(connection) = peer.connection() {
                 connection.close();
             }
-            // Held by a worker only while it delivers, which may wait for a full inbox: no reason to wait here.
-            if let Ok(mut inbound) = peer.inbound.try_lock() {
-                inbound.hang_up();
-            }
+            lock(&peer.inbound).hang_up();
         }
     }
 
