@@ -1,4 +1,4 @@
-//! The event controller with small sessions: many clients, pauses, half-closed and rude ones.
+//! Sockets with small sessions, under both runtimes: many clients, pauses, half-closed and rude ones.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,14 +8,35 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
+use raft::runtime::Input;
 use raft::runtime::session::{Close, Flow, Output, Session};
 use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, bind};
-use raft::runtime::threaded::{Controller, ControllerOptions};
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use runtimes::Server;
+
+under_both! {
+    two_thousand_idle_clients_cost_no_threads_and_no_wake_ups,
+    long_pipelines_come_back_whole_and_in_order,
+    those_who_read_nothing_cannot_take_all_memory_together,
+    a_paused_session_goes_on_without_new_input,
+    a_session_is_called_at_its_time_and_told_of_its_clients_end,
+    a_half_closed_client_gets_its_answers,
+    what_was_answered_before_the_end_arrives,
+    a_client_that_never_reads_is_cut_off_at_the_limit_and_harms_nobody,
+    what_the_socket_does_not_take_at_once_goes_out_later,
+    a_flood_does_not_starve_others,
+    too_many_connections_are_told_so_and_their_places_are_freed,
+    a_session_that_gets_on_is_asked_again_soon,
+    a_worker_does_not_end_unnoticed,
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn controller(name: &str, workers: usize) -> Controller {
-    Controller::start(ControllerOptions { name: name.into(), workers }, |reason| panic!("{reason}")).unwrap()
+fn server(name: &str, workers: usize) -> Server {
+    Server::start(name, workers).0
 }
 
 fn listen_options() -> ListenOptions {
@@ -30,14 +51,14 @@ fn listen_options() -> ListenOptions {
 }
 
 fn serve<S: Session + 'static>(
-    controller: &Controller,
+    server: &Server,
     options: ListenOptions,
     session: impl Fn(&Arc<Connection>) -> S + Send + Sync + 'static,
 ) -> SocketAddr {
     let listener = bind("127.0.0.1", 0, "test").unwrap();
     let address = listener.local_addr().unwrap();
     let session: SessionFactory = Arc::new(move |connection| Box::new(session(connection)));
-    controller.sockets().listen(listener, options, session).unwrap();
+    server.sockets().listen(listener, options, session).unwrap();
     address
 }
 
@@ -122,10 +143,9 @@ fn sleeps(prefix: &str) -> u64 {
     total
 }
 
-#[test]
 fn two_thousand_idle_clients_cost_no_threads_and_no_wake_ups() {
-    let controller = controller("many", 2);
-    let address = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    let server = server("many", 2);
+    let address = serve(&server, listen_options(), |connection| Echo(connection.clone()));
     let clients: Vec<TcpStream> = (0..2000).map(|_| connect(address)).collect();
     for (number, client) in clients.iter().enumerate() {
         let line = format!("hello {number}\n");
@@ -134,11 +154,11 @@ fn two_thousand_idle_clients_cost_no_threads_and_no_wake_ups() {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
     assert!(threads < 200, "{threads} threads");
 
-    let before = sleeps("many-io");
+    let before = sleeps("many-");
     assert!(before > 0);
     // There is no event that says "nothing happens": this is the time in which nothing may.
     std::thread::sleep(Duration::from_millis(300));
-    let woken = sleeps("many-io") - before;
+    let woken = sleeps("many-") - before;
     assert!(woken <= 2, "idle workers woke up {woken} times, beyond going to sleep once each");
 
     for round in 0..50 {
@@ -147,15 +167,14 @@ fn two_thousand_idle_clients_cost_no_threads_and_no_wake_ups() {
             assert_eq!(ask(client, &line), line);
         }
     }
-    controller.stop();
+    drop(server);
     assert_eq!(rest(&clients[7]), "", "stopping closes every connection");
 }
 
-#[test]
 fn long_pipelines_come_back_whole_and_in_order() {
-    let controller = controller("pipe", 2);
+    let server = server("pipe", 2);
     let options = ListenOptions { max_output_bytes: 64 << 20, ..listen_options() };
-    let address = serve(&controller, options, |connection| Echo(connection.clone()));
+    let address = serve(&server, options, |connection| Echo(connection.clone()));
     let client = connect(address);
     let text: String = (0..400_000).map(|number| format!("line {number}\n")).collect();
     let writer = {
@@ -169,7 +188,6 @@ fn long_pipelines_come_back_whole_and_in_order() {
     writer.join().unwrap();
 }
 
-#[test]
 fn those_who_read_nothing_cannot_take_all_memory_together() {
     const ANSWER: usize = 16 << 20;
     struct Generous(Arc<Connection>);
@@ -181,10 +199,10 @@ fn those_who_read_nothing_cannot_take_all_memory_together() {
             Ok(Flow::Continue)
         }
     }
-    let controller = controller("together", 1);
+    let server = server("together", 1);
     let options =
         ListenOptions { max_output_bytes: 2 * ANSWER, max_total_output_bytes: ANSWER * 3 / 2, ..listen_options() };
-    let address = serve(&controller, options, |connection| Generous(connection.clone()));
+    let address = serve(&server, options, |connection| Generous(connection.clone()));
     let ask = || {
         let mut client = connect(address);
         client.write_all(b"?").unwrap();
@@ -201,7 +219,6 @@ fn those_who_read_nothing_cannot_take_all_memory_together() {
     assert_eq!(rest(&next).len(), ANSWER);
 }
 
-#[test]
 fn a_paused_session_goes_on_without_new_input() {
     struct Gated {
         echo: Echo,
@@ -217,10 +234,10 @@ fn a_paused_session_goes_on_without_new_input() {
             Ok(Flow::Pause)
         }
     }
-    let controller = controller("pause", 1);
+    let server = server("pause", 1);
     let (open, (refused, was_refused)) = (Arc::new(AtomicBool::new(false)), crossbeam_channel::unbounded());
     let gate = open.clone();
-    let address = serve(&controller, listen_options(), move |connection| Gated {
+    let address = serve(&server, listen_options(), move |connection| Gated {
         echo: Echo(connection.clone()),
         open: gate.clone(),
         refused: refused.clone(),
@@ -265,11 +282,10 @@ impl Session for Patient {
     }
 }
 
-#[test]
 fn a_session_is_called_at_its_time_and_told_of_its_clients_end() {
-    let controller = controller("patient", 1);
+    let server = server("patient", 1);
     let address =
-        serve(&controller, listen_options(), |connection| Patient { connection: connection.clone(), until: None });
+        serve(&server, listen_options(), |connection| Patient { connection: connection.clone(), until: None });
     let stream = connect(address);
     for _ in 0..3 {
         let began = Instant::now();
@@ -280,13 +296,12 @@ fn a_session_is_called_at_its_time_and_told_of_its_clients_end() {
     assert!(rest(&stream).starts_with("bye\n"));
 }
 
-#[test]
 fn a_half_closed_client_gets_its_answers() {
-    let controller = controller("half", 1);
+    let server = server("half", 1);
     let outstanding = Arc::new(AtomicUsize::new(0));
     let (lines, received) = crossbeam_channel::unbounded();
     let count = outstanding.clone();
-    let address = serve(&controller, listen_options(), move |connection| Deferred {
+    let address = serve(&server, listen_options(), move |connection| Deferred {
         connection: connection.clone(),
         lines: lines.clone(),
         outstanding: count.clone(),
@@ -303,10 +318,9 @@ fn a_half_closed_client_gets_its_answers() {
     assert_eq!(rest(&client), "a\nb\n");
 }
 
-#[test]
 fn what_was_answered_before_the_end_arrives() {
-    let controller = controller("end", 1);
-    let address = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    let server = server("end", 1);
+    let address = serve(&server, listen_options(), |connection| Echo(connection.clone()));
     for (text, expected) in [("a\nquit\nb\n", "a\nquit\n"), ("a\nbad\nb\n", "a\nbad\n")] {
         let mut client = connect(address);
         client.write_all(text.as_bytes()).unwrap();
@@ -319,11 +333,10 @@ fn what_was_answered_before_the_end_arrives() {
     }
 }
 
-#[test]
 fn a_client_that_never_reads_is_cut_off_at_the_limit_and_harms_nobody() {
-    let controller = controller("slow", 1);
+    let server = server("slow", 1);
     let (made, connections) = crossbeam_channel::unbounded();
-    let address = serve(&controller, listen_options(), move |connection| {
+    let address = serve(&server, listen_options(), move |connection| {
         let _ = made.send(connection.clone());
         Echo(connection.clone())
     });
@@ -342,12 +355,11 @@ fn a_client_that_never_reads_is_cut_off_at_the_limit_and_harms_nobody() {
     drop(slow);
 }
 
-#[test]
 fn what_the_socket_does_not_take_at_once_goes_out_later() {
-    let controller = controller("later", 1);
+    let server = server("later", 1);
     let (made, connections) = crossbeam_channel::unbounded();
     let options = ListenOptions { max_output_bytes: 64 << 20, ..listen_options() };
-    let address = serve(&controller, options, move |connection| {
+    let address = serve(&server, options, move |connection| {
         let _ = made.send(connection.clone());
         Echo(connection.clone())
     });
@@ -363,9 +375,8 @@ fn what_the_socket_does_not_take_at_once_goes_out_later() {
     assert_eq!(connection.queued(), 0);
 }
 
-#[test]
 fn a_flood_does_not_starve_others() {
-    let controller = controller("flood", 1);
+    let server = server("flood", 1);
     struct Sink;
     impl Session for Sink {
         fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
@@ -373,8 +384,8 @@ fn a_flood_does_not_starve_others() {
             Ok(Flow::Continue)
         }
     }
-    let sink = serve(&controller, listen_options(), |_| Sink);
-    let echo = serve(&controller, listen_options(), |connection| Echo(connection.clone()));
+    let sink = serve(&server, listen_options(), |_| Sink);
+    let echo = serve(&server, listen_options(), |connection| Echo(connection.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     let floods: Vec<_> = (0..2)
         .map(|_| {
@@ -396,11 +407,10 @@ fn a_flood_does_not_starve_others() {
     assert!(elapsed < Duration::from_secs(5), "100 questions took {elapsed:?}");
 }
 
-#[test]
 fn too_many_connections_are_told_so_and_their_places_are_freed() {
-    let controller = controller("full", 2);
+    let server = server("full", 2);
     let options = ListenOptions { seats: Seats::new(3), ..listen_options() };
-    let address = serve(&controller, options, |connection| Echo(connection.clone()));
+    let address = serve(&server, options, |connection| Echo(connection.clone()));
     let clients: Vec<TcpStream> = (0..3).map(|_| connect(address)).collect();
     clients.iter().for_each(|client| assert_eq!(ask(client, "a\n"), "a\n"));
     assert_eq!(rest(&connect(address)), "too many\n");
@@ -441,10 +451,9 @@ impl Session for OneByOne {
     }
 }
 
-#[test]
 fn a_session_that_gets_on_is_asked_again_soon() {
-    let controller = controller("one-by-one", 1);
-    let address = serve(&controller, listen_options(), |connection| OneByOne(connection.clone()));
+    let server = server("one-by-one", 1);
+    let address = serve(&server, listen_options(), |connection| OneByOne(connection.clone()));
     let began = Instant::now();
     assert_eq!(ask(&connect(address), &"x".repeat(500)).len(), 500);
     // With the longest pause each time it takes 16 seconds, with the shortest half a second.
@@ -459,15 +468,13 @@ impl Session for Panicking {
     }
 }
 
-#[test]
 fn a_worker_does_not_end_unnoticed() {
-    let (sender, failures) = crossbeam_channel::unbounded();
-    let options = ControllerOptions { name: "defective".into(), workers: 1 };
-    let controller = Controller::start(options, move |reason| sender.send(reason).unwrap()).unwrap();
-    let address = serve(&controller, listen_options(), |_| Panicking);
+    let (server, _handle, inboxes) = Server::start("defective", 1);
+    let address = serve(&server, listen_options(), |_| Panicking);
     let client = connect(address);
     (&client).write_all(b"x").unwrap();
-    assert_eq!(failures.recv_timeout(PATIENCE), Ok("the defective-io-0 thread panicked".into()));
+    let Ok(Input::Failed { reason }) = inboxes.internal.recv_timeout(PATIENCE) else { panic!("the node is told") };
+    let expected = ["the defective-io-0 thread panicked", "the connection task panicked"];
+    assert!(expected.contains(&reason.as_str()), "{reason}");
     assert_eq!(rest(&client), "", "its connections are closed");
-    controller.stop();
 }

@@ -1,4 +1,4 @@
-//! Whole clusters on real threads, over a network and storage in memory.
+//! Whole clusters under both runtimes, over a network and storage in memory.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +15,28 @@ use raft::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
 use raft::transport::Failure;
 use raft::transport::memory::MemoryNetwork;
 use raft::{Node, NodeOptions};
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use runtimes::Server;
+
+under_both! {
+    every_node_takes_writes_and_reads,
+    a_single_node_leads_itself_and_remembers_after_a_restart,
+    pipelined_reads_see_exactly_the_earlier_writes_of_their_connection,
+    order_holds_while_leadership_moves_and_nodes_are_cut_off,
+    nothing_acknowledged_is_lost_while_nodes_are_killed_and_come_back,
+    every_proposal_in_flight_is_answered_once_when_leadership_is_lost,
+    forwarded_requests_are_answered_once_when_their_leader_is_cut_off,
+    stopping_hands_over_and_answers_everything,
+    a_follower_that_lags_is_loaded_from_the_log,
+    requests_that_no_leader_can_take_are_refused_in_time,
+    a_transfer_moves_leadership_and_holds_requests_meanwhile,
+    a_leader_whose_disk_hangs_steps_down_and_a_hanging_node_does_not_hold_up_its_stop,
+    a_failed_sync_stops_the_node,
+    a_machine_that_panics_stops_its_node_and_says_so,
+}
 
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(100);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
@@ -130,6 +152,8 @@ struct Cluster {
     members: Vec<NodeId>,
     max_bytes: u64,
     nodes: BTreeMap<NodeId, Node>,
+    /// What they run on.
+    servers: BTreeMap<NodeId, Server>,
     storages: BTreeMap<NodeId, TestStorage>,
 }
 
@@ -146,6 +170,7 @@ impl Cluster {
             members: members.clone(),
             max_bytes,
             nodes: BTreeMap::new(),
+            servers: BTreeMap::new(),
         };
         members.into_iter().for_each(|id| cluster.start(id));
         cluster
@@ -158,9 +183,11 @@ impl Cluster {
         options.server.max_pending_bytes = self.max_bytes;
         options.labels = self.members.iter().map(|&id| (id, format!("N{id}"))).collect();
         let storage = Box::new(self.storages[&id].clone());
-        let connect = |handle: &NodeHandle| self.network.transport(id, handle);
-        let node = Node::start(options, storage, Box::new(Lists::default()), connect).unwrap();
+        let (server, handle, inboxes) = Server::start("node", 1);
+        let transport = Box::new(self.network.transport(id, &handle));
+        let node = Node::assemble(options, storage, Box::<Lists>::default(), transport, handle, inboxes).unwrap();
         self.nodes.insert(id, node);
+        self.servers.insert(id, server);
     }
 
     fn status(&self, id: NodeId) -> NodeStatus {
@@ -312,7 +339,6 @@ impl Random {
     }
 }
 
-#[test]
 fn every_node_takes_writes_and_reads() {
     let cluster = Cluster::new(3);
     cluster.leader();
@@ -325,7 +351,6 @@ fn every_node_takes_writes_and_reads() {
     }
 }
 
-#[test]
 fn a_single_node_leads_itself_and_remembers_after_a_restart() {
     let mut cluster = Cluster::new(1);
     let id = cluster.leader();
@@ -340,7 +365,6 @@ fn a_single_node_leads_itself_and_remembers_after_a_restart() {
     assert!(cluster.status(id).term > term);
 }
 
-#[test]
 fn pipelined_reads_see_exactly_the_earlier_writes_of_their_connection() {
     let cluster = Cluster::new(3);
     cluster.leader();
@@ -400,7 +424,6 @@ fn check_order(sent: &[(String, Instant)], outcomes: &[Outcome], list: &str) {
     }
 }
 
-#[test]
 fn order_holds_while_leadership_moves_and_nodes_are_cut_off() {
     let cluster = Cluster::new(3);
     cluster.leader();
@@ -467,7 +490,6 @@ fn check_presence(present: &[String], sent: &[(String, Instant)], outcomes: &[Ou
     }
 }
 
-#[test]
 fn nothing_acknowledged_is_lost_while_nodes_are_killed_and_come_back() {
     let mut cluster = Cluster::new(3);
     cluster.leader();
@@ -524,7 +546,6 @@ fn nothing_acknowledged_is_lost_while_nodes_are_killed_and_come_back() {
     assert!(acknowledged > 100, "only {acknowledged} requests succeeded");
 }
 
-#[test]
 fn every_proposal_in_flight_is_answered_once_when_leadership_is_lost() {
     let cluster = Cluster::new(3);
     let old = cluster.leader();
@@ -551,7 +572,6 @@ fn every_proposal_in_flight_is_answered_once_when_leadership_is_lost() {
     assert!(present.contains(&"new".to_owned()));
 }
 
-#[test]
 fn forwarded_requests_are_answered_once_when_their_leader_is_cut_off() {
     let cluster = Cluster::new(3);
     let old = cluster.leader();
@@ -581,7 +601,6 @@ fn forwarded_requests_are_answered_once_when_their_leader_is_cut_off() {
     }
 }
 
-#[test]
 fn stopping_hands_over_and_answers_everything() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader();
@@ -611,7 +630,6 @@ fn stopping_hands_over_and_answers_everything() {
     assert_eq!(late.outcomes().last().unwrap(), &Err(Failure::NotReady("this node has stopped".into())));
 }
 
-#[test]
 fn a_follower_that_lags_is_loaded_from_the_log() {
     let mut cluster = Cluster::with_limit(3, 20_000);
     let leader = cluster.leader();
@@ -632,7 +650,6 @@ fn a_follower_that_lags_is_loaded_from_the_log() {
     assert_eq!(cluster.words(lagging, "big").len(), 300);
 }
 
-#[test]
 fn requests_that_no_leader_can_take_are_refused_in_time() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader();
@@ -660,7 +677,6 @@ fn requests_that_no_leader_can_take_are_refused_in_time() {
     }
 }
 
-#[test]
 fn a_transfer_moves_leadership_and_holds_requests_meanwhile() {
     let cluster = Cluster::new(3);
     let old = cluster.leader();
@@ -678,7 +694,6 @@ fn a_transfer_moves_leadership_and_holds_requests_meanwhile() {
     assert_eq!(cluster.leader(), target);
 }
 
-#[test]
 fn a_leader_whose_disk_hangs_steps_down_and_a_hanging_node_does_not_hold_up_its_stop() {
     let mut cluster = Cluster::new(3);
     let old = cluster.leader();
@@ -696,7 +711,6 @@ fn a_leader_whose_disk_hangs_steps_down_and_a_hanging_node_does_not_hold_up_its_
     cluster.storages[&old].set(Disk::Works);
 }
 
-#[test]
 fn a_failed_sync_stops_the_node() {
     let cluster = Cluster::new(3);
     let leader = cluster.leader();
@@ -717,7 +731,6 @@ fn a_failed_sync_stops_the_node() {
     );
 }
 
-#[test]
 fn a_machine_that_panics_stops_its_node_and_says_so() {
     struct Fragile;
     impl Machine for Fragile {
@@ -733,9 +746,10 @@ fn a_machine_that_panics_stops_its_node_and_says_so() {
     }
     let network = MemoryNetwork::new();
     let id = NodeId(1);
-    let connect = |handle: &NodeHandle| network.transport(id, handle);
-    let node =
-        Node::start(NodeOptions::new(id, [id]), Box::new(TestStorage::new()), Box::new(Fragile), connect).unwrap();
+    let (_server, handle, inboxes) = Server::start("node", 1);
+    let (options, storage) = (NodeOptions::new(id, [id]), Box::new(TestStorage::new()));
+    let transport = Box::new(network.transport(id, &handle));
+    let node = Node::assemble(options, storage, Box::new(Fragile), transport, handle, inboxes).unwrap();
     assert!(node.propose("boom").is_err_and(|failure| !failure.is_definite()));
     assert_eq!(node.wait(), Err("the apply thread panicked".into()));
     node.handle().deliver(Input::Tick);

@@ -1,4 +1,4 @@
-//! Transports over 127.0.0.1: what arrives, in which order, and who is refused.
+//! Transports over 127.0.0.1, under both runtimes: what arrives, in which order, and who is refused.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,11 +9,37 @@ use raft::codec::handshake::{self, Handshake, Hello, PROTOCOL, Purpose, RefusalC
 use raft::codec::{frame, peer};
 use raft::consensus::{Membership, Message, MessageBody, NodeId, Payload, Term};
 use raft::runtime::sockets::bind;
-use raft::runtime::threaded::{Controller, ControllerOptions};
-use raft::runtime::{Inboxes, Input, Life, NodeHandle};
+use raft::runtime::{Inboxes, Input, Life};
 use raft::storage::{FileStorage, Lineage, OpenOptions, PeerMemory, Start};
 use raft::transport::tcp::{TcpOptions, TcpPeer, TcpTransport};
 use raft::transport::{Forward, ForwardKind, PeerMessage, Transport};
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use runtimes::Server;
+
+under_both! {
+    messages_arrive_whole_and_in_order,
+    a_peer_that_restarts_is_connected_again,
+    strangers_are_refused_with_the_reason,
+    a_node_that_abstains_may_come_as_another_incarnation,
+    a_peer_that_cannot_be_remembered_is_refused_and_the_node_stops,
+    a_node_that_keeps_nothing_and_is_remembered_comes_again_when_it_abstains,
+    a_node_whose_own_life_is_refused_stops_and_says_why,
+    a_dialer_checks_who_answers,
+    a_peer_that_hangs_in_the_handshake_does_not_delay_others,
+    a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody,
+    sending_to_nobody_is_an_error_at_once,
+    a_message_over_the_limit_is_not_sent,
+    frames_may_come_in_any_pieces_and_incomplete_ones_are_ignored,
+    a_node_that_falls_behind_leaves_what_peers_say_in_their_sockets,
+    a_newer_connection_replaces_an_older_one,
+    no_mutation_gets_through_or_does_harm,
+    random_bytes_close_their_connection_and_nothing_else,
+    silent_strangers_do_not_keep_peers_out,
+    stopping_hangs_up,
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CLUSTER: u64 = 0xc1;
@@ -40,7 +66,7 @@ fn numbered(sequence: u64, bytes: usize) -> PeerMessage {
 struct Node {
     transport: TcpTransport,
     inboxes: Inboxes,
-    _controller: Controller,
+    _server: Server,
 }
 
 /// Listeners on free ports, and what every node is told about them.
@@ -75,11 +101,9 @@ impl Node {
 
     fn start_with(options: TcpOptions, memory: PeerMemory, listener: TcpListener) -> Node {
         let name = format!("node{}", options.me);
-        let controller =
-            Controller::start(ControllerOptions { name, workers: 2 }, |reason| panic!("{reason}")).unwrap();
-        let (handle, inboxes) = NodeHandle::new();
-        let transport = TcpTransport::start(options, memory, handle, controller.sockets(), listener).unwrap();
-        Node { transport, inboxes, _controller: controller }
+        let (server, handle, inboxes) = Server::start(&name, 2);
+        let transport = TcpTransport::start(options, memory, handle, server.sockets(), listener).unwrap();
+        Node { transport, inboxes, _server: server }
     }
 
     fn next(&self) -> Input {
@@ -203,7 +227,6 @@ fn node_and_impostor() -> (Node, Vec<TcpPeer>, TcpListener) {
     (Node::start(options(1, 1, &peers), first), peers, second)
 }
 
-#[test]
 fn messages_arrive_whole_and_in_order() {
     let (listeners, peers) = ports(3);
     let mut nodes: Vec<Node> =
@@ -240,7 +263,6 @@ fn messages_arrive_whole_and_in_order() {
     assert_eq!(nodes[0].hear(), (3, life(1), vote));
 }
 
-#[test]
 fn a_peer_that_restarts_is_connected_again() {
     let (mut listeners, peers) = ports(2);
     let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
@@ -260,7 +282,6 @@ fn a_peer_that_restarts_is_connected_again() {
     }
 }
 
-#[test]
 fn strangers_are_refused_with_the_reason() {
     let (_node, peers, _listener) = node_and_impostor();
     let refused = |hello: Hello| match Raw::introduce(&peers[0], hello) {
@@ -297,7 +318,6 @@ fn strangers_are_refused_with_the_reason() {
     Raw::welcomed(&peers[0], Hello { earlier: vec![6, 1], ..later });
 }
 
-#[test]
 fn a_node_that_abstains_may_come_as_another_incarnation() {
     let (node, peers, _listener) = node_and_impostor();
     let former = hello(2, 1, 5, 9);
@@ -320,7 +340,6 @@ fn a_node_that_abstains_may_come_as_another_incarnation() {
     assert_eq!(refused.code, RefusalCode::OtherIncarnation);
 }
 
-#[test]
 fn a_peer_that_cannot_be_remembered_is_refused_and_the_node_stops() {
     let folder = tempfile::tempdir().unwrap();
     let mut storage = FileStorage::open(&OpenOptions {
@@ -344,7 +363,6 @@ fn a_peer_that_cannot_be_remembered_is_refused_and_the_node_stops() {
     assert!(reason.starts_with("cannot remember the life of node 2: cannot write "), "{reason}");
 }
 
-#[test]
 fn a_node_that_keeps_nothing_and_is_remembered_comes_again_when_it_abstains() {
     let (mut listeners, peers) = ports(2);
     let (second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap());
@@ -366,7 +384,6 @@ fn a_node_that_keeps_nothing_and_is_remembered_comes_again_when_it_abstains() {
     assert!(abstaining, "at most one attempt was under way");
 }
 
-#[test]
 fn a_node_whose_own_life_is_refused_stops_and_says_why() {
     for (code, life) in [
         (RefusalCode::OlderBoot, life(1)),
@@ -386,7 +403,6 @@ fn a_node_whose_own_life_is_refused_stops_and_says_why() {
     }
 }
 
-#[test]
 fn a_dialer_checks_who_answers() {
     let (node, peers, listener) = node_and_impostor();
     let accept = |answer: &Handshake| {
@@ -432,7 +448,6 @@ fn a_dialer_checks_who_answers() {
     assert_eq!(peers.len(), 2);
 }
 
-#[test]
 fn a_peer_that_hangs_in_the_handshake_does_not_delay_others() {
     let (mut listeners, peers) = ports(3);
     let (third, _hanging, first) = (listeners.pop().unwrap(), listeners.pop().unwrap(), listeners.pop().unwrap());
@@ -442,7 +457,6 @@ fn a_peer_that_hangs_in_the_handshake_does_not_delay_others() {
 }
 
 /// T80: a peer that never reads.
-#[test]
 fn a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody() {
     let (mut listeners, peers) = ports(3);
     let (third, second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap(), listeners.pop().unwrap());
@@ -472,7 +486,6 @@ fn a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody() {
     Raw(stream).read_handshake();
 }
 
-#[test]
 fn sending_to_nobody_is_an_error_at_once() {
     let (listeners, peers) = ports(2);
     let mut node = Node::start(options(1, 1, &peers), listeners.into_iter().next().unwrap());
@@ -481,7 +494,6 @@ fn sending_to_nobody_is_an_error_at_once() {
     node.transport.flush();
 }
 
-#[test]
 fn a_message_over_the_limit_is_not_sent() {
     let (listeners, peers) = ports(2);
     let mut nodes: Vec<Node> =
@@ -493,7 +505,6 @@ fn a_message_over_the_limit_is_not_sent() {
 }
 
 /// T81: frames are cut anywhere.
-#[test]
 fn frames_may_come_in_any_pieces_and_incomplete_ones_are_ignored() {
     let (node, peers, _listener) = node_and_impostor();
     let mut raw = Raw::connect(&peers[0]);
@@ -521,7 +532,6 @@ fn frames_may_come_in_any_pieces_and_incomplete_ones_are_ignored() {
 }
 
 /// T82: frames of an old connection after a new one is up.
-#[test]
 fn a_node_that_falls_behind_leaves_what_peers_say_in_their_sockets() {
     const ROOM: usize = 64 << 10;
     const MESSAGES: u64 = 80_000;
@@ -546,7 +556,6 @@ fn a_node_that_falls_behind_leaves_what_peers_say_in_their_sockets() {
     drop(writer.join());
 }
 
-#[test]
 fn a_newer_connection_replaces_an_older_one() {
     let (node, peers, _listener) = node_and_impostor();
     let mut old = Raw::welcomed(&peers[0], hello(2, 1, 1, 1));
@@ -568,7 +577,6 @@ fn a_newer_connection_replaces_an_older_one() {
 }
 
 /// T90: every one-byte mutation of a valid conversation.
-#[test]
 fn no_mutation_gets_through_or_does_harm() {
     let (node, peers, _listener) = node_and_impostor();
     let tail = bytes_of(&[numbered(1, 5), numbered(2, 0)]);
@@ -599,7 +607,6 @@ fn no_mutation_gets_through_or_does_harm() {
 }
 
 /// T90: bytes of strangers, wrong lengths, ten thousand connections.
-#[test]
 fn random_bytes_close_their_connection_and_nothing_else() {
     let (node, peers, _listener) = node_and_impostor();
     let mut good = Raw::welcomed(&peers[0], hello(2, 1, 1, 1));
@@ -640,7 +647,6 @@ fn random_bytes_close_their_connection_and_nothing_else() {
     }
 }
 
-#[test]
 fn silent_strangers_do_not_keep_peers_out() {
     let (node, peers, _listener) = node_and_impostor();
     let _silent: Vec<Raw> = (0..500).map(|_| Raw::connect(&peers[0])).collect();
@@ -649,7 +655,6 @@ fn silent_strangers_do_not_keep_peers_out() {
     assert_eq!(node.hear_number(), (2, 1));
 }
 
-#[test]
 fn stopping_hangs_up() {
     let (listeners, peers) = ports(2);
     let mut nodes: Vec<Node> =

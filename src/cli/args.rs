@@ -96,7 +96,7 @@ pub struct CommonArgs {
     /// The configuration; `raft init` writes one [default: raft.ini]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What carries a node's work, instead of Runtime in raft.ini: ThreadedRuntime
+    /// What carries a node's work, instead of Runtime in raft.ini: ThreadedRuntime or AsyncRuntime
     #[arg(short = 'r', long, value_name = "RUNTIME")]
     pub runtime: Option<RuntimeKind>,
     /// Allow addresses other than loopback ones, though nothing protects them yet

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, never, select};
-use raft::config::Limits;
+use raft::config::{Config, Limits, RuntimeKind};
 use raft::consensus::{Membership, ServerConfig};
 use raft::gateway::maelstrom::{self, Closed, Door, Init, Options, Workload};
 use raft::machine::composite::Composite;
-use raft::runtime::parts::NodeOptions;
 use raft::runtime::node::Node;
+use raft::runtime::parts::NodeOptions;
 use raft::storage::{FileStorage, InMemoryStorage, Life, OpenOptions, PeerMemory, Storage, cluster_id};
 use raft::transport::stdio::Names;
 
@@ -34,6 +34,8 @@ struct StdioOptions {
     heartbeat_interval: Duration,
     /// What requests mean that do not say it themselves.
     workload: Workload,
+    /// What the node runs on.
+    runtime: RuntimeKind,
     /// Where the nodes' data folders are. `None`: state is in memory.
     data: Option<PathBuf>,
 }
@@ -66,6 +68,7 @@ fn options(args: &NodeArgs) -> Result<StdioOptions, String> {
         adapts: args.election_timeout.is_none(),
         heartbeat_interval: Duration::from_millis(args.heartbeat_interval.unwrap_or(HEARTBEAT_INTERVAL_MS)),
         workload: args.workload.unwrap_or_default(),
+        runtime: args.common.runtime.unwrap_or(Config::default().runtime),
         data: args.data.clone(),
     };
     if options.heartbeat_interval >= options.election_timeout {
@@ -134,7 +137,7 @@ fn start(options: &StdioOptions, init: &Init) -> Result<Node, String> {
     };
     let node_options = NodeOptions { server, membership, labels, ..NodeOptions::new(names.me(), []) };
     let machine = Box::new(Composite::default());
-    Node::start(node_options, storage, machine, |handle| init.transport(handle, life, peers))
+    Node::start_on(options.runtime, node_options, storage, machine, |handle| init.transport(handle, life, peers))
         .map_err(|error| error.to_string())
 }
 

@@ -149,13 +149,14 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         name: "Runtime",
         absent: Absent::Default,
         kind: Kind::Word {
-            allowed: "ThreadedRuntime",
+            allowed: "ThreadedRuntime, AsyncRuntime",
             get: |c| c.runtime.to_string(),
             set: |c, text| text.parse().map(|v| c.runtime = v),
         },
-        summary: "what carries a node's work: ThreadedRuntime",
-        details: "ThreadedRuntime serves all sockets with a fixed pool of threads, and applies the protocol in one. On the \
-                  command line, -r overrides it.",
+        summary: "what carries a node's work: ThreadedRuntime, AsyncRuntime",
+        details: "ThreadedRuntime serves all sockets with a fixed pool of threads, and applies the protocol in one of its own. \
+                  AsyncRuntime does both with tasks on one thread; the disk and the state machine have theirs. \
+                  docs/ARCHITECTURE.md says when to choose which. On the command line, -r overrides it.",
     },
     Key {
         name: "Debug",

@@ -89,6 +89,8 @@ pub enum StorageClass {
 pub enum RuntimeKind {
     /// Threads, the default.
     ThreadedRuntime,
+    /// Tasks on tokio.
+    AsyncRuntime,
 }
 
 /// `[Node.X]`, and `[Start.X]`.
@@ -223,6 +225,7 @@ impl fmt::Display for RuntimeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             RuntimeKind::ThreadedRuntime => "ThreadedRuntime",
+            RuntimeKind::AsyncRuntime => "AsyncRuntime",
         })
     }
 }
@@ -233,8 +236,8 @@ impl FromStr for RuntimeKind {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "ThreadedRuntime" => Ok(RuntimeKind::ThreadedRuntime),
-            "AsyncRuntime" => Err("not available in this version; existing: ThreadedRuntime".into()),
-            _ => Err("there is no such runtime; existing: ThreadedRuntime".into()),
+            "AsyncRuntime" => Ok(RuntimeKind::AsyncRuntime),
+            _ => Err("there is no such runtime; existing: ThreadedRuntime, AsyncRuntime".into()),
         }
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "async")]
+use super::asynchronous::AsyncRuntime;
 use super::node::Node;
 use super::sockets::{ListenOptions, Seats, SessionFactory, Sockets, bind};
 use super::threaded::{Controller, ControllerOptions};
-use crate::config::{Config, NodeConfig, StorageClass};
+use crate::config::{Config, NodeConfig, RuntimeKind, StorageClass};
 use crate::consensus::NodeId;
 #[cfg(feature = "http")]
 use crate::gateway::http::{HttpOptions, HttpServer};
@@ -16,7 +18,7 @@ use crate::gateway::resp::{RespOptions, RespSession, Waiters};
 use crate::machine::{Machine, scenario};
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::NodeOptions;
-use crate::runtime::{Input, NodeHandle};
+use crate::runtime::{Inboxes, Input, NodeHandle};
 use crate::storage::{
     FileStorage, InMemoryStorage, Lineage, OpenOptions, PeerMemory, Start, Storage, StorageError, cluster_id, random,
 };
@@ -38,9 +40,16 @@ const HTTP_PATIENCE: Duration = Duration::from_millis(300);
 /// A running node with its ports.
 pub struct Daemon {
     node: Node,
-    controller: Controller,
     #[cfg(feature = "http")]
     http: HttpServer,
+    runtime: Runtime,
+}
+
+/// Who waits for the daemon's sockets.
+enum Runtime {
+    Threaded(Controller),
+    #[cfg(feature = "async")]
+    Async(AsyncRuntime),
 }
 
 /// Why a node could not be started, for people.
@@ -92,31 +101,31 @@ impl Daemon {
         #[cfg(feature = "http")]
         let http = bind(&me.host, me.http_port, &format!("HttpPort of node {me}"))?;
 
-        let (handle, inboxes) = NodeHandle::new();
-        let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
-        let node = handle.clone();
-        let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
+        let (runtime, handle, inboxes) = Runtime::start(config, me)?;
+        let sockets = runtime.sockets();
         let options = TcpOptions { lineage, abstains, ..tcp_options(config, id, cluster_id) };
-        let transport = TcpTransport::start(options, memory, handle.clone(), controller.sockets(), peers)?;
+        let transport = TcpTransport::start(options, memory, handle.clone(), Arc::clone(&sockets), peers)?;
         let mut options = NodeOptions::from_config(config, id);
         options.server.abstains = abstains;
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         let seats = Seats::new(config.limits.max_connections);
-        serve_clients(config, &node.handle(), &*controller.sockets(), clients, seats.clone())?;
+        serve_clients(config, &node.handle(), &*sockets, clients, seats.clone())?;
         #[cfg(feature = "http")]
-        let http = HttpServer::start(http_options(config, seats), node.handle(), http, &me.label)?;
+        let http = runtime.serve_http(http_options(config, seats), node.handle(), http, &me.label)?;
         let process = std::process::id();
         let NodeConfig { host, port, client_port, .. } = me;
         let http_url =
             if cfg!(feature = "http") { format!(" and http://{host}:{}", me.http_port) } else { String::new() };
         log::info!(
-            "node {id} serves peers on {host}:{port}, clients on {host}:{client_port}{http_url}, as process {process}"
+            "node {id} serves peers on {host}:{port}, clients on {host}:{client_port}{http_url}, as process {process} with \
+             {}",
+            config.runtime
         );
         Ok(Daemon {
             node,
-            controller,
             #[cfg(feature = "http")]
             http,
+            runtime,
         })
     }
 
@@ -132,8 +141,54 @@ impl Daemon {
         let ended = self.node.stop(patience);
         #[cfg(feature = "http")]
         self.http.stop(HTTP_PATIENCE);
-        self.controller.stop();
+        drop(self.runtime);
         ended
+    }
+}
+
+impl Runtime {
+    fn start(config: &Config, me: &NodeConfig) -> Result<(Runtime, NodeHandle, Inboxes), StartError> {
+        match config.runtime {
+            RuntimeKind::ThreadedRuntime => {
+                let (handle, inboxes) = NodeHandle::new();
+                let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
+                let node = handle.clone();
+                let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
+                Ok((Runtime::Threaded(controller), handle, inboxes))
+            }
+            #[cfg(feature = "async")]
+            RuntimeKind::AsyncRuntime => {
+                let (runtime, handle, inboxes) = AsyncRuntime::start(&me.label)?;
+                Ok((Runtime::Async(runtime), handle, inboxes))
+            }
+            #[cfg(not(feature = "async"))]
+            RuntimeKind::AsyncRuntime => {
+                Err(StartError(super::NO_ASYNC_RUNTIME.into()))
+            }
+        }
+    }
+
+    fn sockets(&self) -> Arc<dyn Sockets> {
+        match self {
+            Runtime::Threaded(controller) => controller.sockets(),
+            #[cfg(feature = "async")]
+            Runtime::Async(runtime) => runtime.sockets(),
+        }
+    }
+
+    #[cfg(feature = "http")]
+    fn serve_http(
+        &self,
+        options: HttpOptions,
+        node: NodeHandle,
+        listener: std::net::TcpListener,
+        name: &str,
+    ) -> io::Result<HttpServer> {
+        match self {
+            Runtime::Threaded(_) => HttpServer::start(options, node, listener, name),
+            #[cfg(feature = "async")]
+            Runtime::Async(runtime) => HttpServer::start_on(runtime.tasks(), options, node, listener),
+        }
     }
 }
 

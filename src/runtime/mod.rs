@@ -1,5 +1,8 @@
 //! Time, threads and effects: what turns the pure protocol into a running node.
 
+#[cfg(feature = "async")]
+pub mod asynchronous;
+pub mod bell;
 pub mod daemon;
 pub mod driver;
 mod guard;
@@ -21,6 +24,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::bell::Bell;
 pub(crate) use self::guard::spawn_guarded;
 pub(crate) use self::log_limit::{LogLimit, LogRepeats};
 use self::metrics::Metrics;
@@ -29,6 +33,10 @@ use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
 use crate::storage::snapshot::SnapshotInfo;
 use crate::transport::{Failure, PeerMessage};
+
+/// Why a node cannot be started on the other runtime, for people.
+#[cfg(not(feature = "async"))]
+const NO_ASYNC_RUNTIME: &str = "AsyncRuntime is not in this build: it takes the feature `async`";
 
 /// Something for the event handler. The handler has two inboxes: clients' requests come through one that is bounded,
 /// everything else through the other, which is drained first.
@@ -134,6 +142,8 @@ pub struct NodeHandle {
     progress: Arc<Progress>,
     waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
+    /// For an event handler that is a task. A thread waits at the inboxes themselves.
+    bell: Option<Arc<Bell>>,
 }
 
 /// What the apply stage tells the event handler without waking it.
@@ -156,6 +166,17 @@ pub struct Inboxes {
     progress: Arc<Progress>,
     /// What was taken of the progress last: how far, and the deadline.
     taken: (u64, u64),
+    attendant: Attendant,
+}
+
+/// Who waits at the inboxes.
+#[derive(Clone)]
+enum Attendant {
+    /// A thread of the node's own.
+    Thread,
+    /// A task of this runtime, which listens to the bell.
+    #[cfg(feature = "async")]
+    Task(tokio::runtime::Handle, Arc<Bell>),
 }
 
 impl Inboxes {
@@ -188,6 +209,17 @@ pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
     pub fn new() -> (NodeHandle, Inboxes) {
+        NodeHandle::attended(None, Attendant::Thread)
+    }
+
+    /// The same for a node whose event handler will be a task of this runtime.
+    #[cfg(feature = "async")]
+    pub(crate) fn for_task(tasks: tokio::runtime::Handle) -> (NodeHandle, Inboxes) {
+        let bell = Arc::new(Bell::default());
+        NodeHandle::attended(Some(Arc::clone(&bell)), Attendant::Task(tasks, bell))
+    }
+
+    fn attended(bell: Option<Arc<Bell>>, attendant: Attendant) -> (NodeHandle, Inboxes) {
         // Its bound is kept by those who ask for it: nobody who delivers may wait, for it could be a task of the thread that empties
         // the inbox.
         let (internal, internal_inbox) = crossbeam_channel::unbounded();
@@ -203,11 +235,14 @@ impl NodeHandle {
             questions: questions_inbox,
             progress: Arc::clone(&progress),
             taken: (0, NO_DEADLINE),
+            attendant,
         };
-        (
-            NodeHandle { internal, clients, questions, progress, waiting: Arc::default(), metrics: Arc::default() },
-            inboxes,
-        )
+        let (waiting, metrics) = Default::default();
+        (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell }, inboxes)
+    }
+
+    fn ring(&self) {
+        self.bell.iter().for_each(|bell| bell.ring());
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -220,6 +255,7 @@ impl NodeHandle {
         if let Err(SendError(request)) = self.clients.send(request) {
             request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
         }
+        self.ring();
         Ok(())
     }
 
@@ -237,11 +273,13 @@ impl NodeHandle {
     /// drops the reply, which answers it.
     pub fn ask_status(&self, reply: Reply) {
         let _ = self.questions.send(reply);
+        self.ring();
     }
 
     /// Hands in anything else. Never waits. A node that has stopped needs no more inputs: they are dropped.
     pub fn deliver(&self, input: Input) {
         let _ = self.internal.send(input);
+        self.ring();
     }
 
     /// Whether whoever can hold messages of peers back may deliver more of them.
@@ -278,7 +316,9 @@ impl NodeHandle {
 
     /// Hands in what may as well be lost. False if the inbox is full, or the node has stopped: the input is dropped.
     pub fn try_deliver(&self, input: Input) -> bool {
-        self.has_room() && self.internal.send(input).is_ok()
+        let is_taken = self.has_room() && self.internal.send(input).is_ok();
+        self.ring();
+        is_taken
     }
 }
 

@@ -9,17 +9,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+#[cfg(feature = "async")]
+use super::asynchronous::{self, AsyncRuntime};
+#[cfg(feature = "async")]
+use super::bell::Bell;
 use super::guard::spawn_guarded;
 use super::handler::EventHandler;
-use super::threaded::clock::Clock;
-use super::threaded::handler;
+use super::threaded::{self, clock::Clock};
+use crate::config::RuntimeKind;
 use crate::consensus::Payload;
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::{NodeOptions, Parts};
 use crate::runtime::stage::{Stage, Step};
 use crate::runtime::{
-    ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
+    Attendant, ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
 };
 use crate::storage::{Storage, StorageError};
 use crate::transport::{Failure, Transport};
@@ -33,7 +37,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long [`Node::kill`] waits for the node's threads.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A running node. Dropping it stops it, without waiting; [`stop`](Node::stop) waits.
+/// A running node. Dropping it stops it, without waiting for what is under way; [`stop`](Node::stop) waits.
 pub struct Node {
     handle: NodeHandle,
     next_connection: AtomicU64,
@@ -43,6 +47,9 @@ pub struct Node {
     running: Receiver<()>,
     threads: Vec<&'static str>,
     finished: Receiver<&'static str>,
+    /// Its own, if it has one: what its event handler runs on.
+    #[cfg(feature = "async")]
+    runtime: Option<AsyncRuntime>,
 }
 
 impl Node {
@@ -59,7 +66,35 @@ impl Node {
         Node::assemble(options, storage, machine, transport, handle, inboxes)
     }
 
-    /// Like [`start`](Node::start), around a handle that gateways and a transport have got already.
+    /// Like [`start`](Node::start), on this runtime: `start` takes the threaded one.
+    ///
+    /// # Errors
+    /// The disk failed or does not hold what was written, the system cannot start a thread, or this build has no such runtime.
+    pub fn start_on<T: Transport + 'static>(
+        runtime: RuntimeKind,
+        options: NodeOptions,
+        storage: Box<dyn Storage>,
+        machine: Box<dyn Machine>,
+        connect: impl FnOnce(&NodeHandle) -> T,
+    ) -> Result<Node, StorageError> {
+        match runtime {
+            RuntimeKind::ThreadedRuntime => Node::start(options, storage, machine, connect),
+            #[cfg(feature = "async")]
+            RuntimeKind::AsyncRuntime => {
+                let started = AsyncRuntime::start(&format!("node-{}", options.server.id));
+                let (runtime, handle, inboxes) = started.map_err(|error| StorageError::Io(error.to_string()))?;
+                let transport = Box::new(connect(&handle));
+                let mut node = Node::assemble(options, storage, machine, transport, handle, inboxes)?;
+                node.runtime = Some(runtime);
+                Ok(node)
+            }
+            #[cfg(not(feature = "async"))]
+            RuntimeKind::AsyncRuntime => Err(StorageError::Io(super::NO_ASYNC_RUNTIME.into())),
+        }
+    }
+
+    /// Like [`start`](Node::start), around a handle that gateways and a transport have got already. Its inboxes know whether a
+    /// thread waits at them or a task.
     pub fn assemble(
         options: NodeOptions,
         storage: Box<dyn Storage>,
@@ -70,30 +105,38 @@ impl Node {
     ) -> Result<Node, StorageError> {
         let Parts { driver, storage, apply, loader, snapshot } =
             Parts::assemble(options, storage, machine, transport, &handle, seed())?;
-        let start = Instant::now();
-        let (election_clock, heartbeat_clock) = (Arc::new(Clock::new(start)), Arc::new(Clock::new(start)));
-        let ended = Arc::new(OnceLock::new());
         let (finish, finished) = unbounded();
         let mut threads = Threads { handle: handle.clone(), finish, names: Vec::new() };
         threads.spawn("storage", move || run_stage(storage))?;
         threads.spawn("apply", move || run_stage(apply))?;
         threads.spawn("loader", move || run_stage(loader))?;
         threads.spawn("snapshot", move || run_stage(snapshot))?;
-        for (name, clock) in [("election clock", &election_clock), ("heartbeat clock", &heartbeat_clock)] {
-            let (clock, node) = (Arc::clone(clock), handle.clone());
-            threads.spawn(name, move || clock.run(&node))?;
-        }
-        let end = Arc::clone(&ended);
+        let ended = Arc::new(OnceLock::new());
         let (runs, running) = bounded(0);
-        threads.spawn("event handler", move || {
-            let handler = EventHandler { driver, inboxes, start };
-            let run = || handler::run(handler, &election_clock, &heartbeat_clock);
-            let outcome = catch_unwind(AssertUnwindSafe(run));
-            [election_clock, heartbeat_clock].iter().for_each(|clock| clock.stop());
-            end.get_or_init(|| outcome.unwrap_or_else(|_| Err("the event handler panicked".into())));
-            drop::<Sender<()>>(runs);
-        })?;
-        Ok(Node { handle, next_connection: AtomicU64::new(0), ended, running, threads: threads.names, finished })
+        let end = {
+            let ended = Arc::clone(&ended);
+            move |outcome| {
+                ended.get_or_init(|| outcome);
+                drop::<Sender<()>>(runs);
+            }
+        };
+        let attendant = inboxes.attendant.clone();
+        let handler = EventHandler { driver, inboxes, start: Instant::now() };
+        match attendant {
+            Attendant::Thread => threads.handle_events(handler, end)?,
+            #[cfg(feature = "async")]
+            Attendant::Task(tasks, bell) => threads.leave_events_to(&tasks, bell, handler, end),
+        }
+        Ok(Node {
+            handle,
+            next_connection: AtomicU64::new(0),
+            ended,
+            running,
+            threads: threads.names,
+            finished,
+            #[cfg(feature = "async")]
+            runtime: None,
+        })
     }
 
     /// The way into the node, for gateways.
@@ -135,7 +178,7 @@ impl Node {
     pub fn wait(&self) -> Ended {
         // Nothing is sent: this returns when the other side is gone.
         let _ = self.running.recv();
-        self.ended.get().cloned().unwrap_or_else(|| Err("the event handler could not be started".into()))
+        self.ended.get().cloned().unwrap_or_else(|| Err("the event handler is gone".into()))
     }
 
     /// Ends the node at once, much like a crash: nothing is handed over, and nothing under way is waited for. For tests
@@ -238,7 +281,48 @@ struct Threads {
     names: Vec<&'static str>,
 }
 
+const EVENT_HANDLER: &str = "event handler";
+const PANICKED: &str = "the event handler panicked";
+
 impl Threads {
+    /// Starts the event handler's thread, and those of its clocks. `end` is told how it ended.
+    fn handle_events(
+        &mut self,
+        handler: EventHandler,
+        end: impl FnOnce(Ended) + Send + 'static,
+    ) -> Result<(), StorageError> {
+        let clocks = [(); 2].map(|()| Arc::new(Clock::new(handler.start)));
+        for (name, clock) in ["election clock", "heartbeat clock"].into_iter().zip(&clocks) {
+            let (clock, node) = (Arc::clone(clock), self.handle.clone());
+            self.spawn(name, move || clock.run(&node))?;
+        }
+        self.spawn(EVENT_HANDLER, move || {
+            let [election_clock, heartbeat_clock] = &clocks;
+            let run = || threaded::handler::run(handler, election_clock, heartbeat_clock);
+            let outcome = catch_unwind(AssertUnwindSafe(run));
+            clocks.iter().for_each(|clock| clock.stop());
+            end(outcome.unwrap_or_else(|_| Err(PANICKED.into())));
+        })
+    }
+
+    /// The same as a task, which needs no threads for its clocks.
+    #[cfg(feature = "async")]
+    fn leave_events_to(
+        &mut self,
+        tasks: &tokio::runtime::Handle,
+        bell: Arc<Bell>,
+        handler: EventHandler,
+        end: impl FnOnce(Ended) + Send + 'static,
+    ) {
+        let handling = tasks.spawn(async move { asynchronous::run_handler(handler, &bell).await });
+        let finish = self.finish.clone();
+        tasks.spawn(async move {
+            end(handling.await.unwrap_or_else(|_| Err(PANICKED.into())));
+            let _ = finish.send(EVENT_HANDLER);
+        });
+        self.names.push(EVENT_HANDLER);
+    }
+
     /// Starts a thread. A panic in it stops the node.
     fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         let (handle, finish, finish_failed) = (self.handle.clone(), self.finish.clone(), self.finish.clone());

@@ -1,4 +1,4 @@
-//! The REST service: HTTP/1.1 and JSON, on a small async runtime of its own.
+//! The REST service: HTTP/1.1 and JSON, on the async runtime of its node, or else on a small one of its own.
 //!
 //! A request's way: `server` accepts its connection, `request` reads it, `routes` finds who runs it, that one asks the node
 //! (`node`) and `answer` puts the outcome into JSON. `docs/REST.md` lists the endpoints.

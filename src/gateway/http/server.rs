@@ -17,12 +17,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 
 use super::node::HTTP_CONNECTIONS;
 use super::socket::{Client, Patient};
 use super::{Gateway, HttpOptions, routes};
+#[cfg(feature = "async")]
+use crate::runtime::asynchronous::spawn_guarded_task;
 use crate::runtime::sockets::{ACCEPT_PAUSE, is_the_others_fault};
 use crate::runtime::{Input, LogLimit, NodeHandle, spawn_guarded};
 
@@ -42,6 +44,7 @@ pub struct HttpServer {
     phase: watch::Sender<Phase>,
     /// Disconnected when the last connection has ended.
     ended: Receiver<()>,
+    /// Its own, if it has one.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -59,25 +62,55 @@ impl HttpServer {
     /// # Errors
     /// The system cannot watch the port, or start a thread.
     pub fn start(options: HttpOptions, node: NodeHandle, listener: TcpListener, name: &str) -> io::Result<HttpServer> {
-        listener.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let (end, ended) = crossbeam_channel::bounded(0);
         let panicked = node.clone();
-        let gateway = Gateway::new(options, node, phases.clone());
+        let (mut server, serving) = HttpServer::open(runtime.handle(), options, node, listener)?;
         let run = move || {
-            runtime.block_on(serve(gateway, listener, phases));
+            runtime.block_on(serving);
             // Whatever is left ends with it.
             runtime.shutdown_background();
-            drop::<Sender<()>>(end);
         };
         let panicked = move |reason| panicked.deliver(Input::Failed { reason });
         let thread = spawn_guarded(format!("{name}-http"), run, panicked)?;
-        Ok(HttpServer { phase, ended, thread: Some(thread) })
+        server.thread = Some(thread);
+        Ok(server)
+    }
+
+    /// The same with tasks of a runtime that is there already.
+    ///
+    /// # Errors
+    /// The system cannot watch the port.
+    #[cfg(feature = "async")]
+    pub fn start_on(
+        tasks: &Handle,
+        options: HttpOptions,
+        node: NodeHandle,
+        listener: TcpListener,
+    ) -> io::Result<HttpServer> {
+        let panicked = node.clone();
+        let (server, serving) = HttpServer::open(tasks, options, node, listener)?;
+        spawn_guarded_task(tasks, "http", serving, move |reason| panicked.deliver(Input::Failed { reason }));
+        Ok(server)
+    }
+
+    /// The service, and what is to be run for it.
+    fn open(
+        tasks: &Handle,
+        options: HttpOptions,
+        node: NodeHandle,
+        listener: TcpListener,
+    ) -> io::Result<(HttpServer, impl Future<Output = ()> + use<>)> {
+        listener.set_nonblocking(true)?;
+        let _inside = tasks.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let gateway = Gateway::new(options, node, phases.clone());
+        let serving = async move {
+            serve(gateway, listener, phases).await;
+            drop::<Sender<()>>(end);
+        };
+        Ok((HttpServer { phase, ended, thread: None }, serving))
     }
 
     /// No new connections and requests from now on. Those that wait for messages are answered, the others when the node

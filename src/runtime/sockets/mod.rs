@@ -14,6 +14,8 @@ pub use self::connection::Connection;
 pub(super) use self::connection::OutputLimits;
 pub(super) use self::listener::Door;
 pub use self::listener::{ListenOptions, Seat, Seats, bind};
+#[cfg(feature = "async")]
+pub(super) use self::socket::Wanted;
 pub(super) use self::socket::{Next, Readiness, Socket};
 use super::session::Session;
 
@@ -42,6 +44,12 @@ pub trait Sockets: Send + Sync {
     /// # Errors
     /// The connection is broken already.
     fn adopt(&self, stream: TcpStream, max_output_bytes: usize, session: MakeSession) -> io::Result<()>;
+
+    /// Where those who use sockets can wait in tasks. Without tasks they need threads.
+    #[cfg(feature = "async")]
+    fn tasks(&self) -> Option<tokio::runtime::Handle> {
+        None
+    }
 }
 
 /// A connected socket that never blocks: what a runtime's own kind of socket has to offer.

@@ -70,6 +70,18 @@ pub(in crate::runtime) struct Readiness {
     pub gone: bool,
 }
 
+/// Which events matter to a socket now.
+#[cfg(feature = "async")]
+#[derive(Clone, Copy, Debug)]
+pub(in crate::runtime) struct Wanted {
+    /// Something has arrived.
+    pub input: bool,
+    /// There is room to send. If not: until something has no room.
+    pub room: bool,
+    /// The other side receives no more.
+    pub end: bool,
+}
+
 /// What to do with a socket after its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum Next {
@@ -119,6 +131,14 @@ impl Socket {
         if readiness.writable {
             self.connection.flush();
         }
+    }
+
+    /// What to wait for before the next turn, where not every event comes by itself.
+    #[cfg(feature = "async")]
+    pub fn wanted(&self) -> Wanted {
+        // A paused socket leaves what arrives where it is.
+        let input = matches!(self.state, State::Open | State::Lingering { .. });
+        Wanted { input, room: self.connection.queued() > 0, end: !self.gone }
     }
 
     /// Does what can be done now, up to a fair share. `scratch` is where the bytes are read to first: sockets without

@@ -27,7 +27,8 @@ pub struct ControllerOptions {
     pub workers: usize,
 }
 
-/// The pool of threads. Dropping it closes every connection and waits for the threads.
+/// The pool of threads. Dropping it closes every connection and listener and waits for the threads; what is queued is not
+/// waited for.
 pub struct Controller {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -74,9 +75,6 @@ impl Controller {
     pub fn sockets(&self) -> Arc<dyn Sockets> {
         self.shared.clone()
     }
-
-    /// Closes every connection and listener and waits for the threads. What is queued is not waited for.
-    pub fn stop(self) {}
 }
 
 impl Drop for Controller {

@@ -1,20 +1,31 @@
-//! Connections to peers: one thread per peer dials, introduces this node, hands the socket over and sleeps until it is
+//! Connections to peers: one dialer per peer dials, introduces this node, hands the socket over and sleeps until it is
 //! lost. So a peer whose name look-up or connection hangs delays nobody else.
+//!
+//! Where the sockets are served by tasks, so are the dialers, and only dialing itself takes a thread. Elsewhere each has a thread
+//! of its own, on which it waits instead of awaiting.
 
 use std::net::TcpStream;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crossbeam_channel::{Receiver, Sender};
+#[cfg(feature = "async")]
+use crossbeam_channel::TryRecvError;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::{debug, info, warn};
+#[cfg(feature = "async")]
+use tokio::{task::spawn_blocking, time::timeout_at};
 
 use super::{Outbound, Peer, Shared, lock};
 use crate::codec::handshake::Purpose;
 use crate::consensus::NodeId;
+#[cfg(feature = "async")]
+use crate::runtime::asynchronous::spawn_guarded_task;
 use crate::runtime::session::{Close, Flow, Session};
 use crate::runtime::sockets::{MakeSession, Sockets};
-use crate::runtime::{Input, Life, LogRepeats, spawn_guarded};
+use crate::runtime::{Bell, Input, Life, LogRepeats, spawn_guarded};
 
 /// The first pause between two attempts; the longest is the election timeout.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -34,11 +45,67 @@ pub(super) enum Signal {
     Stop,
 }
 
-/// The thread that keeps up the connection to one peer.
+/// The way to a dialer.
+#[derive(Clone)]
+pub(super) struct SignalSender(Sender<Signal>, Arc<Bell>);
+
+/// What a dialer is told.
+pub(super) struct Signals {
+    queue: Receiver<Signal>,
+    /// For a dialer that is a task: a thread waits at the queue itself.
+    #[cfg(feature = "async")]
+    bell: Option<Arc<Bell>>,
+}
+
+/// The way to a dialer of connections that are served here, and what comes along it.
+pub(super) fn signals(sockets: &dyn Sockets) -> (SignalSender, Signals) {
+    let ((sender, queue), bell) = (unbounded(), Arc::<Bell>::default());
+    let signals = Signals {
+        queue,
+        #[cfg(feature = "async")]
+        bell: sockets.tasks().map(|_| Arc::clone(&bell)),
+    };
+    (SignalSender(sender, bell), signals)
+}
+
+impl SignalSender {
+    /// A dialer that has ended needs no signal.
+    pub(super) fn send(&self, signal: Signal) {
+        let _ = self.0.send(signal);
+        self.1.ring();
+    }
+}
+
+impl Signals {
+    /// The next one, unless the time comes before.
+    async fn next(&self, deadline: Option<Instant>) -> Option<Signal> {
+        #[cfg(feature = "async")]
+        if let Some(bell) = &self.bell {
+            let next = async {
+                loop {
+                    match self.queue.try_recv() {
+                        Err(TryRecvError::Empty) => bell.heard().await,
+                        received => return received.ok(),
+                    }
+                }
+            };
+            return match deadline {
+                Some(deadline) => timeout_at(deadline.into(), next).await.ok().flatten(),
+                None => next.await,
+            };
+        }
+        match deadline {
+            Some(deadline) => self.queue.recv_deadline(deadline).ok(),
+            None => self.queue.recv().ok(),
+        }
+    }
+}
+
+/// Keeps up the connection to one peer.
 pub(super) struct Dialer {
     shared: Arc<Shared>,
     id: NodeId,
-    signals: Receiver<Signal>,
+    signals: Signals,
     sockets: Arc<dyn Sockets>,
     /// Number of the latest attempt.
     dial: u64,
@@ -50,11 +117,11 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Starts the thread. It drops `running` when it ends.
+    /// Starts it. It drops `running` when it ends.
     pub(super) fn start(
         shared: Arc<Shared>,
         id: NodeId,
-        signals: Receiver<Signal>,
+        signals: Signals,
         sockets: Arc<dyn Sockets>,
         running: Sender<()>,
     ) -> std::io::Result<()> {
@@ -62,30 +129,41 @@ impl Dialer {
         let (name, handle) = (format!("dial-{}-{id}", shared.options.me), shared.handle.clone());
         let alone_since = Instant::now();
         let dialer = Dialer { shared, id, signals, sockets, dial: 0, pause, alone_since, failures: None };
+        let failed = move |reason| handle.deliver(Input::Failed { reason });
+        #[cfg(feature = "async")]
+        if let Some(tasks) = dialer.sockets.tasks() {
+            let run = async move {
+                dialer.run().await;
+                drop(running);
+            };
+            spawn_guarded_task(&tasks, name, run, failed);
+            return Ok(());
+        }
         let run = move || {
-            dialer.run();
+            // Nothing that it awaits is ever pending.
+            let _ = pin!(dialer.run()).poll(&mut Context::from_waker(Waker::noop()));
             drop(running);
         };
-        spawn_guarded(name, run, move |reason| handle.deliver(Input::Failed { reason })).map(drop)
+        spawn_guarded(name, run, failed).map(drop)
     }
 
-    fn run(mut self) {
+    async fn run(mut self) {
         while !self.shared.is_stopping() {
-            match self.dial() {
-                Ok((stream, life)) => self.hold(stream, life),
+            match self.dial().await {
+                Ok((stream, life)) => self.hold(stream, life).await,
                 Err(reason) => self.log_failure(&reason),
             }
-            self.rest();
+            self.rest().await;
         }
     }
 
     /// Waits before the next attempt, unless there is a reason not to.
-    fn rest(&mut self) {
+    async fn rest(&mut self) {
         let deadline = Instant::now() + self.pause.next();
         while !self.shared.is_stopping() {
-            match self.signals.recv_deadline(deadline) {
-                Ok(Signal::Lost(_)) => {}
-                Ok(Signal::Dial | Signal::Stop) | Err(_) => return,
+            match self.signals.next(Some(deadline)).await {
+                Some(Signal::Lost(_)) => {}
+                Some(Signal::Dial | Signal::Stop) | None => return,
             }
         }
     }
@@ -95,13 +173,19 @@ impl Dialer {
     }
 
     /// One attempt: every address that the name stands for now, then the handshake.
-    fn dial(&mut self) -> Result<(TcpStream, Life), String> {
+    async fn dial(&mut self) -> Result<(TcpStream, Life), String> {
         self.dial += 1;
-        self.shared.connect(self.id, Purpose::Messages { dial: self.dial })
+        let (shared, id, purpose) = (Arc::clone(&self.shared), self.id, Purpose::Messages { dial: self.dial });
+        let connect = move || shared.connect(id, purpose);
+        #[cfg(feature = "async")]
+        if self.sockets.tasks().is_some() {
+            return spawn_blocking(connect).await.unwrap_or_else(|error| Err(error.to_string()));
+        }
+        connect()
     }
 
     /// Hands the connection over and sleeps until it is lost.
-    fn hold(&mut self, stream: TcpStream, life: Life) {
+    async fn hold(&mut self, stream: TcpStream, life: Life) {
         let Some(peer) = self.peer() else { return };
         let (shared, id, began) = (self.shared.clone(), self.id, Instant::now());
         let session = OutboundSession { dialer: peer.dialer.clone(), dial: self.dial };
@@ -125,7 +209,7 @@ impl Dialer {
             return self.log_failure(&format!("cannot serve the connection: {error}"));
         }
         self.failures = None;
-        self.wait_until_lost();
+        self.wait_until_lost().await;
         self.alone_since = Instant::now();
         let Some(peer) = self.peer() else { return };
         if lock(&peer.outbound).take().is_some() {
@@ -138,9 +222,9 @@ impl Dialer {
     }
 
     /// Stopping closes the connection, so the wait ends then, too.
-    fn wait_until_lost(&self) {
+    async fn wait_until_lost(&self) {
         let lost = Signal::Lost(self.dial);
-        while self.signals.recv().is_ok_and(|signal| signal != lost) {}
+        while self.signals.next(None).await.is_some_and(|signal| signal != lost) {}
     }
 
     fn log_failure(&mut self, reason: &str) {
@@ -153,7 +237,7 @@ impl Dialer {
 /// The session of a connection to a peer, which has nothing to say on it. Its end tells the dialer that the connection is
 /// over.
 struct OutboundSession {
-    dialer: Sender<Signal>,
+    dialer: SignalSender,
     dial: u64,
 }
 
@@ -165,8 +249,7 @@ impl Session for OutboundSession {
 
 impl Drop for OutboundSession {
     fn drop(&mut self) {
-        // A dialer that has ended needs no signal.
-        let _ = self.dialer.send(Signal::Lost(self.dial));
+        self.dialer.send(Signal::Lost(self.dial));
     }
 }
 

@@ -227,8 +227,7 @@ impl Shared {
         match &*lock(&peer.outbound) {
             Some(outbound) if outbound.life != life => outbound.connection.close(),
             Some(_) => {}
-            // A dialer that has ended needs no signal.
-            None => drop(peer.dialer.send(Signal::Dial)),
+            None => peer.dialer.send(Signal::Dial),
         }
     }
 }

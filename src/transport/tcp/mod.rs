@@ -19,7 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use log::error;
 
-use self::dialer::{Dialer, Signal};
+use self::dialer::{Dialer, Signal, SignalSender};
 use self::inbound::{Inbound, InboundSession, Lobby};
 use self::snapshots::{Arrived, Inbox};
 use super::lives::{NotAdmitted, PeerLives};
@@ -107,7 +107,7 @@ struct Peer {
     outbound: Mutex<Option<Outbound>>,
     /// The connection from it.
     inbound: Mutex<Inbound>,
-    dialer: Sender<Signal>,
+    dialer: SignalSender,
 }
 
 /// A connection that a peer has welcomed.
@@ -129,7 +129,7 @@ impl TcpTransport {
     ) -> io::Result<TcpTransport> {
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
         for address in options.peers.iter().filter(|peer| peer.id != options.me) {
-            let (dialer, inbox) = crossbeam_channel::unbounded();
+            let (dialer, inbox) = dialer::signals(&*sockets);
             let (outbound, inbound) = Default::default();
             peers.insert(address.id, Peer { address: address.clone(), outbound, inbound, dialer });
             signals.push((address.id, inbox));
@@ -255,8 +255,7 @@ impl Shared {
         // If there is no room, the thread is awake, and sees for itself.
         let _ = self.snapshots.sender.try_send(Arrived::Stop);
         for peer in self.peers.values() {
-            // A dialer that has ended needs no signal.
-            let _ = peer.dialer.send(Signal::Stop);
+            peer.dialer.send(Signal::Stop);
             if let Some(connection) = peer.connection() {
                 connection.close();
             }

@@ -27,6 +27,11 @@ pub fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
+/// What the nodes run on, if `RAFT_TEST_RUNTIME` says so; else the default.
+pub fn runtime() -> Option<String> {
+    std::env::var("RAFT_TEST_RUNTIME").ok()
+}
+
 /// A loopback address that no other cluster has.
 fn own_host() -> Ipv4Addr {
     let process = std::process::id();
@@ -92,9 +97,11 @@ impl Cluster {
     }
 
     fn of_text(text: &str, guard: MutexGuard<'static, ()>) -> Self {
+        let runtime = runtime().map_or(String::new(), |runtime| format!("Runtime = {runtime}\n"));
+        let text = text.replacen("[Cluster]\n", &format!("[Cluster]\n{runtime}"), 1);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ini = folder.path().join("raft.ini");
-        std::fs::write(&ini, text).expect("raft.ini is written");
+        std::fs::write(&ini, &text).expect("raft.ini is written");
         let config = Config::load(&ini).expect("raft.ini is valid");
         let processes = config.nodes.iter().map(|_| None).collect();
         Cluster { folder, ini, config, processes, _guard: guard }

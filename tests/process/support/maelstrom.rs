@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use serde_json::{Value, json};
 
+use super::cluster::runtime;
+
 /// How long nodes may take for what is not measured.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,7 +72,9 @@ impl Router {
     pub fn with_processes(count: usize, program: &str, arguments: &[&str]) -> Self {
         let router = Router::new();
         for number in 1..=count {
-            router.start(&format!("n{number}"), Command::new(program).args(arguments));
+            let mut command = Command::new(program);
+            command.args(arguments).args(runtime().iter().flat_map(|runtime| ["-r", runtime.as_str()]));
+            router.start(&format!("n{number}"), &mut command);
         }
         router.init();
         router
