@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use crossbeam_channel::{Receiver, TryRecvError};
 use log::{debug, warn};
 
 use super::dialer::Signal;
@@ -17,7 +18,7 @@ use crate::codec::peer;
 use crate::consensus::NodeId;
 use crate::runtime::session::{Close, Flow, Output, Session};
 use crate::runtime::sockets::Connection;
-use crate::runtime::{Input, Life};
+use crate::runtime::{Input, Life, spawn_guarded};
 use crate::storage::{Lineage, Start};
 
 /// Most connections at a time, those included that are closed already but not yet cleared away.
@@ -109,42 +110,65 @@ impl From<NotAdmitted> for Refusal {
 pub(super) struct InboundSession {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
-    /// Who it is, once known.
-    sender: Option<(NodeId, Life, Purpose)>,
+    sender: Sender,
+}
+
+/// Who is at the other end.
+enum Sender {
+    /// It has not said so yet.
+    Unknown,
+    /// It has, and a thread finds out whether it may talk to us, which can take as long as the disk does.
+    Asked(Hello, Receiver<Result<(), NotAdmitted>>),
+    /// It may.
+    Known(NodeId, Life, Purpose),
 }
 
 impl InboundSession {
     /// The session of a new connection.
     pub(super) fn new(shared: Arc<Shared>, connection: &Arc<Connection>) -> Self {
         shared.lobby.enter(connection);
-        InboundSession { shared, connection: connection.clone(), sender: None }
+        InboundSession { shared, connection: connection.clone(), sender: Sender::Unknown }
     }
 
-    /// Takes the first frame, if it is complete, and answers it.
+    /// Takes the first frame, if it is complete.
     fn introduce(&mut self, input: &mut BytesMut) -> Result<(), Close> {
         let frame = frame::decode(input, handshake::LIMIT_BYTES);
         let Some(frame) = frame.map_err(|error| Close::Broken(format!("no peer: {error}")))? else { return Ok(()) };
-        let admitted = match Handshake::decode(&frame) {
-            Ok(Handshake::Hello(hello)) => self.shared.welcome(&hello, &self.connection).map(|()| hello),
+        let hello = match Handshake::decode(&frame) {
+            Ok(Handshake::Hello(hello)) => hello,
             Ok(_) => return Err(Close::Broken(format!("no peer: begins with a {:?} frame", frame.kind))),
-            Err(error) => Err(Refusal::from(error.to_string())),
+            Err(error) => return Err(self.refuse(error.to_string().into())),
         };
-        match admitted {
-            Ok(Hello { from, life, purpose, .. }) => {
-                self.shared.lobby.leave(&self.connection);
-                self.sender = Some((from, life, purpose));
-                debug!("node {from} connected from {}", self.connection.peer());
-                self.shared.heard(from, life);
-                self.say(Handshake::Welcome(self.shared.myself()));
-                Ok(())
-            }
-            Err(Refusal { code, reason }) => {
-                self.shared.log_refusal(self.connection.peer(), &reason);
-                let TcpOptions { me: from, cluster_id, .. } = self.shared.options;
-                self.say(Handshake::Refused(Refused { cluster_id, from, code, reason }));
-                Err(Close::Requested)
-            }
-        }
+        let answer = self.shared.check(&hello).and_then(|()| Shared::ask(&self.shared, &hello));
+        self.sender = Sender::Asked(hello, answer.map_err(|reason| self.refuse(reason.into()))?);
+        Ok(())
+    }
+
+    /// Answers who has introduced itself, as soon as it is known whether it may talk to us.
+    fn welcome(&mut self) -> Result<(), Close> {
+        let Sender::Asked(hello, answer) = &self.sender else { return Ok(()) };
+        let admitted = match answer.try_recv() {
+            Err(TryRecvError::Empty) => return Ok(()),
+            // The thread has panicked, and said so.
+            Err(TryRecvError::Disconnected) => return Err(Close::Requested),
+            Ok(admitted) => admitted,
+        };
+        let &Hello { from, life, purpose, .. } = hello;
+        let taken = admitted.map_err(Refusal::from);
+        taken.and_then(|()| self.shared.take(hello, &self.connection)).map_err(|refusal| self.refuse(refusal))?;
+        self.shared.lobby.leave(&self.connection);
+        self.sender = Sender::Known(from, life, purpose);
+        debug!("node {from} connected from {}", self.connection.peer());
+        self.shared.heard(from, life);
+        self.say(Handshake::Welcome(self.shared.myself()));
+        Ok(())
+    }
+
+    fn refuse(&self, Refusal { code, reason }: Refusal) -> Close {
+        self.shared.log_refusal(self.connection.peer(), &reason);
+        let TcpOptions { me: from, cluster_id, .. } = self.shared.options;
+        self.say(Handshake::Refused(Refused { cluster_id, from, code, reason }));
+        Close::Requested
     }
 
     fn say(&self, handshake: Handshake) {
@@ -173,22 +197,41 @@ impl InboundSession {
 }
 
 impl Shared {
-    /// Checks who wants to talk to us, and if all is well takes this connection as its newest.
-    fn welcome(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), Refusal> {
+    /// Checks who wants to talk to us, as far as that needs no memory.
+    fn check(&self, hello: &Hello) -> Result<(), String> {
         let me = self.options.me;
-        let &Hello { cluster_id, from, to, life, abstains, purpose, .. } = hello;
+        let &Hello { cluster_id, from, to, .. } = hello;
         if self.is_stopping() {
-            return Err(format!("node {me} is stopping").into());
+            return Err(format!("node {me} is stopping"));
         }
         if to != me {
-            return Err(format!("this is node {me}, not node {to}").into());
+            return Err(format!("this is node {me}, not node {to}"));
         }
         self.check_identity(cluster_id, from)?;
-        let peer =
-            self.peers.get(&from).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))?;
-        self.admit(from, &hello.lineage(), abstains)?;
-        if let Purpose::Messages { dial } = purpose {
-            lock(&peer.inbound).replace(connection, life, dial)?;
+        let is_known = self.peers.contains_key(&from);
+        is_known.then_some(()).ok_or_else(|| format!("node {from} is not in the configuration of node {me}"))
+    }
+
+    /// Has a thread find out whether this life of a peer may talk to us: it is remembered durably, and the disk must hold up
+    /// no other connection.
+    fn ask(shared: &Arc<Self>, hello: &Hello) -> Result<Receiver<Result<(), NotAdmitted>>, String> {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let (from, lineage, abstains) = (hello.from, hello.lineage(), hello.abstains);
+        let (name, failed) = (format!("admit-{}-{from}", shared.options.me), shared.handle.clone());
+        let shared = Arc::clone(shared);
+        // The connection may be gone by then.
+        let run = move || drop(sender.send(shared.admit(from, &lineage, abstains)));
+        spawn_guarded(name, run, move |reason| failed.deliver(Input::Failed { reason }))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(answer)
+    }
+
+    /// Takes the connection of a peer that may talk to us as its newest.
+    fn take(&self, hello: &Hello, connection: &Arc<Connection>) -> Result<(), Refusal> {
+        if let Purpose::Messages { dial } = hello.purpose
+            && let Some(peer) = self.peers.get(&hello.from)
+        {
+            lock(&peer.inbound).replace(connection, hello.life, dial)?;
         }
         Ok(())
     }
@@ -234,13 +277,17 @@ impl Shared {
 
 impl Session for InboundSession {
     fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
-        if self.sender.is_none() {
+        if let Sender::Unknown = self.sender {
             self.introduce(input)?;
         }
+        self.welcome()?;
         match self.sender {
-            Some((from, life, Purpose::Messages { .. })) => self.deliver(from, life, input),
-            Some((from, _, Purpose::Snapshot)) => snapshots::hand_over(&self.shared, from, &self.connection, input),
-            None => Ok(Flow::Continue),
+            Sender::Unknown => Ok(Flow::Continue),
+            Sender::Asked(..) => Ok(Flow::Pause),
+            Sender::Known(from, life, Purpose::Messages { .. }) => self.deliver(from, life, input),
+            Sender::Known(from, _, Purpose::Snapshot) => {
+                snapshots::hand_over(&self.shared, from, &self.connection, input)
+            }
         }
     }
 }
@@ -248,8 +295,8 @@ impl Session for InboundSession {
 impl Drop for InboundSession {
     fn drop(&mut self) {
         match self.sender {
-            None => self.shared.lobby.leave(&self.connection),
-            Some((from, _, Purpose::Messages { .. })) => {
+            Sender::Unknown | Sender::Asked(..) => self.shared.lobby.leave(&self.connection),
+            Sender::Known(from, _, Purpose::Messages { .. }) => {
                 let Some(peer) = self.shared.peers.get(&from) else { return };
                 let mut inbound = lock(&peer.inbound);
                 if inbound.is(&self.connection) {
@@ -257,7 +304,7 @@ impl Drop for InboundSession {
                 }
             }
             // If there is no room, the thread hears of it from the next offer.
-            Some((_, _, Purpose::Snapshot)) => {
+            Sender::Known(_, _, Purpose::Snapshot) => {
                 drop(self.shared.snapshots.sender.try_send(Arrived::End(self.connection.clone())));
             }
         }
