@@ -16,10 +16,66 @@ use crate::storage::snapshot::SnapshotStore;
 
 /// Carries messages to peers. Sending never blocks: what cannot be queued is dropped, and the protocol sends again.
 ///
-/// Arriving messages go to the node's inbox as [`Input::Peer`](crate::runtime::Input::Peer). Another transport (say,
-/// ZeroMQ) has to keep three promises: messages between two nodes arrive in order or not at all, unless it [says](Transport::keeps_order) that they may not; a message is delivered
-/// to the node it was sent to and names its true sender; one that belongs to an earlier life of either node is never
-/// delivered after a later one.
+/// # Another transport
+///
+/// A transport is made with the [`NodeHandle`](crate::runtime::NodeHandle) of its node, through which it delivers what arrives, and
+/// handed to [`Node::start`](crate::Node::start). It brings its own threads or tasks: it works the same under both runtimes, as long
+/// as nothing here waits. What it has to provide, and how one over ZeroMQ would:
+///
+/// | promise | [`tcp`] | over ZeroMQ |
+/// | --- | --- | --- |
+/// | Messages from one node to another arrive in order or not at all, and none twice, unless it [says](Self::keeps_order) that they may not. Gaps are fine | one connection each way, made anew when it is lost; the newest counts | a DEALER for each peer, connected to that peer's ROUTER. It connects again by itself, so each message carries a number that grows, and what is not newer is dropped |
+/// | A message arrives as it was sent | frames with a checksum ([`codec::frame`](crate::codec::frame)) | the same frame as the one part of a message |
+/// | It reaches the node that it is for, of the same cluster, and names its true sender | a handshake on each connection ([`codec::handshake`](crate::codec::handshake)) | the same handshake as the first message each way; a ROUTER's identities prove nothing |
+/// | Nothing of an earlier life of either node is delivered after a later one, and no life that has forgotten what it promised is listened to (`docs/ARCHITECTURE.md`, "Identity") | the handshake tells the life; the receiver remembers the latest, durably ([`PeerMemory`](crate::storage::PeerMemory)) | the same; each message also carries the life, since a connection is not seen to begin |
+/// | What a peer says too fast waits, or is lost, before it fills memory | the socket is not read while the inbox is full ([`has_room`](crate::runtime::NodeHandle::has_room)) | `ZMQ_RCVHWM` and the same, or [`try_deliver`](crate::runtime::NodeHandle::try_deliver) |
+/// | [`send`](Self::send) never waits, and tells of what it dropped | a bounded queue for each peer | `ZMQ_DONTWAIT` and `ZMQ_SNDHWM`: `EAGAIN` is [`Undelivered`] |
+/// | The node is told when a peer can be reached, and when no more: [`Input::Link`](crate::runtime::Input::Link) | the connection is welcomed, or lost | a socket monitor: the handshake's answer, `ZMQ_EVENT_DISCONNECTED` |
+/// | Snapshots do not delay messages | a connection each | a second socket, at both ends of which [`transfer`] does the rest |
+///
+/// In outline, over anything that queues a whole message or says at once that it cannot:
+///
+/// ```
+/// use std::{collections::BTreeMap, sync::Arc};
+/// use bytes::BytesMut;
+/// use raft::codec::{frame, peer};
+/// use raft::consensus::{NodeId, SnapshotMeta, Term};
+/// use raft::runtime::{Input, Life, NodeHandle};
+/// use raft::storage::snapshot::SnapshotStore;
+/// use raft::transport::{PeerMessage, Transport, Undelivered};
+///
+/// const LIMIT_BYTES: usize = 32 << 20;
+/// # struct Socket;
+/// # impl Socket { fn send_at_once(&self, _: &[u8]) -> Result<(), ()> { Ok(()) } }
+///
+/// struct MyTransport { life: Life, peers: BTreeMap<NodeId, Socket> }
+///
+/// impl Transport for MyTransport {
+///     fn life(&self) -> Life { self.life }
+///
+///     fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
+///         let mut bytes = Vec::new();
+///         peer::encode(&message, LIMIT_BYTES, &mut bytes).map_err(|_| Undelivered)?;
+///         self.peers.get(&to).ok_or(Undelivered)?.send_at_once(&bytes).map_err(|()| Undelivered)
+///     }
+///
+///     // What `send` queues leaves by itself.
+///     fn flush(&mut self) {}
+///
+///     // Without these a follower that is too far behind stays behind: `transfer::Sending` and `transfer::Receiving` do it.
+///     fn keep_snapshots_in(&mut self, _: Arc<dyn SnapshotStore>) {}
+///     fn send_snapshot(&mut self, _: NodeId, _: Term, _: SnapshotMeta) -> Result<(), Undelivered> { Err(Undelivered) }
+///     fn abandon_snapshots(&mut self) {}
+/// }
+///
+/// /// What a thread does with each message of a peer whose handshake was answered with a welcome.
+/// fn arrived(node: &NodeHandle, (from, life): (NodeId, Life), bytes: &[u8]) -> Result<(), String> {
+///     let frame = frame::decode(&mut BytesMut::from(bytes), LIMIT_BYTES).map_err(|error| error.to_string())?;
+///     let message = peer::decode(frame.ok_or("not a whole message")?).map_err(|error| error.to_string())?;
+///     node.try_deliver(Input::Peer { from, life, message });
+///     Ok(())
+/// }
+/// ```
 pub trait Transport: Send {
     /// This node's life, which all its messages carry.
     fn life(&self) -> Life;
