@@ -14,8 +14,10 @@ use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, b
 
 #[path = "support/runtimes.rs"]
 mod runtimes;
+#[path = "support/server.rs"]
+mod server;
 
-use runtimes::Server;
+use server::Server;
 
 under_both! {
     two_thousand_idle_clients_cost_no_threads_and_no_wake_ups,

@@ -15,8 +15,10 @@ use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, b
 
 #[path = "support/runtimes.rs"]
 mod runtimes;
+#[path = "support/server.rs"]
+mod server;
 
-use runtimes::Server;
+use server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -60,7 +62,7 @@ fn running_out_of_descriptors_neither_spins_nor_ends_the_service() {
 }
 
 fn run_out_of_descriptors() {
-    let server = Server::start("few", 1).0;
+    let (server, _handle, _inboxes) = Server::start("few", 1);
     let listener = bind("127.0.0.1", 0, "test").unwrap();
     let address = listener.local_addr().unwrap();
     let options = ListenOptions {

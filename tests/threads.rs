@@ -19,7 +19,7 @@ use raft::{Node, NodeOptions};
 #[path = "support/runtimes.rs"]
 mod runtimes;
 
-use runtimes::Server;
+use runtimes::runtime;
 
 under_both! {
     every_node_takes_writes_and_reads,
@@ -152,8 +152,6 @@ struct Cluster {
     members: Vec<NodeId>,
     max_bytes: u64,
     nodes: BTreeMap<NodeId, Node>,
-    /// What they run on.
-    servers: BTreeMap<NodeId, Server>,
     storages: BTreeMap<NodeId, TestStorage>,
 }
 
@@ -170,7 +168,6 @@ impl Cluster {
             members: members.clone(),
             max_bytes,
             nodes: BTreeMap::new(),
-            servers: BTreeMap::new(),
         };
         members.into_iter().for_each(|id| cluster.start(id));
         cluster
@@ -183,11 +180,9 @@ impl Cluster {
         options.server.max_pending_bytes = self.max_bytes;
         options.labels = self.members.iter().map(|&id| (id, format!("N{id}"))).collect();
         let storage = Box::new(self.storages[&id].clone());
-        let (server, handle, inboxes) = Server::start("node", 1);
-        let transport = Box::new(self.network.transport(id, &handle));
-        let node = Node::assemble(options, storage, Box::<Lists>::default(), transport, handle, inboxes).unwrap();
+        let connect = |handle: &NodeHandle| self.network.transport(id, handle);
+        let node = Node::start_on(runtime(), options, storage, Box::<Lists>::default(), connect).unwrap();
         self.nodes.insert(id, node);
-        self.servers.insert(id, server);
     }
 
     fn status(&self, id: NodeId) -> NodeStatus {
@@ -746,10 +741,9 @@ fn a_machine_that_panics_stops_its_node_and_says_so() {
     }
     let network = MemoryNetwork::new();
     let id = NodeId(1);
-    let (_server, handle, inboxes) = Server::start("node", 1);
+    let connect = |handle: &NodeHandle| network.transport(id, handle);
     let (options, storage) = (NodeOptions::new(id, [id]), Box::new(TestStorage::new()));
-    let transport = Box::new(network.transport(id, &handle));
-    let node = Node::assemble(options, storage, Box::new(Fragile), transport, handle, inboxes).unwrap();
+    let node = Node::start_on(runtime(), options, storage, Box::new(Fragile), connect).unwrap();
     assert!(node.propose("boom").is_err_and(|failure| !failure.is_definite()));
     assert_eq!(node.wait(), Err("the apply thread panicked".into()));
     node.handle().deliver(Input::Tick);

@@ -16,8 +16,10 @@ use raft::transport::{Forward, ForwardKind, PeerMessage, Transport};
 
 #[path = "support/runtimes.rs"]
 mod runtimes;
+#[path = "support/server.rs"]
+mod server;
 
-use runtimes::Server;
+use server::Server;
 
 under_both! {
     messages_arrive_whole_and_in_order,

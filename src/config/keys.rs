@@ -155,7 +155,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         },
         summary: "what carries a node's work: ThreadedRuntime, AsyncRuntime",
         details: "ThreadedRuntime serves all sockets with a fixed pool of threads, and applies the protocol in one of its own. \
-                  AsyncRuntime does both with tasks on one thread; the disk and the state machine have theirs. \
+                  AsyncRuntime does the same with tasks on two threads, whatever Workers says. \
                   docs/ARCHITECTURE.md says when to choose which. On the command line, -r overrides it.",
     },
     Key {

@@ -162,9 +162,7 @@ impl Runtime {
                 Ok((Runtime::Async(runtime), handle, inboxes))
             }
             #[cfg(not(feature = "async"))]
-            RuntimeKind::AsyncRuntime => {
-                Err(StartError(super::NO_ASYNC_RUNTIME.into()))
-            }
+            RuntimeKind::AsyncRuntime => Err(StartError(super::NO_ASYNC_RUNTIME.into())),
         }
     }
 

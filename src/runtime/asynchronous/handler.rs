@@ -18,7 +18,7 @@ pub(in crate::runtime) async fn run(mut handler: EventHandler, bell: &Bell) -> E
         let tick = clocks.fire(&handler);
         handler.turn(tick);
         if handler.has_input() {
-            // The sockets' turn, so that the next one of this task has as much to do as has come meanwhile.
+            // It may be told to stop.
             tokio::task::yield_now().await;
             continue;
         }

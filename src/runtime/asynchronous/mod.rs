@@ -1,5 +1,8 @@
-//! The node on tokio: its sockets, its dialers, its clocks and its event handler are tasks on one thread. What blocks (the
-//! log, the state machine, snapshots) keeps the threads that it has in the threaded runtime.
+//! The node on tokio: its sockets, its dialers, its clocks and its event handler are tasks. What blocks (the log, the state machine,
+//! snapshots) keeps the threads that it has in the threaded runtime.
+//!
+//! The event handler has a thread to itself, and all other tasks share one: however much clients say, it has its turn. On
+//! one thread with the sockets it would wait until each of them has had its own, and a leader would be taken for dead.
 
 mod handler;
 mod sockets;
@@ -8,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 pub(super) use self::handler::run as run_handler;
@@ -16,35 +19,29 @@ use self::sockets::TaskSockets;
 use super::sockets::Sockets;
 use super::{Inboxes, Input, NodeHandle, spawn_guarded};
 
-/// The thread that runs the tasks of one node. Dropping it drops them: it closes every connection.
+/// The threads that run the tasks of one node. Dropping it drops them: it closes every connection.
 pub struct AsyncRuntime {
     sockets: TaskSockets,
-    /// Dropped, it stops the thread.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _threads: [TaskThread; 2],
 }
 
 impl AsyncRuntime {
-    /// Starts the thread `NAME-async`, and makes a way into the node whose event handler it will run
-    /// ([`Node::assemble`](crate::Node::assemble)), with the inboxes it leads to. That node fails if one of the tasks panics.
+    /// Starts the threads `NAME-sockets` and `NAME-events`, and makes a way into the node whose event handler the latter will
+    /// run ([`Node::assemble`](crate::Node::assemble)), with the inboxes it leads to. That node fails if one of the tasks
+    /// panics.
     ///
     /// # Errors
     /// The system cannot start another thread, or watch sockets.
     pub fn start(name: &str) -> io::Result<(AsyncRuntime, NodeHandle, Inboxes)> {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        let (handle, inboxes) = NodeHandle::for_task(runtime.handle().clone());
-        let sockets = TaskSockets::new(runtime.handle().clone(), handle.clone());
-        let node = handle.clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let run = move || {
-            // Nothing is sent.
-            let _ = runtime.block_on(stopped);
-            // A name look-up that hangs is not waited for.
-            runtime.shutdown_background();
-        };
-        let failed = move |reason| node.deliver(Input::Failed { reason });
-        let thread = spawn_guarded(format!("{name}-async"), run, failed)?;
-        Ok((AsyncRuntime { sockets, stop: Some(stop), thread: Some(thread) }, handle, inboxes))
+        let events = Builder::new_current_thread().enable_time().build()?;
+        let (handle, inboxes) = NodeHandle::for_task(events.handle().clone());
+        let tasks = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let sockets = TaskSockets::new(tasks.handle().clone(), handle.clone());
+        let _threads = [
+            TaskThread::start(format!("{name}-sockets"), tasks, &handle)?,
+            TaskThread::start(format!("{name}-events"), events, &handle)?,
+        ];
+        Ok((AsyncRuntime { sockets, _threads }, handle, inboxes))
     }
 
     /// The way in, for those who have sockets to serve.
@@ -52,13 +49,35 @@ impl AsyncRuntime {
         Arc::new(self.sockets.clone())
     }
 
-    /// Where further tasks can run. They must not block.
+    /// Where further tasks can run, beside those of the sockets. They must not block.
     pub fn tasks(&self) -> &Handle {
         self.sockets.tasks()
     }
 }
 
-impl Drop for AsyncRuntime {
+/// A thread that runs tasks until it is dropped.
+struct TaskThread {
+    /// Dropped, it stops the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TaskThread {
+    fn start(name: String, runtime: Runtime, node: &NodeHandle) -> io::Result<TaskThread> {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || {
+            // Nothing is sent.
+            let _ = runtime.block_on(stopped);
+            // A name look-up that hangs is not waited for.
+            runtime.shutdown_background();
+        };
+        let node = node.clone();
+        let thread = spawn_guarded(name, run, move |reason| node.deliver(Input::Failed { reason }))?;
+        Ok(TaskThread { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for TaskThread {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
