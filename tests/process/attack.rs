@@ -67,7 +67,7 @@ fn ten_thousand_connections_of_random_bytes_leave_no_trace() {
 }
 
 #[test]
-fn lengths_that_lie_are_refused_before_memory_is_taken() {
+pub fn lengths_that_lie_are_refused_before_memory_is_taken() {
     let cluster = Cluster::start(1);
     cluster.wait_for_leader();
     let pid = cluster.pid(1);
@@ -173,7 +173,7 @@ fn a_leader_cut_off_from_its_majority_stops_taking_writes() {
 }
 
 #[test]
-fn two_thousand_idle_clients_cost_no_threads_and_disturb_nobody() {
+pub fn two_thousand_idle_clients_cost_no_threads_and_disturb_nobody() {
     let cluster = Cluster::start(1);
     cluster.wait_for_leader();
     let threads = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process").count();
@@ -231,7 +231,7 @@ fn clients_that_read_no_answers_cannot_pin_all_memory() {
 }
 
 #[test]
-fn clients_cannot_take_the_descriptors_that_the_log_needs() {
+pub fn clients_cannot_take_the_descriptors_that_the_log_needs() {
     let mut cluster = Cluster::prepare(1, "ElectionTimeout = 500\nSegmentBytes = 256KiB\n");
     cluster.spawn_with_files(1, 600);
     cluster.wait_for_leader();

@@ -7,7 +7,7 @@ use crate::support::cluster::Cluster;
 use redis::{Commands, ExistenceCheck, SetOptions};
 
 #[test]
-fn the_redis_crate_finds_redis() {
+pub fn the_redis_crate_finds_redis() {
     let cluster = Cluster::start(3);
     let leader = cluster.wait_for_leader();
     for id in cluster.ids() {

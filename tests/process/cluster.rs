@@ -121,7 +121,7 @@ fn no_acknowledged_write_is_lost_while_the_leader_is_killed_again_and_again() {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once_under_load() {
+pub fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once_under_load() {
     let mut cluster = Cluster::with(5, "ElectionTimeout = 300\nHeartbeatInterval = 50\n");
     let acknowledged = Mutex::new(Vec::new());
     let stop = AtomicBool::new(false);
@@ -210,7 +210,7 @@ fn a_minority_acknowledges_nothing() {
 }
 
 #[test]
-fn leadership_moves_in_well_under_a_second_when_the_leader_is_killed() {
+pub fn leadership_moves_in_well_under_a_second_when_the_leader_is_killed() {
     let kills = rounds(20, 50);
     let mut cluster = Cluster::with(5, "");
     let mut took = Vec::new();
@@ -236,7 +236,7 @@ fn leadership_moves_in_well_under_a_second_when_the_leader_is_killed() {
 }
 
 #[test]
-fn a_stopping_leader_hands_over_and_is_gone_within_two_seconds() {
+pub fn a_stopping_leader_hands_over_and_is_gone_within_two_seconds() {
     let mut cluster = Cluster::start(3);
     for _ in 0..rounds(3, 20) {
         let leader = cluster.wait_for_leader();
@@ -264,7 +264,7 @@ fn a_transfer_moves_leadership_to_the_node_that_was_named() {
 }
 
 #[test]
-fn pipelines_keep_their_order_through_leader_and_follower() {
+pub fn pipelines_keep_their_order_through_leader_and_follower() {
     let cluster = Cluster::start(3);
     let leader = cluster.wait_for_leader();
     let follower = cluster.ids().into_iter().find(|&id| id != leader).expect("there are others");

@@ -63,7 +63,7 @@ fn five_nodes_have_one_leader_who_stays() {
 }
 
 #[test]
-fn leaders_are_killed_until_three_of_five_are_left_and_come_back() {
+pub fn leaders_are_killed_until_three_of_five_are_left_and_come_back() {
     let mut cluster = Cluster::start(5);
     let mut keys = Vec::new();
     let mut killed = Vec::new();

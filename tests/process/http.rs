@@ -194,7 +194,7 @@ fn leases_end_by_ack_by_nack_and_by_themselves_on_an_idle_cluster() {
 }
 
 #[test]
-fn whoever_waits_is_woken_and_one_who_went_away_takes_nothing() {
+pub fn whoever_waits_is_woken_and_one_who_went_away_takes_nothing() {
     let cluster = Cluster::start(3);
     let leader = cluster.wait_for_leader();
     let follower = leader % 3 + 1;
@@ -448,7 +448,7 @@ fn pipelined_requests_are_answered_in_order_and_a_slow_reader_delays_nobody() {
 }
 
 #[test]
-fn a_thousand_connections_are_served_and_garbage_hurts_nobody() {
+pub fn a_thousand_connections_are_served_and_garbage_hurts_nobody() {
     let cluster = Cluster::with(1, "MaxConnections = 1100\n");
     cluster.wait_for_leader();
     let address = cluster.http_address(1);
@@ -482,7 +482,7 @@ fn a_thousand_connections_are_served_and_garbage_hurts_nobody() {
 }
 
 #[test]
-fn a_node_that_stops_answers_what_it_has_begun_and_frees_its_port() {
+pub fn a_node_that_stops_answers_what_it_has_begun_and_frees_its_port() {
     let mut cluster = Cluster::start(1);
     cluster.wait_for_leader();
     let mut http = Http::connect(cluster.http_address(1));

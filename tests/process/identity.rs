@@ -146,7 +146,7 @@ fn an_older_copy_is_refused_that_was_started_alone_more_often_than_the_original(
 }
 
 #[test]
-fn the_folder_of_another_node_is_refused() {
+pub fn the_folder_of_another_node_is_refused() {
     let mut cluster = Cluster::start(3);
     cluster.wait_for_leader();
     cluster.terminate(1);
@@ -181,7 +181,7 @@ fn a_second_process_on_a_folder_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_whole_cluster_that_restarts_knows_its_nodes() {
+pub fn a_whole_cluster_that_restarts_knows_its_nodes() {
     let mut cluster = Cluster::start(3);
     for round in 0..3 {
         cluster.wait_for_leader();

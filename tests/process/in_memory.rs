@@ -15,7 +15,7 @@ fn abstains(client: &mut Client, id: u64) -> Option<bool> {
 }
 
 #[test]
-fn a_node_that_kept_nothing_loses_no_acknowledged_write_and_counts_again() {
+pub fn a_node_that_kept_nothing_loses_no_acknowledged_write_and_counts_again() {
     let mut cluster = Cluster::with(3, IN_MEMORY);
     let leader = cluster.wait_for_leader();
     let others: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != leader).collect();

@@ -46,7 +46,7 @@ fn stop(router: &Router) {
 }
 
 #[test]
-fn every_node_serves_reads_writes_and_compare_and_set() {
+pub fn every_node_serves_reads_writes_and_compare_and_set() {
     let router = cluster(3);
     let mut client = router.client();
     for (number, writer) in router.names().iter().enumerate() {

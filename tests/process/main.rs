@@ -1,6 +1,7 @@
 //! Real processes: clusters over TCP and over standard input and output, driven by our client, by other people's, and by
 //! attackers. They run one at a time: on two cores their timing is part of what they test.
 
+mod asynchronous;
 mod attack;
 mod clients;
 mod cluster;

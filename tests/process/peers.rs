@@ -109,7 +109,7 @@ fn nonsense(term: u64) -> Vec<PeerMessage> {
 }
 
 #[test]
-fn nonsense_of_a_peer_neither_ends_nor_deceives_a_node() {
+pub fn nonsense_of_a_peer_neither_ends_nor_deceives_a_node() {
     let mut cluster = Cluster::prepare(3, "ElectionTimeout = 200\nHeartbeatInterval = 40\n");
     cluster.spawn(1);
     cluster.spawn(2);

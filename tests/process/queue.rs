@@ -249,7 +249,7 @@ fn check_leased(deliveries: &Deliveries, count: usize) {
 }
 
 #[test]
-fn what_a_dead_consumer_had_comes_back_in_order_under_the_next_leader() {
+pub fn what_a_dead_consumer_had_comes_back_in_order_under_the_next_leader() {
     let mut cluster = Cluster::with(3, SETTINGS);
     let leader = cluster.wait_for_leader();
     let (mut dead, mut alive) = (cluster.client(), cluster.client());

@@ -254,7 +254,7 @@ fn the_cluster_command_runs_commands_from_a_pipe_and_stops_at_its_end() {
 }
 
 #[test]
-fn the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed() {
+pub fn the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed() {
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let cluster = Cluster::prepare(3, "ElectionTimeout = 500\n");
         // Where nobody can type there is no shell anyway.

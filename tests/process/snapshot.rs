@@ -263,7 +263,7 @@ fn a_snapshot_that_rots_while_it_is_sent_is_never_taken_and_the_leader_makes_ano
 }
 
 #[test]
-fn whoever_is_killed_while_a_snapshot_is_sent_gets_the_rest_of_it_later() {
+pub fn whoever_is_killed_while_a_snapshot_is_sent_gets_the_rest_of_it_later() {
     let mut cluster = Cluster::with(3, &format!("{CALM}SnapshotRateBytes = 1 MiB\n"));
     let leader = cluster.wait_for_leader();
     let behind = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");

@@ -10,7 +10,8 @@ use std::process::{Command, ExitCode};
 const HELP: &str = "\
 cargo xtask TASK
 
-  nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour),
+  nightly   the long test matrices: every test with the profile `nightly`, in release (about an hour), and those of real
+            processes under the other runtime,
             then everything that small clusters can do, then three hours of simulations of seeds that nobody has tried,
             then `workbench`
   model     everything that a small cluster can do, within bounds: `cargo xtask model --help`;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     let (task, options) = arguments.split_first().map_or(("", &[] as &[String]), |(task, rest)| (task.as_str(), rest));
     match (task, options) {
         ("nightly", []) => {
-            let tests = [nightly_tests(), models(&MODELS), models(&NIGHTLY_MODELS)];
+            let tests = [nightly_tests(), async_process_tests(), models(&MODELS), models(&NIGHTLY_MODELS)];
             let simulations = SIMULATIONS.map(simulation);
             tests.into_iter().chain(simulations).chain([workbench::workbench(&[])]).fold(ExitCode::SUCCESS, worse)
         }
@@ -81,6 +82,14 @@ fn nightly_tests() -> ExitCode {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--release", "--all-targets", "--no-fail-fast"]).env("RAFT_TEST_PROFILE", "nightly");
     run("the nightly tests", &mut cargo)
+}
+
+/// Those of real processes once more: they read `RAFT_TEST_RUNTIME` to decide what the nodes run on.
+fn async_process_tests() -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--release", "--test", "process", "--no-fail-fast"]);
+    cargo.env("RAFT_TEST_PROFILE", "nightly").env("RAFT_TEST_RUNTIME", "AsyncRuntime");
+    run("the nightly process tests under AsyncRuntime", &mut cargo)
 }
 
 /// Explores one after another, whatever fails.

@@ -1,5 +1,6 @@
 //! A cluster of real processes for tests: started, killed, paused, restarted, and asked.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -27,9 +28,18 @@ pub fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
-/// What the nodes run on, if `RAFT_TEST_RUNTIME` says so; else the default.
+thread_local! {
+    static RUNTIME: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// From now on the nodes that this thread prepares run on this runtime.
+pub fn use_runtime(name: &'static str) {
+    RUNTIME.set(Some(name));
+}
+
+/// What nodes run on, if a test or `RAFT_TEST_RUNTIME` says so; else the default.
 pub fn runtime() -> Option<String> {
-    std::env::var("RAFT_TEST_RUNTIME").ok()
+    RUNTIME.get().map(str::to_owned).or_else(|| std::env::var("RAFT_TEST_RUNTIME").ok())
 }
 
 /// A loopback address that no other cluster has.
