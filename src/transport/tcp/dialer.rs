@@ -54,16 +54,16 @@ pub(super) struct Signals {
     queue: Receiver<Signal>,
     /// For a dialer that is a task: a thread waits at the queue itself.
     #[cfg(feature = "async")]
-    bell: Option<Arc<Bell>>,
+    bell: Arc<Bell>,
 }
 
-/// The way to a dialer of connections that are served here, and what comes along it.
-pub(super) fn signals(sockets: &dyn Sockets) -> (SignalSender, Signals) {
+/// The way to a dialer, and what comes along it.
+pub(super) fn signals() -> (SignalSender, Signals) {
     let ((sender, queue), bell) = (unbounded(), Arc::<Bell>::default());
     let signals = Signals {
         queue,
         #[cfg(feature = "async")]
-        bell: sockets.tasks().map(|_| Arc::clone(&bell)),
+        bell: Arc::clone(&bell),
     };
     (SignalSender(sender, bell), signals)
 }
@@ -73,31 +73,6 @@ impl SignalSender {
     pub(super) fn send(&self, signal: Signal) {
         let _ = self.0.send(signal);
         self.1.ring();
-    }
-}
-
-impl Signals {
-    /// The next one, unless the time comes before.
-    async fn next(&self, deadline: Option<Instant>) -> Option<Signal> {
-        #[cfg(feature = "async")]
-        if let Some(bell) = &self.bell {
-            let next = async {
-                loop {
-                    match self.queue.try_recv() {
-                        Err(TryRecvError::Empty) => bell.heard().await,
-                        received => return received.ok(),
-                    }
-                }
-            };
-            return match deadline {
-                Some(deadline) => timeout_at(deadline.into(), next).await.ok().flatten(),
-                None => next.await,
-            };
-        }
-        match deadline {
-            Some(deadline) => self.queue.recv_deadline(deadline).ok(),
-            None => self.queue.recv().ok(),
-        }
     }
 }
 
@@ -161,10 +136,34 @@ impl Dialer {
     async fn rest(&mut self) {
         let deadline = Instant::now() + self.pause.next();
         while !self.shared.is_stopping() {
-            match self.signals.next(Some(deadline)).await {
+            match self.signal(Some(deadline)).await {
                 Some(Signal::Lost(_)) => {}
                 Some(Signal::Dial | Signal::Stop) | None => return,
             }
+        }
+    }
+
+    /// The next signal, unless the time comes before.
+    async fn signal(&self, deadline: Option<Instant>) -> Option<Signal> {
+        let Signals { queue, .. } = &self.signals;
+        #[cfg(feature = "async")]
+        if self.sockets.tasks().is_some() {
+            let next = async {
+                loop {
+                    match queue.try_recv() {
+                        Err(TryRecvError::Empty) => self.signals.bell.heard().await,
+                        received => return received.ok(),
+                    }
+                }
+            };
+            return match deadline {
+                Some(deadline) => timeout_at(deadline.into(), next).await.ok().flatten(),
+                None => next.await,
+            };
+        }
+        match deadline {
+            Some(deadline) => queue.recv_deadline(deadline).ok(),
+            None => queue.recv().ok(),
         }
     }
 
@@ -224,7 +223,7 @@ impl Dialer {
     /// Stopping closes the connection, so the wait ends then, too.
     async fn wait_until_lost(&self) {
         let lost = Signal::Lost(self.dial);
-        while self.signals.next(None).await.is_some_and(|signal| signal != lost) {}
+        while self.signal(None).await.is_some_and(|signal| signal != lost) {}
     }
 
     fn log_failure(&mut self, reason: &str) {

@@ -129,7 +129,7 @@ impl TcpTransport {
     ) -> io::Result<TcpTransport> {
         let (mut peers, mut signals) = (BTreeMap::new(), Vec::new());
         for address in options.peers.iter().filter(|peer| peer.id != options.me) {
-            let (dialer, inbox) = dialer::signals(&*sockets);
+            let (dialer, inbox) = dialer::signals();
             let (outbound, inbound) = Default::default();
             peers.insert(address.id, Peer { address: address.clone(), outbound, inbound, dialer });
             signals.push((address.id, inbox));
