@@ -1,12 +1,15 @@
 //! The `raft-shell` binary: flags in, the shell's exit code out.
 
+mod bench;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use raft::client::Client;
 use raft::config::{Config, ConfigError};
 use raft::shell;
@@ -22,7 +25,7 @@ use signal_hook::low_level;
 #[command(name = "raft-shell", version, after_long_help = explanation(), after_help = "--help explains the commands.")]
 struct Arguments {
     /// The cluster's configuration
-    #[arg(short, long, value_name = "FILE", default_value = "raft.ini")]
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "raft.ini")]
     config: PathBuf,
 
     /// Run this command and leave; may be repeated
@@ -30,7 +33,7 @@ struct Arguments {
     execute: Vec<OsString>,
 
     /// How long a command may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     timeout: Duration,
 
     /// Print one line of JSON for each command
@@ -39,20 +42,36 @@ struct Arguments {
     /// overloaded, unknown_outcome, timeout, missing, different, exists, no_topic, full, stale, no_session, refused,
     /// protocol, usage. definite: the command certainly did not and never will take effect. `help COMMAND` names the other
     /// fields. Keys, values, topics and messages that are not UTF-8 are key_base64 and so on.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+
+    #[command(subcommand)]
+    tool: Option<Tool>,
+}
+
+/// What is not a command of the shell.
+#[derive(Subcommand)]
+enum Tool {
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
-        Err(error) => {
-            let hint = if matches!(error, ConfigError::Unreadable { .. }) { "; -c names another file" } else { "" };
-            eprintln!("error: {error}{hint}");
-            return ExitCode::FAILURE;
+    let outcome = match &arguments.tool {
+        Some(Tool::Bench(_)) if !arguments.execute.is_empty() => {
+            Arguments::command().error(ErrorKind::ArgumentConflict, "-e and bench do not go together").exit()
         }
+        Some(Tool::Bench(args)) => bench::run(args, &arguments.config, arguments.timeout, arguments.json),
+        None => run_shell(&arguments),
     };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_shell(arguments: &Arguments) -> Result<ExitCode, String> {
+    let config = load(&arguments.config)?;
     catch_interrupts();
     let mut client = Client::from_config(&config, arguments.timeout);
     let code = match arguments.execute.as_slice() {
@@ -62,7 +81,14 @@ fn main() -> ExitCode {
             shell::run_commands(&mut client, &commands, arguments.json)
         }
     };
-    code.into()
+    Ok(code.into())
+}
+
+fn load(path: &Path) -> Result<Config, String> {
+    Config::load(path).map_err(|error| {
+        let hint = if matches!(error, ConfigError::Unreadable { .. }) { "; -c names another file" } else { "" };
+        format!("{error}{hint}")
+    })
 }
 
 /// Ctrl-C ends the `watch` that runs, and otherwise the shell. Where it cannot be caught it ends the shell in any case.
@@ -94,7 +120,8 @@ fn explanation() -> String {
          Examples:\n  \
          raft-shell -e 'set greeting \"hello world\"' -e 'get greeting'\n  \
          raft-shell --json -e status\n  \
-         printf 'set a 1\\nget a\\n' | raft-shell",
+         printf 'set a 1\\nget a\\n' | raft-shell\n  \
+         raft-shell bench --clients 64",
         shell::overview()
     )
 }

@@ -40,11 +40,15 @@
 //!
 //! `examples/counter.rs` brings a state machine of its own, three nodes, and a dead leader.
 
+#[cfg(feature = "cli")]
+pub mod bench;
 pub mod checker;
 pub mod client;
 pub mod codec;
 pub mod config;
 pub mod consensus;
+#[cfg(feature = "cli")]
+mod drawing;
 pub mod gateway;
 pub mod machine;
 pub mod marks;

@@ -43,6 +43,8 @@ pub use error::Error;
 pub use node::NodeAddress;
 pub use queue::Peeked;
 pub use resp::Reply;
+#[cfg(feature = "cli")]
+pub(crate) use resp::encode;
 
 /// How long a request may take, all attempts together, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -283,3 +283,26 @@ pub fn the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed() 
         wait_until("no child is left", || (!nodes.iter().any(|&pid| is_alive(pid))).then_some(()));
     }
 }
+
+#[test]
+fn a_benchmark_of_the_cluster_goes_to_its_leader() {
+    let cluster = Cluster::start(3);
+    cluster.wait_for_leader();
+    let svg = cluster.ini().with_file_name("plot.svg");
+    let svg = svg.to_str().expect("UTF-8");
+    for options in [&["--keys", "100"][..], &["--queue"]] {
+        let arguments = [&["bench", "--json", "--seconds", "1", "--clients", "16", "--svg", svg], options].concat();
+        let (out, err, code) = shell(&cluster, &arguments, None);
+        assert_eq!(code, 0, "{out}{err}");
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let number = |path: &str| json.pointer(path).and_then(serde_json::Value::as_u64).expect("a number");
+        assert!(number("/put/answered") > 0 && number("/get/answered") > 0, "{json}");
+        assert_eq!(number("/requests"), number("/put/answered") + number("/get/answered"), "{json}");
+        if options == ["--queue"] {
+            assert!(number("/get/nil") < number("/get/answered"), "messages come out again: {json}");
+        } else {
+            assert_eq!(number("/get/nil"), 0, "all keys are there: {json}");
+        }
+    }
+    assert_eq!(cluster.stored().len(), 100);
+}

@@ -1,5 +1,6 @@
 //! The client and the shell against nodes that only pretend.
 
+mod bench;
 mod binary;
 mod client;
 mod commands;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::history::Operation;
 use super::super::run::Run;
-use super::svg::Drawing;
-use super::{Time, class, sample, words};
+use super::{class, sample, words};
+use crate::drawing::{Drawing, Time};
 
 const HEIGHT: f64 = 260.0;
 const RATE_HEIGHT: f64 = 120.0;

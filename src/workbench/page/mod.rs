@@ -1,17 +1,16 @@
 //! A run as a page: one HTML file that needs nothing else.
 
 mod latency;
-mod svg;
 mod timeline;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use self::svg::escaped;
 use super::history::{Operation, Outcome};
 use super::options::Options;
 use super::report;
 use super::run::Run;
+use crate::drawing::{Time, escaped};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -25,7 +24,7 @@ pub fn page(options: &Options, run: &Run, again: &str) -> String {
 
 fn write(html: &mut String, options: &Options, run: &Run, again: &str) -> fmt::Result {
     let title = format!("{}: {}", options.workload, report::verdict_word(run));
-    let time = Time::of(run);
+    let time = time(run);
     writeln!(
         html,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
@@ -57,24 +56,10 @@ fn faults(html: &mut String, run: &Run) -> fmt::Result {
     writeln!(html, "</table></details>")
 }
 
-/// How time becomes a place from left to right.
-#[derive(Clone, Copy)]
-struct Time {
-    end: Duration,
-}
-
-impl Time {
-    /// Pixels from the beginning of the run to its end.
-    const WIDTH: f64 = 1_100.0;
-
-    fn of(run: &Run) -> Time {
-        let last = run.history.iter().map(|operation| operation.ended).max().unwrap_or_default();
-        Time { end: last.max(run.load.1).max(Duration::from_millis(1)) }
-    }
-
-    fn x(self, at: Duration) -> f64 {
-        Time::WIDTH * at.as_secs_f64() / self.end.as_secs_f64()
-    }
+/// The whole of a run.
+fn time(run: &Run) -> Time {
+    let last = run.history.iter().map(|operation| operation.ended).max().unwrap_or_default();
+    Time { end: last.max(run.load.1).max(Duration::from_millis(1)) }
 }
 
 /// The class of an operation, by what came of it.

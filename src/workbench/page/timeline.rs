@@ -7,8 +7,8 @@ use super::super::nemesis::{Fault, Happened};
 use super::super::options::Options;
 use super::super::report;
 use super::super::run::Run;
-use super::svg::Drawing;
-use super::{Time, class, sample, words};
+use super::{class, sample, words};
+use crate::drawing::{Drawing, Time};
 
 const ROW: f64 = 12.0;
 const GAP: f64 = 8.0;

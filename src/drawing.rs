@@ -1,10 +1,26 @@
-//! Text that is HTML, and an SVG with it.
+//! Drawings with time from left to right, as SVG: for a page, or as files.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::Time;
+/// How time becomes a place from left to right.
+#[derive(Clone, Copy)]
+pub struct Time {
+    /// What is at the right end. Not zero.
+    pub end: Duration,
+}
 
-/// Text in HTML.
+impl Time {
+    /// Pixels from the beginning to the end.
+    pub const WIDTH: f64 = 1_100.0;
+
+    /// Where this time is.
+    pub fn x(self, at: Duration) -> f64 {
+        Time::WIDTH * at.as_secs_f64() / self.end.as_secs_f64()
+    }
+}
+
+/// Text in HTML or SVG.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,6 +86,12 @@ impl Drawing {
         let _ = writeln!(self.shapes, "<text class=\"left\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(words));
     }
 
+    /// Words that begin here.
+    pub fn words(&mut self, class: &str, (x, y): (f64, f64), words: &str) {
+        let x = LEFT + x;
+        let _ = writeln!(self.shapes, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(words));
+    }
+
     /// Seconds, below everything.
     pub fn seconds(&mut self, time: Time) {
         let end = time.end.as_secs_f64();
@@ -90,9 +112,18 @@ impl Drawing {
 
     /// The drawing as it stands in a page.
     pub fn svg(self, label: &str) -> String {
+        format!("<div class=\"wide\">{}</div>\n", self.element(label, "", ""))
+    }
+
+    /// The drawing as a file of its own.
+    pub fn file(self, label: &str, style: &str) -> String {
+        self.element(label, " xmlns=\"http://www.w3.org/2000/svg\"", &format!("<style>\n{style}</style>\n"))
+    }
+
+    fn element(self, label: &str, attributes: &str, style: &str) -> String {
         let (width, height) = (LEFT + Time::WIDTH + 10.0, self.height + BELOW);
         format!(
-            "<div class=\"wide\"><svg role=\"img\" aria-label=\"{}\" width=\"{width}\" height=\"{height:.0}\" viewBox=\"0 0 {width} {height:.0}\">\n{}</svg></div>\n",
+            "<svg{attributes} role=\"img\" aria-label=\"{}\" width=\"{width}\" height=\"{height:.0}\" viewBox=\"0 0 {width} {height:.0}\">\n{style}{}</svg>",
             escaped(label),
             self.shapes
         )
@@ -103,5 +134,29 @@ fn title(words: &str) -> String {
     match words {
         "" => String::new(),
         words => format!("<title>{}</title>", escaped(words)),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    /// Fails unless every element that begins ends where it should.
+    pub fn assert_well_formed(text: &str) {
+        let mut open = Vec::new();
+        let mut rest = text.strip_prefix("<!DOCTYPE html>").unwrap_or(text);
+        while let Some(start) = rest.find('<') {
+            let (text, tag) = rest.split_at(start);
+            assert!(!text.contains('>') || open.last() == Some(&"style"), "a `>` outside of a tag: {text}");
+            let end = tag.find('>').expect("the end of a tag");
+            let (inside, after) = (&tag[1..end], &tag[end + 1..]);
+            let name = inside.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default();
+            assert_eq!(inside.matches('"').count() % 2, 0, "{inside}");
+            if inside.starts_with('/') {
+                assert_eq!(open.pop(), Some(name));
+            } else if !inside.ends_with('/') {
+                open.push(name);
+            }
+            rest = after;
+        }
+        assert!(open.is_empty(), "{open:?}");
     }
 }

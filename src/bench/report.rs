@@ -1,0 +1,130 @@
+//! A run in words, and as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::options::Options;
+use super::summary::{Answers, Summary};
+
+/// The quantiles that are told, with their names.
+const QUANTILES: [(f64, &str); 5] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
+
+/// The run as a table.
+pub fn text(options: &Options, summary: &Summary) -> String {
+    let mut out = format!("{}\n\n", task(options));
+    let name = |name: &str| format!("{name:>9}");
+    let heads: String = QUANTILES.iter().map(|(_, head)| name(head)).collect();
+    let _ = writeln!(out, "{:<5}{:>12}{:>10}{heads}", "", "answered", "a second");
+    let mut row = |kind: &str, answers: &Answers| {
+        let times: String = QUANTILES.iter().map(|(part, _)| name(&short(answers.quantile(*part)))).collect();
+        let _ = writeln!(out, "{kind:<5}{:>12}{:>10.0}{times}", answers.count(), summary.rate(answers.count()));
+    };
+    let kinds = [("put", &summary.puts), ("get", &summary.gets)];
+    kinds.iter().filter(|(_, answers)| answers.count() > 0).for_each(|(kind, answers)| row(kind, answers));
+    row("all", &summary.all());
+    out.push('\n');
+    if summary.gets.nil > 0 {
+        let nothing = if options.queue { "the list was empty" } else { "there was no such key" };
+        let _ = writeln!(out, "{} of the gets were answered with nothing: {nothing}", summary.gets.nil);
+    }
+    if summary.lost_connections > 0 {
+        let _ = writeln!(out, "connections were lost and made anew {} times", summary.lost_connections);
+    }
+    match summary.failed_count() {
+        0 => out.push_str("no request failed\n"),
+        count => {
+            let kinds: Vec<_> = summary.errors.iter().map(|(word, count)| format!("{word} {count}")).collect();
+            let _ = writeln!(out, "{count} requests failed: {}", kinds.join(", "));
+        }
+    }
+    out
+}
+
+/// The run as one object.
+pub fn json(options: &Options, summary: &Summary) -> Value {
+    let answers = |answers: &Answers| {
+        let mut value = latency(answers);
+        value["answered"] = answers.count().into();
+        value["nil"] = answers.nil.into();
+        value["per_second"] = summary.rate(answers.count()).into();
+        value
+    };
+    let (answered, failed) = (summary.answered_count(), summary.failed_count());
+    json!({
+        "clients": options.clients,
+        "connections": options.connections.min(options.clients),
+        "seconds": summary.time.as_secs_f64(),
+        "mix": {"put": options.mix.put, "get": options.mix.get},
+        "value_size": options.value_size,
+        "keys": options.keys,
+        "queue": options.queue,
+        "seed": options.seed,
+        "requests": answered + failed,
+        "failed": failed,
+        "errors": summary.errors,
+        "lost_connections": summary.lost_connections,
+        "all": answers(&summary.all()),
+        "put": answers(&summary.puts),
+        "get": answers(&summary.gets),
+    })
+}
+
+fn latency(answers: &Answers) -> Value {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut times = json!({"mean": millis(answers.mean())});
+    for (part, name) in QUANTILES {
+        times[name.replace('.', "")] = millis(answers.quantile(part)).into();
+    }
+    json!({ "latency_ms": times })
+}
+
+/// What was asked for, in a line.
+pub(super) fn task(options: &Options) -> String {
+    let Options { clients, value_size, keys, mix, .. } = options;
+    let what = match options.queue {
+        true => "a queue".to_owned(),
+        false => format!("{keys} keys"),
+    };
+    let connections = options.connections.min(*clients);
+    format!(
+        "{clients} clients over {connections} connections, put={},get={} of {value_size} bytes, {what}",
+        mix.put, mix.get
+    )
+}
+
+/// A time in three digits, with its unit.
+pub(super) fn short(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    let (value, unit) = match micros {
+        micros if micros < 999.5 => (micros, "us"),
+        micros if micros < 999_500.0 => (micros / 1e3, "ms"),
+        micros => (micros / 1e6, "s"),
+    };
+    match value {
+        value if value.fract().abs() < 1e-9 || value >= 100.0 => format!("{value:.0} {unit}"),
+        value if value >= 10.0 => format!("{value:.1} {unit}"),
+        value => format!("{value:.2} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        for (nanos, words) in [
+            (0, "0 us"),
+            (1_500, "1.50 us"),
+            (100_000, "100 us"),
+            (999_700, "1.00 ms"),
+            (1_000_000, "1 ms"),
+            (26_340_000, "26.3 ms"),
+            (2_000_000_000, "2 s"),
+        ] {
+            assert_eq!(short(Duration::from_nanos(nanos)), words);
+        }
+    }
+}

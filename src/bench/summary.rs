@@ -1,0 +1,185 @@
+//! What a run came to: counts, and how long answers took, as a whole and over time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::options::Kind;
+
+/// A run over time is told in so many parts, each as long as this at least and at most.
+const PARTS: u32 = 400;
+const SLOT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(250));
+/// The longest time that is told apart.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// What a run came to.
+pub struct Summary {
+    /// How long was measured.
+    pub time: Duration,
+    /// What puts were answered.
+    pub puts: Answers,
+    /// What gets were answered.
+    pub gets: Answers,
+    /// Requests that failed, by the first word of the error; `LOST` and `TIMEOUT` with their connection, `PROTOCOL` because
+    /// the answer was none to such a request.
+    pub errors: BTreeMap<String, u64>,
+    /// How often a connection was lost.
+    pub lost_connections: u64,
+    /// The run over time.
+    pub slots: Vec<Slot>,
+    /// How long a slot is.
+    pub slot_time: Duration,
+    current: (Histogram<u64>, u64),
+}
+
+/// What requests of a kind were answered.
+pub struct Answers {
+    /// Those that were answered with nothing: no such key, an empty list.
+    pub nil: u64,
+    times: Histogram<u64>,
+}
+
+/// A short part of a run. An answer belongs to the part in which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// How many were answered.
+    pub answered: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// Half of the answers took no longer.
+    pub p50: Duration,
+    /// 99 % of the answers took no longer.
+    pub p99: Duration,
+}
+
+impl Summary {
+    /// Nothing yet, of a run that is to be so long.
+    pub(super) fn new(time: Duration) -> Self {
+        Summary {
+            time,
+            puts: Answers::new(),
+            gets: Answers::new(),
+            errors: BTreeMap::new(),
+            lost_connections: 0,
+            slots: Vec::new(),
+            slot_time: (time / PARTS).clamp(SLOT.0, SLOT.1),
+            current: (histogram(), 0),
+        }
+    }
+
+    /// A request was answered, so long after the beginning.
+    pub(super) fn answered(&mut self, kind: Kind, nil: bool, took: Duration, at: Duration) {
+        self.close_slots(at);
+        let took = nanos(took);
+        self.current.0.saturating_record(took);
+        let answers = match kind {
+            Kind::Put => &mut self.puts,
+            Kind::Get => &mut self.gets,
+        };
+        answers.times.saturating_record(took);
+        answers.nil += u64::from(nil);
+    }
+
+    /// A request failed, so long after the beginning.
+    pub(super) fn failed(&mut self, word: &str, at: Duration) {
+        self.close_slots(at);
+        self.current.1 += 1;
+        match self.errors.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(self.errors.insert(word.to_owned(), 1)),
+        }
+    }
+
+    /// Ends the slots before this time.
+    pub(super) fn close_slots(&mut self, at: Duration) {
+        while self.slot_time * (self.slots.len() as u32 + 1) <= at {
+            let (times, failed) = &mut self.current;
+            let [p50, p99] = [0.5, 0.99].map(|part| Duration::from_nanos(times.value_at_quantile(part)));
+            self.slots.push(Slot { answered: times.len(), failed: *failed, p50, p99 });
+            times.reset();
+            *failed = 0;
+        }
+    }
+
+    /// All answers.
+    pub fn all(&self) -> Answers {
+        let mut times = self.puts.times.clone();
+        // They have the same bounds.
+        let _ = times.add(&self.gets.times);
+        Answers { nil: self.puts.nil + self.gets.nil, times }
+    }
+
+    /// How many requests were answered.
+    pub fn answered_count(&self) -> u64 {
+        self.puts.count() + self.gets.count()
+    }
+
+    /// How many requests failed.
+    pub fn failed_count(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    /// So many a second.
+    pub fn rate(&self, count: u64) -> f64 {
+        count as f64 / self.time.as_secs_f64().max(1e-9)
+    }
+}
+
+impl Answers {
+    fn new() -> Self {
+        Answers { nil: 0, times: histogram() }
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.times.len()
+    }
+
+    /// This part of all, from 0 to 1, took no longer.
+    pub fn quantile(&self, part: f64) -> Duration {
+        Duration::from_nanos(self.times.value_at_quantile(part))
+    }
+
+    /// What they took on average.
+    pub fn mean(&self) -> Duration {
+        Duration::from_nanos(self.times.mean() as u64)
+    }
+
+    /// The slowest.
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.times.max())
+    }
+}
+
+/// Nanoseconds to three digits.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, nanos(LONGEST), 3).unwrap_or_else(|_| unreachable!("bounds that are fit"))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_and_failures_fall_into_their_slots() {
+        let ms = Duration::from_millis;
+        let mut summary = Summary::new(ms(400));
+        summary.answered(Kind::Put, false, ms(1), ms(50));
+        summary.answered(Kind::Get, true, ms(3), ms(99));
+        summary.failed("LOST", ms(250));
+        summary.failed("LOST", ms(251));
+        summary.close_slots(ms(400));
+        let counts: Vec<_> = summary.slots.iter().map(|slot| (slot.answered, slot.failed)).collect();
+        assert_eq!(counts, [(2, 0), (0, 0), (0, 2), (0, 0)]);
+        assert_eq!(summary.slots[0].p50.as_micros() / 10, 100);
+        assert_eq!((summary.answered_count(), summary.failed_count()), (2, 2));
+        assert_eq!((summary.all().nil, summary.all().count()), (1, 2));
+        assert_eq!(summary.all().max().as_micros() / 10, 300);
+        assert_eq!(summary.rate(2), 5.0);
+    }
+}
