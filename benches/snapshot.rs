@@ -1,6 +1,6 @@
 //! What a snapshot of 1 GiB of state costs the work beside it, in one process: the longest time between two appends
 //! becoming durable, and between two commands being applied, while one is made and at other times under the same load.
-//! `cargo bench --bench snapshot` prints both for every round.
+//! `cargo bench --bench snapshot` prints both for every round. With `-- --test` it only sees whether everything runs.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -29,11 +29,13 @@ const PIPELINE: u64 = 512;
 /// Writes in a second from then on, whether earlier ones are answered or not: so a gap on one side does not cause one on the
 /// other, and the load is the same at all times.
 const RATE: u32 = 10_000;
-/// Entries from one snapshot to the next.
-const EVERY: u64 = KEYS / 4;
+/// There are so many snapshots for as many entries as there are keys.
+const SNAPSHOTS: u64 = 4;
 const ROUNDS: usize = 3;
 /// What a snapshot causes after it is durable (the older file and the log before it go) counts, too.
 const AFTERMATH: Duration = Duration::from_secs(4);
+/// With `--test` everything is so many times less, and says nothing.
+const TEST_SHARE: u32 = 256;
 
 /// When things happened.
 #[derive(Clone)]
@@ -165,18 +167,20 @@ struct Load {
     node: NodeHandle,
     sink: Arc<Sink>,
     answers: Receiver<()>,
+    keys: u64,
     written: u64,
+    answered: u64,
 }
 
 impl Load {
-    fn new(node: NodeHandle) -> Self {
+    fn new(node: NodeHandle, keys: u64) -> Self {
         let (sender, answers) = unbounded();
-        Load { node, sink: Arc::new(Sink(sender)), answers, written: 0 }
+        Load { node, sink: Arc::new(Sink(sender)), answers, keys, written: 0, answered: 0 }
     }
 
     fn write(&mut self) {
         // In no order, as keys come.
-        let key = format!("key:{:016x}", (self.written % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into();
+        let key = format!("key:{:016x}", (self.written % self.keys).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into();
         let value = vec![self.written as u8; VALUE_BYTES].into();
         let command = Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false });
         let operation = Operation::Write(Payload(command.encode()));
@@ -188,13 +192,19 @@ impl Load {
 
     /// Sets every key once, as fast as that goes.
     fn fill(&mut self) {
-        while self.written < KEYS {
+        while self.written < self.keys {
             self.write();
-            if self.written > PIPELINE {
-                self.answers.recv().expect("the node runs");
-            }
+            self.await_answers(PIPELINE);
         }
-        (0..PIPELINE).for_each(|_| self.answers.recv().expect("the node runs"));
+        self.await_answers(0);
+    }
+
+    /// Waits until no more than so many writes are under way.
+    fn await_answers(&mut self, under_way: u64) {
+        while self.written - self.answered > under_way {
+            self.answers.recv().expect("the node runs");
+            self.answered += 1;
+        }
     }
 
     /// Writes at the [`RATE`] until there is something.
@@ -204,7 +214,7 @@ impl Load {
             while start + (self.written - first) as u32 * Duration::from_secs(1) / RATE <= Instant::now() {
                 self.write();
             }
-            self.answers.try_iter().for_each(drop);
+            self.answered += self.answers.try_iter().count() as u64;
             if let Some(done) = done() {
                 return done;
             }
@@ -227,6 +237,8 @@ fn show(round: usize, what: &str, times: [(&str, &Times); 2], from: Instant, to:
 }
 
 fn main() {
+    let share = if std::env::args().any(|argument| argument == "--test") { TEST_SHARE } else { 1 };
+    let (keys, aftermath) = (KEYS / u64::from(share), AFTERMATH / share);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
     let id = NodeId(1);
     let config = Config::default();
@@ -246,24 +258,24 @@ fn main() {
     let (applied, views) = (machine.applied.clone(), machine.views.clone());
     let network = MemoryNetwork::new();
     let mut options = NodeOptions::new(id, [id]);
-    (options.snapshot_bytes, options.snapshot_entries) = (u64::MAX, EVERY);
+    (options.snapshot_bytes, options.snapshot_entries) = (u64::MAX, keys / SNAPSHOTS);
     let connect = |handle: &NodeHandle| network.transport(id, handle);
     let node = Node::start(options, Box::new(storage), Box::new(machine), connect).expect("a node");
     while node.status().expect("a status").leader.is_none() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let mut load = Load::new(node.handle());
+    let mut load = Load::new(node.handle(), keys);
     let latest = || snapshots.latest().map_or((Index(0), 0), |latest| (latest.meta.index, latest.bytes));
     let both = [("appends", &appends), ("applies", &applied)];
     println!("the default heartbeat interval is {} ms", config.heartbeat_interval.as_millis());
     load.fill();
     // The first of the whole state is for warming up.
-    load.run_until(|| (latest().0.0 > KEYS).then_some(()));
+    load.run_until(|| (latest().0.0 > keys).then_some(()));
     // Looked at in the end: the load must go on, and what notes the times must not wait.
     let mut phases = Vec::new();
     for round in 1..=ROUNDS {
         let (before, view) = (latest().0, views.last());
-        let calm = Instant::now() + AFTERMATH;
+        let calm = Instant::now() + aftermath;
         let began = load.run_until(|| views.last().filter(|last| Some(*last) != view));
         if calm < began {
             phases.push((round, "without", calm, began));
@@ -271,9 +283,10 @@ fn main() {
         load.run_until(|| (latest().0 > before).then_some(()));
         let durable = Instant::now();
         phases.push((round, "making", began, durable));
-        load.run_until(|| (durable.elapsed() > AFTERMATH).then_some(()));
+        load.run_until(|| (durable.elapsed() > aftermath).then_some(()));
         phases.push((round, "after", durable, Instant::now()));
     }
+    load.await_answers(0);
     println!("a snapshot has {} MiB", latest().1 >> 20);
     phases.into_iter().for_each(|(round, what, from, to)| show(round, what, both, from, to));
     node.stop(Duration::from_secs(60)).expect("the node stops");
