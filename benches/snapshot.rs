@@ -58,14 +58,15 @@ impl Times {
     }
 
     /// The longest time between two of them that touches the time from `from` to `to`, how many there were, and when that was.
-    fn longest_gap(&self, from: Instant, to: Instant) -> Gaps {
+    /// `None`: none of them was in that time.
+    fn longest_gap(&self, from: Instant, to: Instant) -> Option<Gaps> {
         let times = self.0.lock().expect("nobody panics");
         let gaps = times.windows(2).filter(|pair| pair[1] > from && pair[1] <= to);
         let mut gaps: Vec<(Duration, Instant)> = gaps.map(|pair| (pair[1] - pair[0], pair[0])).collect();
         gaps.sort_unstable();
-        let (longest, when) = *gaps.last().expect("the load went on all the time");
+        let (longest, when) = *gaps.last()?;
         let high = gaps[(gaps.len() - 1) * 999 / 1000].0;
-        Gaps { count: gaps.len(), high, longest, after: when.saturating_duration_since(from) }
+        Some(Gaps { count: gaps.len(), high, longest, after: when.saturating_duration_since(from) })
     }
 }
 
@@ -225,7 +226,10 @@ impl Load {
 
 fn show(round: usize, what: &str, times: [(&str, &Times); 2], from: Instant, to: Instant) {
     for (name, times) in times {
-        let Gaps { count, high, longest, after } = times.longest_gap(from, to);
+        let Some(Gaps { count, high, longest, after }) = times.longest_gap(from, to) else {
+            println!("round {round}, {what:>7}: no {name} in {:.3} s", (to - from).as_secs_f64());
+            continue;
+        };
         println!(
             "round {round}, {what:>7}: {count:6} {name} in {:4.1} s, 99.9 % within {:5.2} ms, longest gap {:6.2} ms (at {:.1} s)",
             (to - from).as_secs_f64(),
