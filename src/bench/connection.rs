@@ -202,9 +202,7 @@ impl Connection {
     /// All that waits has failed; the next address gets its turn.
     fn lose(&mut self, word: &'static str, course: &mut Course) {
         let now = Instant::now();
-        if matches!(self.state, State::Up(_)) {
-            course.lost_connection();
-        }
+        course.lost_connection();
         for request in self.waiting.drain(..) {
             course.failed(request, word, now);
         }

@@ -112,8 +112,9 @@ impl Course {
         }
     }
 
-    /// A connection was lost.
+    /// A connection was lost, or could not be made. The run must not wait for keys that nobody can fill.
     pub fn lost_connection(&mut self) {
+        self.requests.stop_filling();
         if matches!(self.phase, Phase::Measuring(_)) {
             self.summary.lost_connections += 1;
         }

@@ -30,7 +30,7 @@ pub fn text(options: &Options, summary: &Summary) -> String {
         let _ = writeln!(out, "{} of the gets were answered with nothing: {nothing}", summary.gets.nil);
     }
     if summary.lost_connections > 0 {
-        let _ = writeln!(out, "connections were lost and made anew {} times", summary.lost_connections);
+        let _ = writeln!(out, "connections were lost, or could not be made, {} times", summary.lost_connections);
     }
     match summary.failed_count() {
         0 => out.push_str("no request failed\n"),

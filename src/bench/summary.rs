@@ -24,7 +24,7 @@ pub struct Summary {
     /// Requests that failed, by the first word of the error; `LOST` and `TIMEOUT` with their connection, `PROTOCOL` because
     /// the answer was none to such a request.
     pub errors: BTreeMap<String, u64>,
-    /// How often a connection was lost.
+    /// How often a connection was lost, or could not be made.
     pub lost_connections: u64,
     /// The run over time.
     pub slots: Vec<Slot>,

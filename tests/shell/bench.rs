@@ -186,6 +186,21 @@ fn an_interrupt_ends_it_with_what_was_measured() {
 }
 
 #[test]
+fn who_is_gone_before_the_first_request_does_not_hold_up_the_run() {
+    // What asks whether somebody is there gets through, and then the port is closed.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = format!("redis://{}", listener.local_addr().expect("an address"));
+    let bench = Bench::start(&target, &["--seconds", "0.3"]);
+    drop(listener.accept().expect("it asks"));
+    drop(listener);
+    let (json, _, code) = bench.end();
+    assert_eq!(code, Some(1), "{json}");
+    assert_adds_up(&json);
+    assert_eq!(count(&json, "/all/answered"), 0);
+    assert!(count(&json, "/lost_connections") > 0, "{json}");
+}
+
+#[test]
 fn nobody_there_is_an_error_in_words() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = format!("redis://{}", listener.local_addr().expect("an address"));
