@@ -49,6 +49,8 @@ pub mod config;
 pub mod consensus;
 #[cfg(feature = "cli")]
 mod drawing;
+#[cfg(feature = "cli")]
+pub mod figures;
 pub mod gateway;
 pub mod machine;
 pub mod marks;

@@ -6,6 +6,7 @@ use super::options::Options;
 use super::report;
 use super::summary::{Slot, Summary};
 use crate::drawing::{Drawing, Time};
+use crate::figures::duration;
 
 /// From top to bottom: room for words, latencies, a gap, rates.
 const TOP: f64 = 24.0;
@@ -43,7 +44,7 @@ pub fn plot(options: &Options, summary: &Summary) -> String {
 
     let axis = Axis::of(slots);
     for power in axis.from..=axis.to {
-        drawing.left(axis.y(10f64.powi(power)) + 4.0, &report::short(Duration::from_secs_f64(10f64.powi(power))));
+        drawing.left(axis.y(10f64.powi(power)) + 4.0, &duration(Duration::from_secs_f64(10f64.powi(power))));
     }
     for part in answered_parts(slots) {
         let place = |number: usize, time: Duration| (middle(number), axis.y(time.as_secs_f64()));

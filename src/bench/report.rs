@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::summary::{Answers, Summary};
+use crate::figures::duration;
 
 /// The quantiles that are told, with their names.
 const QUANTILES: [(f64, &str); 5] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
@@ -18,7 +19,7 @@ pub fn text(options: &Options, summary: &Summary) -> String {
     let heads: String = QUANTILES.iter().map(|(_, head)| name(head)).collect();
     let _ = writeln!(out, "{:<5}{:>12}{:>10}{heads}", "", "answered", "a second");
     let mut row = |kind: &str, answers: &Answers| {
-        let times: String = QUANTILES.iter().map(|(part, _)| name(&short(answers.quantile(*part)))).collect();
+        let times: String = QUANTILES.iter().map(|(part, _)| name(&duration(answers.quantile(*part)))).collect();
         let _ = writeln!(out, "{kind:<5}{:>12}{:>10.0}{times}", answers.count(), summary.rate(answers.count()));
     };
     let kinds = [("put", &summary.puts), ("get", &summary.gets)];
@@ -92,39 +93,4 @@ pub(super) fn task(options: &Options) -> String {
         "{clients} clients over {connections} connections, put={},get={} of {value_size} bytes, {what}",
         mix.put, mix.get
     )
-}
-
-/// A time in three digits, with its unit.
-pub(super) fn short(time: Duration) -> String {
-    let micros = time.as_secs_f64() * 1e6;
-    let (value, unit) = match micros {
-        micros if micros < 999.5 => (micros, "us"),
-        micros if micros < 999_500.0 => (micros / 1e3, "ms"),
-        micros => (micros / 1e6, "s"),
-    };
-    match value {
-        value if value.fract().abs() < 1e-9 || value >= 100.0 => format!("{value:.0} {unit}"),
-        value if value >= 10.0 => format!("{value:.1} {unit}"),
-        value => format!("{value:.2} {unit}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_short() {
-        for (nanos, words) in [
-            (0, "0 us"),
-            (1_500, "1.50 us"),
-            (100_000, "100 us"),
-            (999_700, "1.00 ms"),
-            (1_000_000, "1 ms"),
-            (26_340_000, "26.3 ms"),
-            (2_000_000_000, "2 s"),
-        ] {
-            assert_eq!(short(Duration::from_nanos(nanos)), words);
-        }
-    }
 }

@@ -10,6 +10,7 @@ use super::history::{Operation, Outcome};
 use super::nemesis::{Fault, Happened};
 use super::options::{Nemesis, Options};
 use super::run::{Rest, Run};
+use crate::figures::{duration, grouped};
 
 /// The figures of a run, of what clients asked as often as they were told to: not of what was asked at the end.
 pub struct Figures {
@@ -63,8 +64,8 @@ impl Latencies {
     }
 
     fn words(&self) -> String {
-        let [p50, p95, p99] = [50.0, 95.0, 99.0].map(|percent| millis(self.percentile(percent)));
-        format!("p50 {p50}, p95 {p95}, p99 {p99}, max {}", millis(self.max()))
+        let [p50, p95, p99] = [50.0, 95.0, 99.0].map(|percent| duration(self.percentile(percent)));
+        format!("p50 {p50}, p95 {p95}, p99 {p99}, max {}", duration(self.max()))
     }
 }
 
@@ -280,27 +281,4 @@ fn counted(count: u64, of: &str) -> String {
         _ => format!("{of}s"),
     };
     format!("{} {ending}", grouped(count))
-}
-
-/// Milliseconds, to as many digits as are of use.
-fn millis(time: Duration) -> String {
-    let millis = time.as_secs_f64() * 1_000.0;
-    match millis {
-        0.0..10.0 => format!("{millis:.2} ms"),
-        10.0..100.0 => format!("{millis:.1} ms"),
-        _ => format!("{millis:.0} ms"),
-    }
-}
-
-/// A number, its digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use raft::figures::grouped;
 use raft::runtime::simulated::Report;
 
 /// What was run.
@@ -73,28 +74,9 @@ impl Sum {
     }
 }
 
-/// A number, its digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_in_groups() {
-        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
-        assert!(cases.iter().all(|(number, words)| grouped(*number) == *words));
-    }
 
     #[test]
     fn what_was_run_twice_took_the_time_of_two() {
