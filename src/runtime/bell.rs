@@ -1,12 +1,17 @@
-//! Wakes a task that looks after several queues at once, from any thread and without a runtime.
+//! Wakes whoever looks after several queues at once, a thread or a task, from any thread and without a runtime.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
-/// Rung after something was put into a queue. However often it is rung meanwhile, the one task that listens hears it once,
-/// and then has to look into all of its queues.
+/// Rung after something was put into a queue. However often it is rung meanwhile, the one that listens hears it once, and
+/// then has to look into all of its queues.
+///
+/// A thread that listens sleeps at once. Waiting at a channel itself, it would first look again and again for a while, which
+/// on few cores takes the time of those it waits for.
 #[derive(Debug, Default)]
 pub struct Bell {
     rung: AtomicBool,
@@ -29,6 +34,22 @@ impl Bell {
         poll_fn(|context| self.poll(context)).await;
     }
 
+    /// The same for a thread, which waits so long at most.
+    pub fn wait(&self, longest: Option<Duration>) {
+        thread_local!(static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current()))));
+        // A moment that is too far away to be told never comes.
+        let until = longest.and_then(|longest| Instant::now().checked_add(longest));
+        UNPARK.with(|unpark| {
+            while self.poll(&mut Context::from_waker(unpark)).is_pending() {
+                match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                    None => thread::park(),
+                    Some(Duration::ZERO) => break,
+                    Some(left) => thread::park_timeout(left),
+                }
+            }
+        });
+    }
+
     fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.rung.swap(false, Ordering::AcqRel) {
             return Poll::Ready(());
@@ -39,13 +60,18 @@ impl Bell {
     }
 }
 
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-    use std::thread;
 
     use super::*;
 
@@ -72,14 +98,6 @@ mod tests {
         assert!(is_heard(), "also by who comes later");
     }
 
-    struct Unpark(thread::Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
     #[test]
     fn nothing_that_was_queued_before_a_ring_is_missed() {
         const ITEMS: usize = 20_000;
@@ -93,16 +111,23 @@ mod tests {
                     }
                 });
             }
-            let waker = Waker::from(Arc::new(Unpark(thread::current())));
             let mut taken = 0;
             while taken < 2 * ITEMS {
-                let mut heard = pin!(bell.heard());
                 // A ring that is missed is a test that does not end.
-                while heard.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-                    thread::park();
-                }
+                bell.wait(None);
                 taken += queue.try_iter().count();
             }
         });
+    }
+
+    #[test]
+    fn a_thread_waits_no_longer_than_it_wants() {
+        let (bell, longest) = (Bell::default(), Duration::from_millis(5));
+        let began = Instant::now();
+        bell.wait(Some(longest));
+        assert!(began.elapsed() >= longest);
+        bell.ring();
+        bell.wait(Some(Duration::MAX));
+        bell.wait(Some(Duration::ZERO));
     }
 }

@@ -142,8 +142,8 @@ pub struct NodeHandle {
     progress: Arc<Progress>,
     waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
-    /// For an event handler that is a task. A thread waits at the inboxes themselves.
-    bell: Option<Arc<Bell>>,
+    /// Whoever attends to the inboxes listens to it.
+    bell: Arc<Bell>,
 }
 
 /// What the apply stage tells the event handler without waking it.
@@ -166,6 +166,7 @@ pub struct Inboxes {
     progress: Arc<Progress>,
     /// What was taken of the progress last: how far, and the deadline.
     taken: (u64, u64),
+    bell: Arc<Bell>,
     attendant: Attendant,
 }
 
@@ -174,9 +175,9 @@ pub struct Inboxes {
 enum Attendant {
     /// A thread of the node's own.
     Thread,
-    /// A task of this runtime, which listens to the bell.
+    /// A task of this runtime.
     #[cfg(feature = "async")]
-    Task(tokio::runtime::Handle, Arc<Bell>),
+    Task(tokio::runtime::Handle),
 }
 
 impl Inboxes {
@@ -194,7 +195,7 @@ impl Inboxes {
         applied.into_iter().chain(deadline).chain(questions)
     }
 
-    /// Wakes whoever selects when somebody wants to know how the node is.
+    /// Who wants to know how the node is.
     pub fn questions(&self) -> &Receiver<Reply> {
         &self.questions
     }
@@ -209,17 +210,16 @@ pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
     pub fn new() -> (NodeHandle, Inboxes) {
-        NodeHandle::attended(None, Attendant::Thread)
+        NodeHandle::attended_by(Attendant::Thread)
     }
 
     /// The same for a node whose event handler will be a task of this runtime.
     #[cfg(feature = "async")]
     pub(crate) fn for_task(tasks: tokio::runtime::Handle) -> (NodeHandle, Inboxes) {
-        let bell = Arc::new(Bell::default());
-        NodeHandle::attended(Some(Arc::clone(&bell)), Attendant::Task(tasks, bell))
+        NodeHandle::attended_by(Attendant::Task(tasks))
     }
 
-    fn attended(bell: Option<Arc<Bell>>, attendant: Attendant) -> (NodeHandle, Inboxes) {
+    fn attended_by(attendant: Attendant) -> (NodeHandle, Inboxes) {
         // Its bound is kept by those who ask for it: nobody who delivers may wait, for it could be a task of the thread that empties
         // the inbox.
         let (internal, internal_inbox) = crossbeam_channel::unbounded();
@@ -229,25 +229,30 @@ impl NodeHandle {
         // Unbounded for the same reason: a question that comes while the node ends is dropped, and so answered.
         let (questions, questions_inbox) = crossbeam_channel::unbounded();
         let progress = Arc::new(Progress { applied: AtomicU64::new(0), deadline: AtomicU64::new(NO_DEADLINE) });
+        let bell = Arc::<Bell>::default();
         let inboxes = Inboxes {
             internal: internal_inbox,
             clients: clients_inbox,
             questions: questions_inbox,
             progress: Arc::clone(&progress),
             taken: (0, NO_DEADLINE),
+            bell: Arc::clone(&bell),
             attendant,
         };
         let (waiting, metrics) = Default::default();
         (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell }, inboxes)
     }
 
-    fn ring(&self) {
-        self.bell.iter().for_each(|bell| bell.ring());
-    }
-
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
     /// answers it with [`Failure::NotReady`].
     pub fn request(&self, request: ClientRequest) -> Result<(), ClientRequest> {
+        let handed_in = self.leave(request);
+        self.ring();
+        handed_in
+    }
+
+    /// Does the same without waking the event handler: for those who hand in several, and [`ring`](Self::ring) then.
+    pub fn leave(&self, request: ClientRequest) -> Result<(), ClientRequest> {
         if self.clients.len() >= CLIENT_REQUESTS {
             self.metrics.inbox_full.add(1);
             return Err(request);
@@ -255,8 +260,12 @@ impl NodeHandle {
         if let Err(SendError(request)) = self.clients.send(request) {
             request.reply.send(Err(Failure::NotReady("this node has stopped".into()))).flush();
         }
-        self.ring();
         Ok(())
+    }
+
+    /// Wakes the event handler.
+    pub fn ring(&self) {
+        self.bell.ring();
     }
 
     /// What the node counts.
@@ -278,8 +287,13 @@ impl NodeHandle {
 
     /// Hands in anything else. Never waits. A node that has stopped needs no more inputs: they are dropped.
     pub fn deliver(&self, input: Input) {
-        let _ = self.internal.send(input);
+        self.leave_input(input);
         self.ring();
+    }
+
+    /// Does the same without waking the event handler: for those who hand in several, and [`ring`](Self::ring) then.
+    pub fn leave_input(&self, input: Input) {
+        let _ = self.internal.send(input);
     }
 
     /// Whether whoever can hold messages of peers back may deliver more of them.

@@ -11,8 +11,6 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 #[cfg(feature = "async")]
 use super::asynchronous::{self, AsyncRuntime};
-#[cfg(feature = "async")]
-use super::bell::Bell;
 use super::guard::spawn_guarded;
 use super::handler::EventHandler;
 use super::threaded::{self, clock::Clock};
@@ -125,7 +123,7 @@ impl Node {
         match attendant {
             Attendant::Thread => threads.handle_events(handler, end)?,
             #[cfg(feature = "async")]
-            Attendant::Task(tasks, bell) => threads.leave_events_to(&tasks, bell, handler, end),
+            Attendant::Task(tasks) => threads.leave_events_to(&tasks, handler, end),
         }
         Ok(Node {
             handle,
@@ -265,12 +263,10 @@ fn run_stage<S: Stage>(mut stage: S) {
                 thread::sleep(wait);
                 continue;
             }
-            Step::Idle => Duration::MAX,
-            Step::Rest(wait) => wait,
+            Step::Idle => None,
+            Step::Rest(wait) => Some(wait),
         };
-        let mut select = crossbeam_channel::Select::new();
-        select.recv(stage.jobs());
-        let _ = select.ready_timeout(longest);
+        stage.jobs().wait(longest);
     }
 }
 
@@ -310,11 +306,10 @@ impl Threads {
     fn leave_events_to(
         &mut self,
         tasks: &tokio::runtime::Handle,
-        bell: Arc<Bell>,
         handler: EventHandler,
         end: impl FnOnce(Ended) + Send + 'static,
     ) {
-        let handling = tasks.spawn(async move { asynchronous::run_handler(handler, &bell).await });
+        let handling = tasks.spawn(asynchronous::run_handler(handler));
         let finish = self.finish.clone();
         tasks.spawn(async move {
             end(handling.await.unwrap_or_else(|_| Err(PANICKED.into())));

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
-
 use super::NodeHandle;
 use super::driver::{Driver, DriverConfig, Stages};
 use super::stage::apply::ApplyStage;
 use super::stage::loader::Loader;
+use super::stage::queue;
 use super::stage::snapshot::SnapshotStage;
 use super::stage::storage::StorageStage;
 use crate::config::{Config, Limits};
@@ -122,10 +121,10 @@ impl Parts {
             Some(start) => Server::forced(options.server, remembered, start, seed, Duration::ZERO),
             None => Server::new(options.server, remembered, seed, Duration::ZERO),
         };
-        let (to_storage, storage_jobs) = unbounded();
-        let (to_apply, apply_jobs) = unbounded();
-        let (to_loader, loader_jobs) = unbounded();
-        let (to_snapshot, snapshot_jobs) = unbounded();
+        let (to_storage, storage_jobs) = queue();
+        let (to_apply, apply_jobs) = queue();
+        let (to_loader, loader_jobs) = queue();
+        let (to_snapshot, snapshot_jobs) = queue();
         let reader = storage.reader();
         let (restored, log, store) = (recovered.snapshot.as_ref(), Arc::clone(&reader), Arc::clone(&snapshots));
         let apply = ApplyStage::new(machine, restored, log, store, apply_jobs, handle.clone());

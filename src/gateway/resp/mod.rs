@@ -63,6 +63,8 @@ pub struct RespSession {
     /// The request at hand; empty in between, kept for its memory.
     request: Vec<Bytes>,
     slots: Arc<Slots>,
+    /// Requests were handed in, and the event handler does not know yet.
+    has_handed_in: bool,
     /// A request for which the node's inbox had no room, and since when.
     turned_away: Option<(ClientRequest, Instant)>,
     /// The request at hand has to be run again, later.
@@ -90,6 +92,7 @@ impl RespSession {
             request: Vec::new(),
             slots: Slots::new(options.clone(), output),
             client: Client::new(connection, options),
+            has_handed_in: false,
             turned_away: None,
             is_held: false,
             blocked: None,
@@ -188,8 +191,9 @@ impl RespSession {
         let slot = self.slots.open(shape, self.client.protocol(), operation.payload_bytes());
         let reply = Reply::new(self.slots.clone(), slot);
         let request = ClientRequest { connection: self.client.id(), operation, forward, reply };
-        if let Err(request) = self.handle.request(request) {
-            self.turned_away = Some((request, Instant::now()));
+        match self.handle.leave(request) {
+            Ok(()) => self.has_handed_in = true,
+            Err(request) => self.turned_away = Some((request, Instant::now())),
         }
     }
 
@@ -197,8 +201,11 @@ impl RespSession {
     /// learn that the node has too much to do.
     fn hand_in_again(&mut self) -> bool {
         let Some((request, since)) = self.turned_away.take() else { return true };
-        match self.handle.request(request) {
-            Ok(()) => true,
+        match self.handle.leave(request) {
+            Ok(()) => {
+                self.has_handed_in = true;
+                true
+            }
             Err(request) if since.elapsed() >= self.client.options().patience => {
                 let why = "this node has more requests waiting than it can take: try again later";
                 request.reply.send(Err(Failure::Overloaded(why.into())));
@@ -233,6 +240,10 @@ impl RespSession {
 impl Session for RespSession {
     fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
         let flow = self.take_requests(input);
+        // Once for all that have arrived together: they shall share a turn.
+        if std::mem::take(&mut self.has_handed_in) {
+            self.handle.ring();
+        }
         self.slots.flush();
         let Some(close) = &self.closing else { return Ok(flow) };
         // What follows is not looked at. The connection closes once all that came before is answered.

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::runtime::Input;
-use crate::runtime::bell::Bell;
 use crate::runtime::driver::Ended;
 use crate::runtime::handler::EventHandler;
 
-/// Runs until the node ends; answers everyone who still waits, and says why it ended. `bell` rings for its inboxes.
-pub(in crate::runtime) async fn run(mut handler: EventHandler, bell: &Bell) -> Ended {
+/// Runs until the node ends; answers everyone who still waits, and says why it ended.
+pub(in crate::runtime) async fn run(mut handler: EventHandler) -> Ended {
     let mut clocks = Clocks::default();
     let mut alarm = Alarm::new(handler.start);
     while handler.driver.ended().is_none() {
@@ -25,7 +24,7 @@ pub(in crate::runtime) async fn run(mut handler: EventHandler, bell: &Bell) -> E
         let next_turn = [clocks.next(&handler), handler.driver.next_turn()].into_iter().flatten().min();
         tokio::select! {
             biased;
-            () = bell.heard() => {}
+            () = handler.inboxes.bell.heard() => {}
             () = alarm.until(next_turn) => {}
         }
     }

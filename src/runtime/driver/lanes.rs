@@ -79,7 +79,7 @@ impl Driver {
                 mark(Mark::LaneLoaded);
                 let load = LoadRequest { peer: to, term, first, last: last.min(self.tail.first().prev()) };
                 // A loader that is gone has said why.
-                let _ = self.stages.loader.send(load);
+                self.stages.loader.send(load);
                 let waiting = Outgoing::Entries { append, term, first, last };
                 self.lanes.entry(to).or_default().0.push_front(waiting);
                 return true;

@@ -23,8 +23,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
 use crate::marks::{Mark, mark, mark_if};
 use crate::mutants::{Mutant, mutant};
@@ -33,7 +31,7 @@ use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
 use crate::runtime::stage::storage::StorageJob;
-use crate::runtime::stage::{Asker, Load, Sinks};
+use crate::runtime::stage::{Asker, JobSender, Load, Sinks};
 use crate::runtime::{ClientRequest, Input, Response};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
@@ -77,13 +75,13 @@ pub struct DriverConfig {
 /// Where the stages take their jobs from.
 pub struct Stages {
     /// To the storage stage.
-    pub storage: Sender<StorageJob>,
+    pub storage: JobSender<StorageJob>,
     /// To the apply stage.
-    pub apply: Sender<ApplyJob>,
+    pub apply: JobSender<ApplyJob>,
     /// To the log loader.
-    pub loader: Sender<LoadRequest>,
+    pub loader: JobSender<LoadRequest>,
     /// To the snapshot stage.
-    pub snapshot: Sender<SnapshotJob>,
+    pub snapshot: JobSender<SnapshotJob>,
 }
 
 /// Why a node has ended: `Ok` when it was asked to.
@@ -348,7 +346,7 @@ impl Driver {
         }
         // A stage that is gone has said why, or will.
         if let Some(job) = self.storage_job.take() {
-            let _ = self.stages.storage.send(job);
+            self.stages.storage.send(job);
         }
         if mutant(Mutant::M13) {
             self.commit = self.commit.max(self.server.last_index());
@@ -358,7 +356,7 @@ impl Driver {
         }
         self.hand_over_reads();
         if !self.apply_job.is_empty() {
-            let _ = self.stages.apply.send(std::mem::take(&mut self.apply_job));
+            self.stages.apply.send(std::mem::take(&mut self.apply_job));
         }
         self.transport.flush();
         self.sinks.flush();

@@ -180,7 +180,7 @@ impl Driver {
         let meta = SnapshotMeta { index, term, time, membership };
         let job = SnapshotJob::Take { meta, state, wanted: Arc::downgrade(wanted) };
         // A stage that is gone has said why.
-        let _ = self.stages.snapshot.send(job);
+        self.stages.snapshot.send(job);
     }
 
     /// A snapshot of the own state is durable: the log before it may go, but for a tail.
@@ -237,7 +237,7 @@ impl Driver {
             newest = Some(meta);
         }
         if let Some(than) = newest {
-            let _ = self.stages.snapshot.send(SnapshotJob::RemoveOlder { than });
+            self.stages.snapshot.send(SnapshotJob::RemoveOlder { than });
         }
     }
 
@@ -266,7 +266,7 @@ impl Driver {
         }
         let job = ApplyJob { restore: Some(snapshot), ..ApplyJob::default() };
         // A stage that is gone has said why.
-        let _ = self.stages.apply.send(job);
+        self.stages.apply.send(job);
     }
 
     /// A peer needs a snapshot.

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use crate::consensus::{Entry, Index};
 use crate::marks::{Mark, mark};
 
+/// Most bytes of entries that are kept for peers once nobody else needs them. One that lags further behind is sent what is
+/// read back from the log.
+const KEPT_BYTES: u64 = 8 << 20;
+
 /// Recent entries, up to the log's last. An entry leaves memory only when there is no room, and then only after it is
 /// durable and was handed to the apply stage: from then on the storage can be asked for it.
 pub(super) struct Tail {
@@ -138,7 +142,7 @@ impl Tail {
 
     fn evict(&mut self) {
         let spare = self.durable.min(self.handed);
-        while self.bytes > self.max_bytes
+        while self.bytes > self.max_bytes.min(KEPT_BYTES)
             && let Some(entry) = self.entries.pop_front_if(|entry| entry.header.index <= spare)
         {
             mark(Mark::TailEvicted);

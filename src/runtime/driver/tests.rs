@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::consensus::{
@@ -15,6 +14,7 @@ use crate::consensus::{
 };
 use crate::machine::MachineSnapshot;
 use crate::runtime::SnapshotView;
+use crate::runtime::stage::{Jobs, queue};
 use crate::runtime::{Life, Loaded, Operation, Outcome, PeerReply, Reply, ReplySink, Response};
 use crate::storage::snapshot::{FileSnapshots, SnapshotInfo};
 use crate::transport::{Failure, Forward, ForwardKind, Undelivered};
@@ -83,10 +83,10 @@ struct Bench {
     sent: Sent,
     unordered: Arc<AtomicBool>,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
-    storage: Receiver<StorageJob>,
-    apply: Receiver<ApplyJob>,
-    loader: Receiver<LoadRequest>,
-    snapshot: Receiver<SnapshotJob>,
+    storage: Jobs<StorageJob>,
+    apply: Jobs<ApplyJob>,
+    loader: Jobs<LoadRequest>,
+    snapshot: Jobs<SnapshotJob>,
     snapshots: SentSnapshots,
     store: Arc<FileSnapshots>,
     answers: Arc<Answers>,
@@ -139,10 +139,10 @@ impl Bench {
             down: Arc::clone(&down),
             snapshots: Arc::clone(&snapshots),
         };
-        let (to_storage, storage) = unbounded();
-        let (to_apply, apply) = unbounded();
-        let (to_loader, loader) = unbounded();
-        let (to_snapshot, snapshot) = unbounded();
+        let (to_storage, storage) = queue();
+        let (to_apply, apply) = queue();
+        let (to_loader, loader) = queue();
+        let (to_snapshot, snapshot) = queue();
         let stages = Stages { storage: to_storage, apply: to_apply, loader: to_loader, snapshot: to_snapshot };
         let store = Arc::new(FileSnapshots::in_memory());
         let driver = Driver::new(config, server, Box::new(wire), stages, store.clone(), Duration::ZERO);

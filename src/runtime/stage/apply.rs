@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 
-use super::{Asker, Sinks, Stage, Step};
+use super::{Asker, Jobs, Sinks, Stage, Step};
 use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
 use crate::machine::{Applied, Asked, Machine};
 use crate::marks::{Mark, mark};
@@ -96,7 +96,7 @@ pub struct ApplyStage {
     machine: Box<dyn Machine>,
     reader: Arc<dyn LogReader>,
     snapshots: Arc<dyn SnapshotStore>,
-    jobs: Receiver<ApplyJob>,
+    jobs: Jobs<ApplyJob>,
     /// Taken from there already.
     queued: VecDeque<ApplyJob>,
     node: NodeHandle,
@@ -116,7 +116,7 @@ impl ApplyStage {
         restored: Option<&SnapshotMeta>,
         reader: Arc<dyn LogReader>,
         snapshots: Arc<dyn SnapshotStore>,
-        jobs: Receiver<ApplyJob>,
+        jobs: Jobs<ApplyJob>,
         node: NodeHandle,
     ) -> Self {
         let applied = restored.map_or(Index(0), |snapshot| snapshot.index);
@@ -333,7 +333,7 @@ impl ApplyStage {
 impl Stage for ApplyStage {
     type Job = ApplyJob;
 
-    fn jobs(&self) -> &Receiver<ApplyJob> {
+    fn jobs(&self) -> &Jobs<ApplyJob> {
         &self.jobs
     }
 
@@ -364,14 +364,13 @@ impl Stage for ApplyStage {
 mod tests {
     use std::sync::Mutex;
 
-    use bytes::Bytes;
-    use crossbeam_channel::{Sender, unbounded};
-
+    use super::super::{JobSender, queue};
     use super::*;
     use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
     use crate::runtime::{Inboxes, Life, Outcome};
     use crate::storage::StorageError;
     use crate::storage::snapshot::FileSnapshots;
+    use bytes::Bytes;
 
     /// Remembers every command.
     #[derive(Default)]
@@ -433,14 +432,14 @@ mod tests {
 
     struct Bench {
         stage: ApplyStage,
-        jobs: Sender<ApplyJob>,
+        jobs: JobSender<ApplyJob>,
         inboxes: Inboxes,
         store: Arc<FileSnapshots>,
     }
 
     impl Bench {
         fn new(log: Vec<Entry>) -> Self {
-            let (jobs, receiver) = unbounded();
+            let (jobs, receiver) = queue();
             let (node, inboxes) = NodeHandle::new();
             let reader = Arc::new(Log(Mutex::new(log)));
             let store = Arc::new(FileSnapshots::in_memory());
@@ -449,7 +448,7 @@ mod tests {
         }
 
         fn step(&mut self, job: ApplyJob) -> Step {
-            self.jobs.send(job).unwrap();
+            self.jobs.send(job);
             self.stage.step()
         }
 
@@ -601,7 +600,7 @@ mod tests {
         let mut bench = Bench::new(Vec::new());
         let meta = snapshot_of(&bench, 9, "state");
         let commit = Commit { last: Index(5), entries: Vec::new(), askers: Vec::new() };
-        bench.jobs.send(ApplyJob { commit: Some(commit), ..ApplyJob::default() }).unwrap();
+        bench.jobs.send(ApplyJob { commit: Some(commit), ..ApplyJob::default() });
         bench.step(ApplyJob { restore: Some(meta), ..ApplyJob::default() });
         assert_eq!(bench.reported(), (vec![], Some(Index(9))));
     }
@@ -612,7 +611,7 @@ mod tests {
         let (gone, newer) = (snapshot_of(&bench, 5, "old"), snapshot_of(&bench, 9, "new"));
         bench.store.remove_older(&newer).unwrap();
         let commit = Commit { last: Index(7), entries: commands(6..=7), askers: Vec::new() };
-        bench.jobs.send(ApplyJob { restore: Some(gone), commit: Some(commit), ..ApplyJob::default() }).unwrap();
+        bench.jobs.send(ApplyJob { restore: Some(gone), commit: Some(commit), ..ApplyJob::default() });
         assert_eq!(bench.step(ApplyJob { restore: Some(newer), ..ApplyJob::default() }), Step::Worked);
         assert_eq!(bench.reported(), (vec![], Some(Index(9))));
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 
-use super::{Stage, Step};
+use super::{Jobs, Stage, Step};
 use crate::consensus::{Index, NodeId, Term};
 use crate::runtime::{Input, Loaded, NodeHandle};
 use crate::storage::LogReader;
@@ -25,13 +25,13 @@ pub struct LoadRequest {
 /// Owns nothing but a reader: a slow disk delays the lagging follower, and nobody else.
 pub struct Loader {
     reader: Arc<dyn LogReader>,
-    jobs: Receiver<LoadRequest>,
+    jobs: Jobs<LoadRequest>,
     node: NodeHandle,
 }
 
 impl Loader {
     /// A loader that reads with this reader and reports to this node.
-    pub fn new(reader: Arc<dyn LogReader>, jobs: Receiver<LoadRequest>, node: NodeHandle) -> Self {
+    pub fn new(reader: Arc<dyn LogReader>, jobs: Jobs<LoadRequest>, node: NodeHandle) -> Self {
         Loader { reader, jobs, node }
     }
 }
@@ -39,7 +39,7 @@ impl Loader {
 impl Stage for Loader {
     type Job = LoadRequest;
 
-    fn jobs(&self) -> &Receiver<LoadRequest> {
+    fn jobs(&self) -> &Jobs<LoadRequest> {
         &self.jobs
     }
 

@@ -1,25 +1,25 @@
-//! The stages behind the event handler. Each takes its jobs from a channel in a step that never waits for more of them;
+//! The stages behind the event handler. Each takes its jobs from a queue in a step that never waits for more of them;
 //! threads and waiting are the runtime's business.
 
 mod answer;
 pub mod apply;
 pub mod loader;
+mod queue;
 pub mod snapshot;
 pub mod storage;
 
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
 pub use answer::{Asker, Load, Permit, Sinks};
+pub use queue::{JobSender, Jobs, queue};
 
-/// A worker that is fed through a channel.
+/// A worker that is fed through a queue.
 pub trait Stage: Send {
     /// What it is told to do.
     type Job: Send;
 
     /// Where the jobs come from. A runtime waits here while the stage is idle.
-    fn jobs(&self) -> &Receiver<Self::Job>;
+    fn jobs(&self) -> &Jobs<Self::Job>;
 
     /// Does what is queued, reports it to the node, and returns without waiting for more.
     fn step(&mut self) -> Step;

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 
-use super::{Stage, Step};
+use super::{Jobs, Stage, Step};
 use crate::consensus::SnapshotMeta;
 use crate::machine::MachineSnapshot;
 use crate::marks::{Mark, mark};
@@ -34,13 +34,13 @@ pub enum SnapshotJob {
 /// Owns nothing: a slow disk delays the next snapshot, and nobody else.
 pub struct SnapshotStage {
     store: Arc<dyn SnapshotStore>,
-    jobs: Receiver<SnapshotJob>,
+    jobs: Jobs<SnapshotJob>,
     node: NodeHandle,
 }
 
 impl SnapshotStage {
     /// A stage that writes to this store and reports to this node.
-    pub fn new(store: Arc<dyn SnapshotStore>, jobs: Receiver<SnapshotJob>, node: NodeHandle) -> Self {
+    pub fn new(store: Arc<dyn SnapshotStore>, jobs: Jobs<SnapshotJob>, node: NodeHandle) -> Self {
         SnapshotStage { store, jobs, node }
     }
 
@@ -119,7 +119,7 @@ impl Write for WhileWanted {
 impl Stage for SnapshotStage {
     type Job = SnapshotJob;
 
-    fn jobs(&self) -> &Receiver<SnapshotJob> {
+    fn jobs(&self) -> &Jobs<SnapshotJob> {
         &self.jobs
     }
 
@@ -141,8 +141,7 @@ impl Stage for SnapshotStage {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::{Sender, unbounded};
-
+    use super::super::{JobSender, queue};
     use super::*;
     use crate::consensus::{Index, LogTime, Membership, NodeId, Term};
     use crate::runtime::Inboxes;
@@ -166,14 +165,14 @@ mod tests {
     struct Bench {
         stage: SnapshotStage,
         store: Arc<FileSnapshots>,
-        jobs: Sender<SnapshotJob>,
+        jobs: JobSender<SnapshotJob>,
         inboxes: Inboxes,
         wanted: Arc<()>,
     }
 
     impl Bench {
         fn new() -> Self {
-            let (jobs, receiver) = unbounded();
+            let (jobs, receiver) = queue();
             let (node, inboxes) = NodeHandle::new();
             let store = Arc::new(FileSnapshots::in_memory());
             let stage = SnapshotStage::new(store.clone(), receiver, node);
@@ -182,7 +181,7 @@ mod tests {
 
         fn take(&mut self, index: u64, state: State) -> Step {
             let wanted = Arc::downgrade(&self.wanted);
-            self.jobs.send(SnapshotJob::Take { meta: meta(index), state: Box::new(state), wanted }).unwrap();
+            self.jobs.send(SnapshotJob::Take { meta: meta(index), state: Box::new(state), wanted });
             self.stage.step()
         }
 
@@ -206,7 +205,7 @@ mod tests {
         assert_eq!(bench.take(9, State(100, None)), Step::Worked);
         assert_eq!((bench.told(), bench.told()), ("taken 5".into(), "taken 9".into()));
         assert_eq!(bench.indexes(), [5, 9]);
-        bench.jobs.send(SnapshotJob::RemoveOlder { than: meta(9) }).unwrap();
+        bench.jobs.send(SnapshotJob::RemoveOlder { than: meta(9) });
         assert_eq!(bench.stage.step(), Step::Worked);
         assert_eq!(bench.indexes(), [9]);
     }
@@ -229,12 +228,12 @@ mod tests {
         let wanted = std::mem::take(&mut bench.wanted);
         let job =
             SnapshotJob::Take { meta: meta(5), state: Box::new(State(100, None)), wanted: Arc::downgrade(&wanted) };
-        bench.jobs.send(job).unwrap();
+        bench.jobs.send(job);
         drop(wanted);
         assert_eq!(bench.stage.step(), Step::Worked);
         assert_eq!(bench.told(), "it is no longer wanted");
         assert_eq!(bench.indexes(), [0u64; 0]);
-        drop(std::mem::replace(&mut bench.jobs, unbounded().0));
+        drop(std::mem::replace(&mut bench.jobs, queue().0));
         assert_eq!(bench.stage.step(), Step::Ended);
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 
-use super::{Stage, Step};
+use super::{Jobs, Stage, Step};
 use crate::consensus::Index;
 use crate::marks::{Mark, mark, mark_if};
 use crate::runtime::{Input, NodeHandle};
@@ -29,7 +29,7 @@ pub struct StorageJob {
 /// Owns the storage.
 pub struct StorageStage {
     storage: Box<dyn Storage>,
-    jobs: Receiver<StorageJob>,
+    jobs: Jobs<StorageJob>,
     node: NodeHandle,
     /// What is not written yet, in order.
     waiting: VecDeque<StorageJob>,
@@ -47,7 +47,7 @@ struct Unsynced {
 
 impl StorageStage {
     /// A stage that writes to this storage and reports to this node.
-    pub fn new(storage: Box<dyn Storage>, jobs: Receiver<StorageJob>, node: NodeHandle) -> Self {
+    pub fn new(storage: Box<dyn Storage>, jobs: Jobs<StorageJob>, node: NodeHandle) -> Self {
         StorageStage { storage, jobs, node, waiting: VecDeque::new(), unsynced: None, is_full: false }
     }
 
@@ -116,7 +116,7 @@ impl StorageStage {
 impl Stage for StorageStage {
     type Job = StorageJob;
 
-    fn jobs(&self) -> &Receiver<StorageJob> {
+    fn jobs(&self) -> &Jobs<StorageJob> {
         &self.jobs
     }
 
@@ -143,8 +143,7 @@ impl Stage for StorageStage {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use crossbeam_channel::{Sender, unbounded};
-
+    use super::super::{JobSender, queue};
     use super::*;
     use crate::consensus::EntryHeader;
     use crate::runtime::Inboxes;
@@ -212,13 +211,13 @@ mod tests {
     struct Bench {
         recorder: Recorder,
         stage: StorageStage,
-        jobs: Option<Sender<StorageJob>>,
+        jobs: Option<JobSender<StorageJob>>,
         inboxes: Inboxes,
     }
 
     impl Bench {
         fn new() -> Self {
-            let (jobs, receiver) = unbounded();
+            let (jobs, receiver) = queue();
             let (node, inboxes) = NodeHandle::new();
             let recorder = Recorder::default();
             let stage = StorageStage::new(Box::new(recorder.clone()), receiver, node);
@@ -226,7 +225,7 @@ mod tests {
         }
 
         fn send(&self, job: StorageJob) {
-            self.jobs.as_ref().unwrap().send(job).unwrap();
+            self.jobs.as_ref().unwrap().send(job);
         }
 
         fn will_return(&self, errors: impl IntoIterator<Item = Option<StorageError>>) {

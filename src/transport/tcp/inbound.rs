@@ -177,8 +177,18 @@ impl InboundSession {
     }
 
     /// Delivers what has arrived, as long as the node keeps up, unless a newer connection has taken over. The lock is held
-    /// meanwhile, so that nothing is delivered from here after something from there.
+    /// meanwhile, so that nothing is delivered from here after something from there. What has arrived together shares a
+    /// turn.
     fn deliver(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
+        let before = input.len();
+        let flow = self.leave(from, life, input);
+        if input.len() < before {
+            self.shared.handle.ring();
+        }
+        flow
+    }
+
+    fn leave(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
         let peer = self.shared.peers.get(&from).ok_or(Close::Requested)?;
         let inbound = lock(&peer.inbound);
         if !inbound.is(&self.connection) || self.shared.is_stopping() {
@@ -190,7 +200,7 @@ impl InboundSession {
             let frame = frame::decode(input, limit).map_err(|error| broken(error.to_string()))?;
             let Some(frame) = frame else { return Ok(Flow::Continue) };
             let message = peer::decode(frame).map_err(|error| broken(error.to_string()))?;
-            self.shared.handle.deliver(Input::Peer { from, life, message });
+            self.shared.handle.leave_input(Input::Peer { from, life, message });
         }
         Ok(Flow::Pause)
     }
