@@ -50,6 +50,22 @@ impl Bell {
         });
     }
 
+    /// Wakes this from now on, unless it has rung since it was [`heard_so_far`](Self::heard_so_far), which is then told.
+    /// For a thread that waits for other things besides.
+    pub fn listen(&self, waker: &Waker) -> bool {
+        self.poll(&mut Context::from_waker(waker)).is_ready()
+    }
+
+    /// Whoever listens is awake.
+    pub fn awake(&self) {
+        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What it has rung for until now will be looked at.
+    pub fn heard_so_far(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+
     fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.rung.swap(false, Ordering::AcqRel) {
             return Poll::Ready(());

@@ -47,7 +47,12 @@ pub struct Daemon {
 
 /// Who waits for the daemon's sockets.
 enum Runtime {
-    Threaded(Controller),
+    Threaded {
+        /// Serves clients.
+        controller: Controller,
+        /// Served by the event handler.
+        peers: Arc<dyn Sockets>,
+    },
     #[cfg(feature = "async")]
     Async(AsyncRuntime),
 }
@@ -102,14 +107,13 @@ impl Daemon {
         let http = bind(&me.host, me.http_port, &format!("HttpPort of node {me}"))?;
 
         let (runtime, handle, inboxes) = Runtime::start(config, me)?;
-        let sockets = runtime.sockets();
         let options = TcpOptions { lineage, abstains, ..tcp_options(config, id, cluster_id) };
-        let transport = TcpTransport::start(options, memory, handle.clone(), Arc::clone(&sockets), peers)?;
+        let transport = TcpTransport::start(options, memory, handle.clone(), runtime.peer_sockets(), peers)?;
         let mut options = NodeOptions::from_config(config, id);
         options.server.abstains = abstains;
         let node = Node::assemble(options, storage, machine, Box::new(transport), handle, inboxes)?;
         let seats = Seats::new(config.limits.max_connections);
-        serve_clients(config, &node.handle(), &*sockets, clients, seats.clone())?;
+        serve_clients(config, &node.handle(), &*runtime.sockets(), clients, seats.clone())?;
         #[cfg(feature = "http")]
         let http = runtime.serve_http(http_options(config, seats), node.handle(), http, &me.label)?;
         let process = std::process::id();
@@ -150,11 +154,11 @@ impl Runtime {
     fn start(config: &Config, me: &NodeConfig) -> Result<(Runtime, NodeHandle, Inboxes), StartError> {
         match config.runtime {
             RuntimeKind::ThreadedRuntime => {
-                let (handle, inboxes) = NodeHandle::new();
+                let (handle, inboxes, peers) = NodeHandle::with_sockets()?;
                 let options = ControllerOptions { name: me.label.clone(), workers: config.limits.workers };
                 let node = handle.clone();
                 let controller = Controller::start(options, move |reason| node.deliver(Input::Failed { reason }))?;
-                Ok((Runtime::Threaded(controller), handle, inboxes))
+                Ok((Runtime::Threaded { controller, peers }, handle, inboxes))
             }
             #[cfg(feature = "async")]
             RuntimeKind::AsyncRuntime => {
@@ -166,9 +170,19 @@ impl Runtime {
         }
     }
 
+    /// For clients.
     fn sockets(&self) -> Arc<dyn Sockets> {
         match self {
-            Runtime::Threaded(controller) => controller.sockets(),
+            Runtime::Threaded { controller, .. } => controller.sockets(),
+            #[cfg(feature = "async")]
+            Runtime::Async(runtime) => runtime.sockets(),
+        }
+    }
+
+    /// For peers.
+    fn peer_sockets(&self) -> Arc<dyn Sockets> {
+        match self {
+            Runtime::Threaded { peers, .. } => Arc::clone(peers),
             #[cfg(feature = "async")]
             Runtime::Async(runtime) => runtime.sockets(),
         }
@@ -183,7 +197,7 @@ impl Runtime {
         name: &str,
     ) -> io::Result<HttpServer> {
         match self {
-            Runtime::Threaded(_) => HttpServer::start(options, node, listener, name),
+            Runtime::Threaded { .. } => HttpServer::start(options, node, listener, name),
             #[cfg(feature = "async")]
             Runtime::Async(runtime) => HttpServer::start_on(runtime.tasks(), options, node, listener),
         }

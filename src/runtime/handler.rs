@@ -32,6 +32,11 @@ impl EventHandler {
         !internal.is_empty() || !clients.is_empty() || !self.inboxes.questions().is_empty()
     }
 
+    /// How long to wait when there is nothing in an inbox; for ever, if the driver wants nothing by itself.
+    pub fn patience(&self) -> Option<Duration> {
+        self.driver.next_turn().map(|at| at.saturating_sub(self.now()))
+    }
+
     /// Gives the driver what there is, after a tick if a clock has fired that does not deliver it by itself.
     pub fn turn(&mut self, tick: Option<Input>) {
         let news = self.inboxes.take_news();

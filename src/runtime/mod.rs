@@ -17,6 +17,7 @@ pub mod sockets;
 pub mod stage;
 pub mod threaded;
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,7 @@ pub(crate) use self::bell::Bell;
 pub(crate) use self::guard::spawn_guarded;
 pub(crate) use self::log_limit::{LogLimit, LogRepeats};
 use self::metrics::Metrics;
+use self::sockets::Sockets;
 use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SessionSequence, SnapshotMeta, Term};
 use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
@@ -171,10 +173,9 @@ pub struct Inboxes {
 }
 
 /// Who waits at the inboxes.
-#[derive(Clone)]
 enum Attendant {
-    /// A thread of the node's own.
-    Thread,
+    /// A thread of the node's own, which serves these sockets beside.
+    Thread(Option<Box<threaded::OwnSockets>>),
     /// A task of this runtime.
     #[cfg(feature = "async")]
     Task(tokio::runtime::Handle),
@@ -210,7 +211,18 @@ pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
     pub fn new() -> (NodeHandle, Inboxes) {
-        NodeHandle::attended_by(Attendant::Thread)
+        NodeHandle::attended_by(Attendant::Thread(None))
+    }
+
+    /// The same for a node whose event handler shall also serve sockets: those that come this way.
+    ///
+    /// # Errors
+    /// The system cannot watch sockets.
+    pub fn with_sockets() -> io::Result<(NodeHandle, Inboxes, Arc<dyn Sockets>)> {
+        let own = threaded::OwnSockets::new()?;
+        let sockets = own.sockets();
+        let (handle, inboxes) = NodeHandle::attended_by(Attendant::Thread(Some(Box::new(own))));
+        Ok((handle, inboxes, sockets))
     }
 
     /// The same for a node whose event handler will be a task of this runtime.

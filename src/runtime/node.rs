@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::asynchronous::{self, AsyncRuntime};
 use super::guard::spawn_guarded;
 use super::handler::EventHandler;
-use super::threaded::{self, clock::Clock};
+use super::threaded::{self, OwnSockets, clock::Clock};
 use crate::config::RuntimeKind;
 use crate::consensus::Payload;
 use crate::machine::Machine;
@@ -99,7 +99,7 @@ impl Node {
         machine: Box<dyn Machine>,
         transport: Box<dyn Transport>,
         handle: NodeHandle,
-        inboxes: Inboxes,
+        mut inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
         let Parts { driver, storage, apply, loader, snapshot } =
             Parts::assemble(options, storage, machine, transport, &handle, seed())?;
@@ -118,10 +118,10 @@ impl Node {
                 drop::<Sender<()>>(runs);
             }
         };
-        let attendant = inboxes.attendant.clone();
+        let attendant = std::mem::replace(&mut inboxes.attendant, Attendant::Thread(None));
         let handler = EventHandler { driver, inboxes, start: Instant::now() };
         match attendant {
-            Attendant::Thread => threads.handle_events(handler, end)?,
+            Attendant::Thread(sockets) => threads.handle_events(handler, sockets, end)?,
             #[cfg(feature = "async")]
             Attendant::Task(tasks) => threads.leave_events_to(&tasks, handler, end),
         }
@@ -285,6 +285,7 @@ impl Threads {
     fn handle_events(
         &mut self,
         handler: EventHandler,
+        sockets: Option<Box<OwnSockets>>,
         end: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<(), StorageError> {
         let clocks = [(); 2].map(|()| Arc::new(Clock::new(handler.start)));
@@ -294,7 +295,7 @@ impl Threads {
         }
         self.spawn(EVENT_HANDLER, move || {
             let [election_clock, heartbeat_clock] = &clocks;
-            let run = || threaded::handler::run(handler, election_clock, heartbeat_clock);
+            let run = || threaded::handler::run(handler, sockets, election_clock, heartbeat_clock);
             let outcome = catch_unwind(AssertUnwindSafe(run));
             clocks.iter().for_each(|clock| clock.stop());
             end(outcome.unwrap_or_else(|_| Err(PANICKED.into())));

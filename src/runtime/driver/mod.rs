@@ -339,14 +339,11 @@ impl Driver {
         }
     }
 
-    /// Ends the turn: the disk starts, then the state machine, then messages and answers leave.
+    /// Ends the turn: the disk starts, messages leave, then the state machine starts, and answers leave. So what others need
+    /// longest for begins first.
     fn flush(&mut self) {
         if self.ended.is_some() {
             return;
-        }
-        // A stage that is gone has said why, or will.
-        if let Some(job) = self.storage_job.take() {
-            self.stages.storage.send(job);
         }
         if mutant(Mutant::M13) {
             self.commit = self.commit.max(self.server.last_index());
@@ -355,10 +352,14 @@ impl Driver {
             self.apply_job.commit = Some(self.settle_commit());
         }
         self.hand_over_reads();
+        // A stage that is gone has said why, or will.
+        if let Some(job) = self.storage_job.take() {
+            self.stages.storage.send(job);
+        }
+        self.transport.flush();
         if !self.apply_job.is_empty() {
             self.stages.apply.send(std::mem::take(&mut self.apply_job));
         }
-        self.transport.flush();
         self.sinks.flush();
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Wake;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -48,13 +49,7 @@ impl Controller {
             pools.push(pool);
             mailboxes.push(mailbox);
         }
-        let shared = Arc::new(Shared {
-            mailboxes,
-            turn: AtomicUsize::new(0),
-            ids: AtomicU64::new(WAKER.0 as u64 + 1),
-            stopping: AtomicBool::new(false),
-            log_limit: LogLimit::default(),
-        });
+        let shared = Arc::new(Shared::new(mailboxes));
         let mut controller = Controller { shared: shared.clone(), threads: Vec::new() };
         for (number, (poll, jobs)) in pools.into_iter().enumerate() {
             let worker = Worker::new(shared.clone(), poll, jobs);
@@ -87,8 +82,47 @@ impl Drop for Controller {
     }
 }
 
+/// Sockets that one thread serves beside other work: it waits for them and whatever else wakes it.
+pub struct OwnSockets {
+    shared: Arc<Shared>,
+    /// What that thread calls.
+    pub worker: Worker,
+}
+
+impl OwnSockets {
+    /// None yet.
+    ///
+    /// # Errors
+    /// The system cannot watch sockets.
+    pub fn new() -> io::Result<OwnSockets> {
+        let ((poll, jobs), mailbox) = Mailbox::new()?;
+        let shared = Arc::new(Shared::new(vec![mailbox]));
+        Ok(OwnSockets { worker: Worker::new(Arc::clone(&shared), poll, jobs), shared })
+    }
+
+    /// The way in, for those who have sockets to serve.
+    pub fn sockets(&self) -> Arc<dyn Sockets> {
+        self.shared.clone()
+    }
+
+    /// Wakes the thread out of [`Worker::wait`].
+    pub fn waker(&self) -> std::task::Waker {
+        Arc::clone(&self.shared).into()
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mailboxes.iter().for_each(Mailbox::wake);
+    }
+}
+
 /// What all workers share.
-pub(super) struct Shared {
+pub struct Shared {
     mailboxes: Vec<Mailbox>,
     turn: AtomicUsize,
     ids: AtomicU64,
@@ -98,6 +132,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(mailboxes: Vec<Mailbox>) -> Shared {
+        Shared {
+            mailboxes,
+            turn: AtomicUsize::new(0),
+            ids: AtomicU64::new(WAKER.0 as u64 + 1),
+            stopping: AtomicBool::new(false),
+            log_limit: LogLimit::default(),
+        }
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! One thread of the pool: waits for readiness and gives every ready socket its turn.
+//! Waits for readiness and gives every ready socket its turn: a thread of the pool, or one that has other work beside.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,10 +20,11 @@ const EVENTS: usize = 256;
 /// Connections accepted before the sockets get their turn.
 const ACCEPTS: usize = 64;
 
-/// One thread of the pool.
-pub(super) struct Worker {
+/// Some of the sockets, for the one thread that serves them.
+pub struct Worker {
     shared: Arc<Shared>,
     poll: Poll,
+    events: Events,
     jobs: Receiver<Job>,
     sockets: HashMap<Token, Socket>,
     listeners: HashMap<Token, (TcpListener, Door)>,
@@ -38,6 +39,7 @@ impl Worker {
         Worker {
             shared,
             poll,
+            events: Events::with_capacity(EVENTS),
             jobs,
             sockets: HashMap::new(),
             listeners: HashMap::new(),
@@ -47,31 +49,48 @@ impl Worker {
         }
     }
 
-    /// Runs until the controller stops, or the system cannot tell what sockets are ready. Every round gives each token that
-    /// has something to do one turn.
+    /// Runs until the controller stops, or the system cannot tell what sockets are ready.
     pub(super) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS);
         while !self.shared.is_stopping() {
-            match self.poll.poll(&mut events, self.patience()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            }
-            let mut turns = std::mem::take(&mut self.again);
-            for event in &events {
-                self.note(event);
-                turns.insert(event.token());
-            }
-            while let Ok(job) = self.jobs.try_recv() {
-                turns.extend(self.start(job));
-            }
-            let now = Instant::now();
-            self.timers.take_due(now, &mut turns);
-            for token in turns {
-                self.turn(token, now);
-            }
+            self.wait(None)?;
+            self.serve();
         }
         Ok(())
+    }
+
+    /// Waits until a socket is ready, or somebody wakes this, or there is something else to do; so long at most.
+    ///
+    /// # Errors
+    /// The system cannot tell what sockets are ready.
+    pub fn wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
+        let patience = [longest, self.patience()].into_iter().flatten().min();
+        match self.poll.poll(&mut self.events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            polled => polled,
+        }
+    }
+
+    /// Gives each socket that has something to do one turn.
+    pub fn serve(&mut self) {
+        let mut turns = std::mem::take(&mut self.again);
+        for event in &self.events {
+            if let Some(socket) = self.sockets.get_mut(&event.token()) {
+                socket.note(readiness(event));
+            }
+            turns.insert(event.token());
+        }
+        self.events.clear();
+        while let Ok(job) = self.jobs.try_recv() {
+            turns.extend(self.start(job));
+        }
+        if turns.is_empty() && self.timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.timers.take_due(now, &mut turns);
+        for token in turns {
+            self.turn(token, now);
+        }
     }
 
     /// How long to wait for events: forever, if nothing else is due.
@@ -80,12 +99,6 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         self.timers.first().map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    fn note(&mut self, event: &Event) {
-        if let Some(socket) = self.sockets.get_mut(&event.token()) {
-            socket.note(readiness(event));
-        }
     }
 
     fn start(&mut self, job: Job) -> Option<Token> {
@@ -176,6 +189,10 @@ struct Timers {
 }
 
 impl Timers {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     fn first(&self) -> Option<Instant> {
         self.queue.first().map(|(at, _)| *at)
     }

@@ -220,10 +220,9 @@ impl Dialer {
         }
     }
 
-    /// Stopping closes the connection, so the wait ends then, too.
     async fn wait_until_lost(&self) {
-        let lost = Signal::Lost(self.dial);
-        while self.signal(None).await.is_some_and(|signal| signal != lost) {}
+        let over = [Signal::Lost(self.dial), Signal::Stop];
+        while self.signal(None).await.is_some_and(|signal| !over.contains(&signal)) {}
     }
 
     fn log_failure(&mut self, reason: &str) {
