@@ -96,173 +96,149 @@ impl Simulation {
         self.report.faults += 1;
         self.report.skipped += u64::from(nodes.as_ref().is_some_and(Vec::is_empty));
         let (nodes, began) = (nodes.unwrap_or_default(), self.standing());
-        self.report.befallen.push(Befallen { fault: number, nodes, began, ended: None });
+        self.report.befallen.push(Befallen { fault: number, nodes: nodes.clone(), began, ended: None });
+        let over = self.now + Duration::from_millis(fault.kind.lasts_ms());
+        match fault.kind {
+            FaultKind::Cut { links, .. } => self.network.cut(&links, over),
+            FaultKind::Clog { links, .. } => self.network.clog(&links, over),
+            FaultKind::Storm { copies, .. } => self.network.storm(copies, over),
+            FaultKind::OldCopy { down_ms, .. } => return self.put_back(number, Duration::from_millis(down_ms)),
+            kind => return nodes.into_iter().try_for_each(|id| self.befall(id, &kind, over)),
+        }
+        Ok(())
+    }
+
+    /// One node meets with a fault that is `over` then.
+    fn befall(&mut self, id: NodeId, kind: &FaultKind, over: Duration) -> Check {
         let (now, ms) = (self.now, Duration::from_millis);
         // Whatever stands still goes on when the faults are over.
-        let until = (now + ms(fault.kind.lasts_ms())).min(ms(self.scenario.time_ms));
-        match fault.kind {
-            FaultKind::Cut { links, for_ms } => self.network.cut(&links, now + ms(for_ms)),
-            FaultKind::Clog { links, for_ms } => self.network.clog(&links, now + ms(for_ms)),
-            FaultKind::Kill { target, down_ms } => {
-                for id in self.targets(target) {
-                    self.report.crashes += u64::from(self.hosts[&id].process.is_some());
-                    self.kill(id, ms(down_ms))?;
-                }
+        let until = over.min(ms(self.scenario.time_ms));
+        match *kind {
+            // These befall no single node.
+            FaultKind::Cut { .. } | FaultKind::Clog { .. } | FaultKind::Storm { .. } | FaultKind::OldCopy { .. } => {}
+            FaultKind::Isolate { way, .. } => self.isolate(id, way, over),
+            FaultKind::Unheard { way, held, .. } => self.client_links.cut(id, way, held, over),
+            FaultKind::Kill { down_ms, .. } => {
+                self.report.crashes += u64::from(self.hosts[&id].process.is_some());
+                return self.kill(id, ms(down_ms));
             }
-            FaultKind::Isolate { target, way, for_ms } => {
-                for NodeId(id) in self.targets(target) {
-                    let others = || (1..=self.scenario.nodes).filter(|other| *other != id);
-                    let out: Vec<(u64, u64)> = others().map(|other| (id, other)).collect();
-                    let back: Vec<(u64, u64)> = others().map(|other| (other, id)).collect();
-                    if way != Way::In {
-                        self.network.cut(&out, now + ms(for_ms));
-                    }
-                    if way != Way::Out {
-                        self.network.cut(&back, now + ms(for_ms));
-                    }
-                }
-            }
-            FaultKind::Storm { copies, for_ms } => self.network.storm(copies, now + ms(for_ms)),
-            FaultKind::PowerLoss { target, after, loses, down_ms } => {
-                for id in self.targets(target) {
-                    self.faults.loses.insert(id, loses);
-                    self.faults.down.insert(id, ms(down_ms));
-                    match self.hosts.get(&id) {
-                        Some(host) if after > 0 => host.disk.trouble_after(after, Trouble::PowerCut),
-                        _ => self.power_off(id, ms(down_ms))?,
-                    }
-                }
-            }
-            FaultKind::Stop { target, down_ms } => {
-                for id in self.targets(target) {
-                    self.faults.down.insert(id, ms(down_ms));
-                    self.give(id, [Input::Stop]);
-                }
-            }
-            FaultKind::DiskFails { target, after, once, down_ms } => {
+            FaultKind::PowerLoss { after, loses, down_ms, .. } => return self.cut_power(id, after, loses, ms(down_ms)),
+            FaultKind::Stop { down_ms, .. } => self.stop(id, ms(down_ms)),
+            FaultKind::Pause { .. } => self.change(id, |host| host.paused_until = until),
+            FaultKind::Slow { times, .. } => self.change(id, |host| host.slow = (times, over)),
+            FaultKind::ClockRate { per_mille, .. } => self.set_clock(id, |host| host.set_clock_rate(per_mille, now)),
+            FaultKind::ClockJumps { by_ms, .. } => self.set_clock(id, |host| host.jump(ms(by_ms), now)),
+            FaultKind::DiskHangs { .. } => self.change(id, |host| host.disk_hangs_until = until),
+            FaultKind::DiskFails { after, once, down_ms, .. } => {
                 let trouble = if once { Trouble::OneError } else { Trouble::Error };
-                for id in self.targets(target) {
-                    self.faults.down.insert(id, ms(down_ms));
-                    if let Some(host) = self.hosts.get(&id) {
-                        host.disk.trouble_after(after, trouble);
-                    }
-                }
+                self.faults.down.insert(id, ms(down_ms));
+                self.change(id, |host| host.disk.trouble_after(after, trouble));
             }
-            FaultKind::DiskFull { target, room, for_ms } => {
-                for id in self.targets(target) {
-                    if let Some(host) = self.hosts.get(&id) {
-                        host.disk.files().set_room(room);
-                    }
-                    self.schedule.at(now + ms(for_ms), Happening::Ends(Ending::Room(id)));
-                }
+            FaultKind::DiskFull { room, .. } => {
+                self.change(id, |host| host.disk.files().set_room(room));
+                self.schedule.at(over, Happening::Ends(Ending::Room(id)));
             }
-            FaultKind::Transfer => {
-                for id in self.targets(Target::Leader) {
-                    let reply = Reply::new(Arc::new(Nobody), 0);
-                    let operation = Operation::Transfer { to: None };
-                    let request = ClientRequest { connection: u64::MAX, operation, forward: false, reply };
-                    if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-                        process.requests.push(request);
-                    }
-                    self.give(id, []);
-                }
+            FaultKind::BitRot { file: Rotten::Newest, place, down_ms, .. } => {
+                self.faults.rots.insert(id, place);
+                self.stop(id, ms(down_ms));
             }
-            FaultKind::BitRot { target, file: Rotten::Newest, place, down_ms } => {
-                for id in self.targets(target) {
-                    self.faults.down.insert(id, ms(down_ms));
-                    self.faults.rots.insert(id, place);
-                    self.give(id, [Input::Stop]);
-                }
+            FaultKind::BitRot { file, place, down_ms, .. } => {
+                self.kill(id, ms(down_ms))?;
+                self.rot(id, file, place);
             }
-            FaultKind::BitRot { target, file, place, down_ms } => {
-                for id in self.targets(target) {
-                    self.kill(id, ms(down_ms))?;
-                    self.rot(id, file, place);
-                }
+            FaultKind::Wipe { down_ms, .. } => return self.wipe(id, ms(down_ms)),
+            FaultKind::OtherDisk { of, down_ms, .. } => return self.take_disk_of(id, NodeId(of), ms(down_ms)),
+            FaultKind::SyncsLie { for_ms, down_ms, .. } => {
+                self.change(id, |host| host.disk.lie());
+                self.schedule.at(now + ms(for_ms), Happening::Ends(Ending::Lies(id, ms(down_ms))));
             }
-            FaultKind::OtherDisk { target, of, down_ms } => {
-                let of = NodeId(of);
-                let copy = self.hosts.get(&of).map(|host| host.disk.copied());
-                for id in self.targets(target) {
-                    let Some(copy) = copy.as_ref().filter(|_| id != of) else {
-                        self.report.skipped += 1;
-                        continue;
-                    };
-                    self.kill(id, ms(down_ms))?;
-                    self.exchange(id, copy.copied(), DAMAGED);
-                }
+            FaultKind::SecondProcess { .. } => return self.second_process(id),
+            FaultKind::Rush { requests, .. } => self.rush(id, requests),
+            FaultKind::Transfer => self.hand_over(id),
+            FaultKind::OldSnapshot { .. } => self.send_oldest_snapshot(id),
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, id: NodeId, change: impl FnOnce(&mut Host)) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            change(host);
+        }
+    }
+
+    /// Its clock goes otherwise from now on, and so its deadlines come at other times.
+    fn set_clock(&mut self, id: NodeId, change: impl FnOnce(&mut Host)) {
+        self.change(id, change);
+        self.give(id, []);
+    }
+
+    fn isolate(&mut self, id: NodeId, way: Way, over: Duration) {
+        let others = || (1..=self.scenario.nodes).filter(|other| *other != id.0);
+        let out: Vec<(u64, u64)> = others().map(|other| (id.0, other)).collect();
+        let back: Vec<(u64, u64)> = others().map(|other| (other, id.0)).collect();
+        if way != Way::In {
+            self.network.cut(&out, over);
+        }
+        if way != Way::Out {
+            self.network.cut(&back, over);
+        }
+    }
+
+    fn stop(&mut self, id: NodeId, down: Duration) {
+        self.faults.down.insert(id, down);
+        self.give(id, [Input::Stop]);
+    }
+
+    fn cut_power(&mut self, id: NodeId, after: u64, loses: Loses, down: Duration) -> Check {
+        self.faults.loses.insert(id, loses);
+        self.faults.down.insert(id, down);
+        match self.hosts.get(&id) {
+            Some(host) if after > 0 => host.disk.trouble_after(after, Trouble::PowerCut),
+            _ => return self.power_off(id, down),
+        }
+        Ok(())
+    }
+
+    /// A leader is asked to hand leadership over.
+    fn hand_over(&mut self, id: NodeId) {
+        let operation = Operation::Transfer { to: None };
+        let reply = Reply::new(Arc::new(Nobody), 0);
+        let request = ClientRequest { connection: u64::MAX, operation, forward: false, reply };
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+            process.requests.push(request);
+        }
+        self.give(id, []);
+    }
+
+    fn wipe(&mut self, id: NodeId, down: Duration) -> Check {
+        if !self.is_known_to_all(id, None) {
+            self.report.skipped += 1;
+            return Ok(());
+        }
+        self.kill(id, down)?;
+        self.exchange(id, SimulatedDisk::new(), "its disk was wiped");
+        Ok(())
+    }
+
+    fn take_disk_of(&mut self, id: NodeId, of: NodeId, down: Duration) -> Check {
+        let copy = self.hosts.get(&of).filter(|_| id != of).map(|host| host.disk.copied());
+        let Some(copy) = copy else {
+            self.report.skipped += 1;
+            return Ok(());
+        };
+        self.kill(id, down)?;
+        self.exchange(id, copy, DAMAGED);
+        Ok(())
+    }
+
+    /// The disk is what it was when it was copied for the fault of this number.
+    fn put_back(&mut self, number: usize, down: Duration) -> Check {
+        match self.faults.copies.remove(&number) {
+            Some((id, copy, start)) if self.is_known_to_all(id, Some(start)) => {
+                self.kill(id, down)?;
+                self.exchange(id, copy, "its disk is an older copy");
             }
-            FaultKind::SyncsLie { target, for_ms, down_ms } => {
-                for id in self.targets(target) {
-                    self.hosts.get(&id).into_iter().for_each(|host| host.disk.lie());
-                    self.schedule.at(now + ms(for_ms), Happening::Ends(Ending::Lies(id, ms(down_ms))));
-                }
-            }
-            FaultKind::SecondProcess { target } => {
-                for id in self.targets(target) {
-                    self.second_process(id)?;
-                }
-            }
-            FaultKind::Unheard { target, way, held, for_ms } => {
-                for id in self.targets(target) {
-                    self.client_links.cut(id, way, held, now + ms(for_ms));
-                }
-            }
-            FaultKind::Rush { target, requests } => {
-                for id in self.targets(target) {
-                    self.rush(id, requests);
-                }
-            }
-            FaultKind::OldSnapshot { target } => {
-                for id in self.targets(target) {
-                    self.send_oldest_snapshot(id);
-                }
-            }
-            FaultKind::Wipe { target, down_ms } => {
-                for id in self.targets(target) {
-                    if !self.is_known_to_all(id, None) {
-                        self.report.skipped += 1;
-                        continue;
-                    }
-                    self.kill(id, ms(down_ms))?;
-                    self.exchange(id, SimulatedDisk::new(), "its disk was wiped");
-                }
-            }
-            FaultKind::OldCopy { down_ms, .. } => match self.faults.copies.remove(&number) {
-                Some((id, copy, start)) if self.is_known_to_all(id, Some(start)) => {
-                    self.kill(id, ms(down_ms))?;
-                    self.exchange(id, copy, "its disk is an older copy");
-                }
-                _ => self.report.skipped += 1,
-            },
-            FaultKind::Pause { target, .. } => {
-                self.each_host(target, |host| host.paused_until = until);
-            }
-            FaultKind::Slow { target, times, for_ms } => {
-                self.each_host(target, |host| host.slow = (times, now + ms(for_ms)));
-            }
-            FaultKind::DiskHangs { target, .. } => {
-                self.each_host(target, |host| host.disk_hangs_until = until);
-            }
-            FaultKind::ClockJumps { target, by_ms } => {
-                self.each_host(target, |host| {
-                    host.process.iter_mut().for_each(|process| process.jump(ms(by_ms), now));
-                });
-                for id in self.targets(target) {
-                    self.give(id, []);
-                }
-            }
-            FaultKind::ClockRate { target, per_mille } => {
-                self.each_host(target, |host| {
-                    host.clock_per_mille = per_mille;
-                    if let Some(process) = &mut host.process {
-                        process.set_clock_rate(per_mille, now);
-                    }
-                });
-                for id in self.targets(target) {
-                    self.give(id, []);
-                }
-            }
+            _ => self.report.skipped += 1,
         }
         Ok(())
     }
@@ -300,12 +276,6 @@ impl Simulation {
             }
         }
         Ok(())
-    }
-
-    fn each_host(&mut self, target: Target, mut change: impl FnMut(&mut Host)) {
-        for id in self.targets(target) {
-            self.hosts.get_mut(&id).into_iter().for_each(&mut change);
-        }
     }
 
     fn targets(&self, target: Target) -> Vec<NodeId> {

@@ -148,6 +148,17 @@ impl Host {
         if until > now { usual * times as u32 } else { usual }
     }
 
+    /// From now on its clock runs at another rate.
+    pub fn set_clock_rate(&mut self, per_mille: u64, now: Duration) {
+        self.clock_per_mille = per_mille;
+        self.process.iter_mut().for_each(|process| process.set_clock_rate(per_mille, now));
+    }
+
+    /// The running process's clock is ahead by so much from now on.
+    pub fn jump(&mut self, by: Duration, now: Duration) {
+        self.process.iter_mut().for_each(|process| process.jump(by, now));
+    }
+
     /// Opens the node's folder, as a process does that starts, with random numbers for an incarnation and a nonce.
     pub fn open(&self, scenario: &Scenario, numbers: [u64; 2]) -> Result<FileStorage, StorageError> {
         let voters = Membership::of_voters((1..=scenario.nodes).map(NodeId));

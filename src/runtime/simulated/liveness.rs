@@ -61,10 +61,7 @@ impl Simulation {
         for host in self.hosts.values_mut() {
             host.disk.mend();
             (host.paused_until, host.slow, host.disk_hangs_until) = (now, (1, now), now);
-            host.clock_per_mille = 1000;
-            if let Some(process) = &mut host.process {
-                process.set_clock_rate(1000, now);
-            }
+            host.set_clock_rate(1000, now);
             self.schedule.at(now, Happening::Start { node: host.id, epoch: host.epoch });
         }
         let answered = self.report.answered;
