@@ -1,8 +1,8 @@
 //! T83 to T86 and T89: processes that stand still, clocks that are wrong, and more to do than can be done.
 
 use super::{
-    ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, look, passes, quiet, seeds, snapshots, taken,
-    with,
+    ELECTION_TIMEOUT_MS, answered_meanwhile, befallen, each, has_moved, is_nightly, look, passes, quiet, snapshots,
+    taken, with,
 };
 use raft::marks::Mark;
 use raft::runtime::simulated::scenario::{FaultKind, Target};
@@ -52,6 +52,18 @@ fn t84_clocks_jump_and_are_slewed() {
     });
 }
 
+/// An hour and more is gone for a leader that goes on: for all nodes at once, sessions are over.
+#[test]
+fn t84_a_leader_that_slept_ends_sessions_for_all() {
+    let scenario = |seed| {
+        let mut scenario = quiet(seed, 3);
+        (scenario.settings.check_quorum, scenario.clients, scenario.load.sessions) = (false, 3, 100);
+        with(scenario, 700, FaultKind::ClockJumps { target: Target::Leader, by_ms: 3_600_000 + 1_500 })
+    };
+    let sum = each(6, scenario, |report| assert_eq!(befallen(report, 0).nodes.len(), 1));
+    taken(&sum, &[Mark::SessionOver]);
+}
+
 #[test]
 fn t85_clocks_at_half_and_at_twice_the_rate() {
     let scenario = |seed| {
@@ -67,20 +79,21 @@ fn t85_clocks_at_half_and_at_twice_the_rate() {
     });
 }
 
-/// Far more is asked than machines that are slow can do; then they are quick again.
+/// Far more is asked than machines that are slow can do, for ten minutes under `nightly`; then they are quick again.
 #[test]
 fn t86_too_much_load_is_refused_and_leaves_nothing_behind() {
-    for seed in seeds(1) {
+    let (seeds, for_ms) = if is_nightly() { (0..3, 600_000) } else { (0..1, 700) };
+    for seed in seeds {
         let mut scenario = quiet(seed, 3);
         scenario.clients = 6;
         scenario.settings.max_pending_bytes = 32 << 10;
-        scenario.time_ms = 2_400;
         scenario.load.value_bytes = 4_096;
         (scenario.load.depth, scenario.load.pause_us, scenario.load.patience_ms) = (12, 8_000, 150);
-        let slow = FaultKind::Slow { target: Target::Everyone, times: 100, for_ms: 700 };
-        scenario.time_ms = 3_000;
+        let over_ms = 800 + for_ms;
+        scenario.time_ms = over_ms + 1_500;
+        let slow = FaultKind::Slow { target: Target::Everyone, times: 100, for_ms };
         // 0 slow; what was usual before is looked at from 1 on, and what is again from 2 to 3, within a second.
-        let scenario = look(look(look(with(scenario, 800, slow), 300), 2_000), 2_800);
+        let scenario = look(look(look(with(scenario, 800, slow), 300), over_ms + 500), over_ms + 1_300);
         let report = passes(&scenario);
         println!("seed {seed}: {report:?}");
         taken(&report, &[Mark::ProposalsOverloaded, Mark::ClientOverloaded]);
@@ -99,8 +112,7 @@ fn t86_too_much_load_is_refused_and_leaves_nothing_behind() {
 /// bounds, which every simulation checks, and in the end it has caught up.
 #[test]
 fn t89_a_follower_at_half_the_speed() {
-    let is_nightly = std::env::var("RAFT_TEST_PROFILE").is_ok_and(|profile| profile == "nightly");
-    let for_ms = if is_nightly { 3_600_000 } else { 8_000 };
+    let for_ms = if is_nightly() { 3_600_000 } else { 8_000 };
     let mut scenario = snapshots(quiet(1, 3));
     (scenario.clients, scenario.load.pause_us, scenario.time_ms) = (4, 20_000, for_ms + 1_000);
     (scenario.settings.snapshot_entries, scenario.disks.sync_us) = (200, 4_000);

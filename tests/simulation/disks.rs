@@ -345,6 +345,19 @@ fn t45_an_older_copy_is_refused() {
     comes_back(Mark::OtherProcessRefused, |_, target| FaultKind::OldCopy { target, age_ms: 600, down_ms: 50 });
 }
 
+/// It has been started twice since, so the copy's next start is one that everybody knows to be over.
+#[test]
+fn t45_a_copy_from_before_two_starts_is_refused_by_its_number() {
+    let scenario = |seed| {
+        let target = Target::Node(seed % 3 + 1);
+        let kill = || FaultKind::Kill { target, down_ms: 50 };
+        let scenario = with(with(quiet(seed, 3), 500, kill()), 700, kill());
+        with(scenario, 1_000, FaultKind::OldCopy { target, age_ms: 600, down_ms: 50 })
+    };
+    let sum = each(4, scenario, |report| assert_eq!((report.skipped, report.refused), (0, 1), "the fault came"));
+    taken(&sum, &[Mark::OlderBootRefused, Mark::FolderRejoined]);
+}
+
 /// Its starts count up while it reaches nobody, until it looks later than what the others know of it; and none of these processes
 /// lives long enough to be told.
 #[test]

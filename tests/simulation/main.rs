@@ -17,10 +17,14 @@ use raft::runtime::simulated::{Report, Scenario, simulate};
 /// Milliseconds, as in all these scenarios.
 const ELECTION_TIMEOUT_MS: u64 = 100;
 
+/// Whether tests take their long form.
+fn is_nightly() -> bool {
+    std::env::var("RAFT_TEST_PROFILE").is_ok_and(|profile| profile == "nightly")
+}
+
 /// How many seeds a scenario is tried with.
 fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let is_nightly = std::env::var("RAFT_TEST_PROFILE").is_ok_and(|profile| profile == "nightly");
-    0..if is_nightly { 100 * usual } else { usual }
+    0..if is_nightly() { 100 * usual } else { usual }
 }
 
 /// A quiet cluster with one client, for a second, with segments, snapshots and batches that are small.

@@ -72,6 +72,25 @@ fn t48_a_follower_that_crashed_gets_a_snapshot_and_then_the_log() {
     each(3, scenario, |report| assert!(report.received > 0 && report.restored > 0 && report.transfers <= 10));
 }
 
+/// Its log gets ahead of its state machine, which is busy. Then it stands still until the leader has compacted what it lacks, and the
+/// snapshot replaces the log before the machine has read from it what it was to apply.
+#[test]
+fn t48_a_snapshot_replaces_what_a_busy_machine_has_not_applied() {
+    let scenario = |seed| {
+        let mut scenario = snapshots(quiet(seed, 3));
+        (scenario.clients, scenario.load.pause_us, scenario.load.value_bytes) = (6, 5_000, 1_024);
+        scenario.settings.max_pending_bytes = 8 << 10;
+        let target = Target::Follower;
+        let scenario = with(scenario, 400, FaultKind::Busy { target, for_ms: 10 * ELECTION_TIMEOUT_MS });
+        with(scenario, 550, FaultKind::Pause { target, for_ms: 3 * ELECTION_TIMEOUT_MS })
+    };
+    let sum = each(6, scenario, |report| {
+        assert_eq!(befallen(report, 0).nodes, befallen(report, 1).nodes);
+        assert!(report.busy > 0 && report.paused > 0);
+    });
+    taken(&sum, &[Mark::ApplyReadsLog, Mark::ApplyLogReplaced]);
+}
+
 /// The machines, commit and applied indexes, and logs of all nodes are compared at every step, so a state that goes back fails.
 #[test]
 fn t49_a_stale_snapshot_replaces_nothing() {
@@ -109,6 +128,33 @@ fn t50_a_snapshot_above_a_conflicting_log() {
     taken(&sum, &[Mark::ProposalCovered, Mark::InstallReplayed]);
 }
 
+/// A follower catches up entry by entry, and stands still when a snapshot is on its way that is ahead of it: then it has entries and the
+/// snapshot in one turn, and nothing of these entries may be written after it.
+#[test]
+fn t50_a_snapshot_replaces_entries_that_came_right_before_it() {
+    let scenario = |seed| {
+        let mut scenario = quiet(seed, 3);
+        (scenario.clients, scenario.load.pause_us, scenario.load.value_bytes) = (6, 2_000, 64);
+        let settings = &mut scenario.settings;
+        // There are snapshots all the time, and yet much of the log is kept.
+        (settings.snapshot_entries, settings.snapshot_bytes, settings.chunk_bytes) = (16, 256 << 10, 16 << 10);
+        (settings.max_batch_bytes, settings.max_inflight_requests) = (512, 4);
+        scenario.network.delay_us = 4_000;
+        let target = Target::Follower;
+        let scenario = with(scenario, 500, FaultKind::Pause { target, for_ms: 3 * ELECTION_TIMEOUT_MS });
+        (0..6).fold(scenario, |scenario, round| {
+            let at_ms = 810 + 32 * round + seed;
+            with(
+                with(scenario, at_ms, FaultKind::OldSnapshot { target }),
+                at_ms + 8,
+                FaultKind::Pause { target, for_ms: 8 },
+            )
+        })
+    };
+    let sum = each(8, scenario, |report| assert!(report.paused > 0 && report.transfers > 0));
+    taken(&sum, &[Mark::JobReplaced, Mark::SnapshotOvertookWrite]);
+}
+
 /// A leader that was cut off has more entries than the others have committed when it is back, and they begin after its last.
 #[test]
 fn t50_a_snapshot_replaces_a_log_that_reaches_further() {
@@ -139,6 +185,26 @@ fn t51_a_transfer_over_a_bad_network_between_nodes_that_end() {
     let sum = each(8, scenario, |report| assert!(report.lost > 0 && report.ends > 0));
     assert!(sum.transfers > sum.received && sum.received > 0, "{} of {}", sum.received, sum.transfers);
     taken(&sum, &[Mark::SendingFailed, Mark::SendingAlready]);
+}
+
+/// Nobody writes while a large snapshot travels to a node that is killed meanwhile: the same one is offered again.
+#[test]
+fn t51_a_transfer_goes_on_from_what_has_arrived() {
+    let scenario = |seed| {
+        let mut scenario = snapshots(quiet(seed, 3));
+        (scenario.clients, scenario.load.pause_us, scenario.settings.snapshot_entries) = (4, 4_000, 40);
+        (scenario.load.keys, scenario.load.value_bytes) = (60, 32 << 10);
+        (scenario.settings.max_pending_bytes, scenario.settings.max_batch_bytes) = (1 << 20, 64 << 10);
+        (scenario.settings.chunk_bytes, scenario.network.delay_us) = (1_024, 3_000);
+        scenario.time_ms = 2_500;
+        let target = Target::Node(seed % 3 + 1);
+        let scenario = with(scenario, 400, FaultKind::Kill { target, down_ms: 400 });
+        let unheard = FaultKind::Unheard { target: Target::Everyone, way: Way::Both, held: false, for_ms: 1_700 };
+        let scenario = with(scenario, 790, unheard);
+        with(scenario, 1_050 + 40 * seed, FaultKind::Kill { target, down_ms: 50 })
+    };
+    let sum = each(4, scenario, |report| assert!(report.crashes > 0 && report.transfers > 0));
+    taken(&sum, &[Mark::SendingFailed, Mark::SnapshotResumed]);
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Simulation {
             FaultKind::Stop { down_ms, .. } => self.stop(id, ms(down_ms)),
             FaultKind::Pause { .. } => self.change(id, |host| host.paused_until = until),
             FaultKind::Slow { times, .. } => self.change(id, |host| host.slow = (times, over)),
+            FaultKind::Busy { .. } => self.change(id, |host| host.machine_busy_until = until),
             FaultKind::ClockRate { per_mille, .. } => self.set_clock(id, |host| host.set_clock_rate(per_mille, now)),
             FaultKind::ClockJumps { by_ms, .. } => self.set_clock(id, |host| host.jump(ms(by_ms), now)),
             FaultKind::DiskHangs { .. } => self.change(id, |host| host.disk_hangs_until = until),
@@ -364,7 +365,11 @@ impl Simulation {
             Rotten::Segment | Rotten::Newest => bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1),
             _ => bytes.len(),
         };
-        let at = dice.below(length as u64) as usize;
+        let at = match file {
+            // Its end is looked at before all of it is.
+            Rotten::Snapshot if dice.once_in(2) => length - 1 - dice.below(length.min(16) as u64) as usize,
+            _ => dice.below(length as u64) as usize,
+        };
         bytes[at] ^= 1 << dice.below(8);
         files.set(&path, &bytes);
         host.may_end = Some(DAMAGED);

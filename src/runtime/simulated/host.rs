@@ -43,6 +43,8 @@ pub struct Host {
     pub paused_until: Duration,
     /// Everything takes so many times as long, until then.
     pub slow: (u64, Duration),
+    /// Until when the state machine is busy with what it did last.
+    pub machine_busy_until: Duration,
     /// Until when no operation on the disk returns.
     pub disk_hangs_until: Duration,
     /// The node may stop by itself or refuse to start, and why: a fault that it must not survive.
@@ -135,6 +137,7 @@ impl Host {
             clock_per_mille: 1000,
             paused_until: Duration::ZERO,
             slow: (1, Duration::ZERO),
+            machine_busy_until: Duration::ZERO,
             disk_hangs_until: Duration::ZERO,
             may_end: None,
             must_rejoin: false,

@@ -60,7 +60,8 @@ impl Simulation {
         self.client_links = ClientLinks::default();
         for host in self.hosts.values_mut() {
             host.disk.mend();
-            (host.paused_until, host.slow, host.disk_hangs_until) = (now, (1, now), now);
+            (host.paused_until, host.slow) = (now, (1, now));
+            (host.machine_busy_until, host.disk_hangs_until) = (now, now);
             host.set_clock_rate(1000, now);
             self.schedule.at(now, Happening::Start { node: host.id, epoch: host.epoch });
         }

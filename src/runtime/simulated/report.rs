@@ -71,6 +71,8 @@ pub struct Report {
     pub unreadable: u64,
     /// Writes and syncs that did not return before a hanging disk did.
     pub hung: u64,
+    /// Steps of a state machine that took so long because it was busy.
+    pub busy: u64,
     /// Operations for which a disk had no room.
     pub full: u64,
     /// Syncs that did nothing and succeeded.
@@ -196,6 +198,7 @@ impl Report {
             (&mut self.skipped, other.skipped),
             (&mut self.unreadable, other.unreadable),
             (&mut self.hung, other.hung),
+            (&mut self.busy, other.busy),
             (&mut self.full, other.full),
             (&mut self.lied, other.lied),
             (&mut self.rotted, other.rotted),

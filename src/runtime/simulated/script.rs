@@ -163,6 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_drawn_can_be_written_and_read() {
+        for time_ms in [Some(0), Some(1_000), None] {
+            for seed in 0..500 {
+                let scenario = Scenario::draw(seed, &Wish { profile: Profile::Swarm, nodes: None, time_ms });
+                assert_eq!(scenario.check(), Ok(()), "seed {seed}");
+                assert!(scenario.faults.is_sorted_by_key(|fault| fault.at_ms), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_in_a_script_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.json");

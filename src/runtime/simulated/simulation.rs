@@ -511,6 +511,10 @@ impl Simulation {
             self.report.hung += u64::from(hangs_until > done);
             done = done.max(hangs_until);
         }
+        if stage == StageKind::Apply {
+            self.report.busy += u64::from(host.machine_busy_until > done);
+            done = done.max(host.machine_busy_until);
+        }
         self.report.full += full;
         self.schedule.at(done.max(host.paused_until), Happening::Done { node, stage, inputs, step });
         Ok(())

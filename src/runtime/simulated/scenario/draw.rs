@@ -1,7 +1,7 @@
 //! Draws a scenario from a seed.
 
 use super::draw_faults::Faults;
-use super::fault::{FaultKind, Rotten};
+use super::stories::{self, Story};
 use super::{Disks, Network, Scenario, Settings, Workload};
 use crate::runtime::simulated::dice::{Dice, MILLION};
 
@@ -48,63 +48,27 @@ impl Scenario {
         });
         let time_ms = wish.time_ms.unwrap_or_else(|| dice.between(5_000, 15_000));
         let kinds = Kinds::draw(dice, wish.profile);
-        let mut settings = Settings::draw(dice);
-        let patience_ms = dice.between(settings.election_timeout_ms, 12 * settings.election_timeout_ms);
-        // From dice of their own: so the rest of a seed's scenario is what it was before there were sessions.
-        let of_sessions = &mut Dice::new(seed, "sessions");
-        let sessions = if of_sessions.once_in(2) { of_sessions.between(20, 100) } else { 0 };
-        let queue = if of_sessions.once_in(4) { 0 } else { of_sessions.between(20, 100) };
-        let of_numbers = &mut Dice::new(seed, "numbers");
-        let numbers = if of_numbers.once_in(2) { of_numbers.between(10, 80) } else { 0 };
-        let is_calm = wish.profile == Profile::Calm;
-        // Now and then a state of several blocks, so that a part of a snapshot that has arrived can be of use.
-        let (keys, value_bytes) = match dice.below(8) {
-            0 => (dice.between(30, 100), dice.of_any_size(2_048, 8_192)),
-            _ => (dice.between(1, 10), dice.of_any_size(16, 4_096)),
-        };
-        let rate = |dice: &mut Dice, on: bool, most: u64| if on { dice.of_any_size(100, most) } else { 0 };
+        let settings = Settings::draw(dice);
         let timeout_ms = settings.election_timeout_ms;
-        let faults = Faults { dice, kinds: &kinds, nodes, time_ms, timeout_ms }.draw();
-        let mut sync_us = dice.of_any_size(20, timeout_ms * 25);
-        for fault in &faults {
-            match fault.kind {
-                // What it leaves in a log is to be overtaken by snapshots.
-                FaultKind::Rush { .. } => settings.snapshots_all_the_time(dice.between(8, 64)),
-                // There are two until the log, whose disk is slow, is durable as far as the newer one.
-                FaultKind::BitRot { file: Rotten::Snapshot, .. } => {
-                    settings.snapshots_all_the_time(dice.between(4, 16));
-                    sync_us = timeout_ms * dice.between(50, 150);
-                }
-                _ => {}
-            }
-        }
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             nodes,
             clients: dice.between(1, 10),
             time_ms,
-            network: Network {
-                delay_us: dice.of_any_size(20, settings.election_timeout_ms * 50),
-                jitter_us: dice.of_any_size(20, settings.election_timeout_ms * 25),
-                lost: rate(dice, kinds.lost, MILLION / 5),
-                twice: rate(dice, kinds.twice, MILLION / 3),
-                overtaken: rate(dice, kinds.overtaken, MILLION / 3),
-            },
-            disks: Disks { sync_us, garbles: !is_calm },
-            load: Workload {
-                keys,
-                value_bytes,
-                pause_us: dice.of_any_size(100, 50_000),
-                depth: dice.between(1, 6),
-                patience_ms,
-                reads: dice.between(10, 70),
-                sessions,
-                queue,
-                numbers,
-            },
-            faults,
+            network: Network::draw(dice, &kinds, timeout_ms),
+            disks: Disks { sync_us: dice.of_any_size(20, timeout_ms * 25), garbles: wish.profile != Profile::Calm },
+            load: Workload::draw(dice, timeout_ms),
+            faults: Faults { dice, kinds: &kinds, nodes, time_ms, timeout_ms }.draw(),
             settings,
+        };
+        if let Some(story) = Story::draw(dice, &kinds, nodes) {
+            story.take_place(dice, &mut scenario);
         }
+        if kinds.damage && nodes >= 3 {
+            stories::damage(dice, &mut scenario);
+        }
+        scenario.faults.sort_by_key(|fault| fault.at_ms);
+        scenario
     }
 }
 
@@ -128,8 +92,42 @@ impl Settings {
         }
     }
 
-    fn snapshots_all_the_time(&mut self, entries: u64) {
+    pub(super) fn snapshots_all_the_time(&mut self, entries: u64) {
         (self.snapshot_entries, self.snapshot_bytes) = (entries, 4 << 10);
+    }
+}
+
+impl Network {
+    fn draw(dice: &mut Dice, kinds: &Kinds, timeout_ms: u64) -> Self {
+        let rate = |dice: &mut Dice, on: bool, most: u64| if on { dice.of_any_size(100, most) } else { 0 };
+        Network {
+            delay_us: dice.of_any_size(20, timeout_ms * 50),
+            jitter_us: dice.of_any_size(20, timeout_ms * 25),
+            lost: rate(dice, kinds.lost, MILLION / 5),
+            twice: rate(dice, kinds.twice, MILLION / 3),
+            overtaken: rate(dice, kinds.overtaken, MILLION / 3),
+        }
+    }
+}
+
+impl Workload {
+    fn draw(dice: &mut Dice, timeout_ms: u64) -> Self {
+        let (keys, value_bytes) = match dice.below(8) {
+            // A state of several blocks.
+            0 => (dice.between(30, 100), dice.of_any_size(2_048, 8_192)),
+            _ => (dice.between(1, 10), dice.of_any_size(16, 4_096)),
+        };
+        Workload {
+            keys,
+            value_bytes,
+            pause_us: dice.of_any_size(100, 50_000),
+            depth: dice.between(1, 6),
+            patience_ms: dice.between(timeout_ms, 12 * timeout_ms),
+            reads: dice.between(10, 70),
+            sessions: if dice.once_in(2) { dice.between(20, 100) } else { 0 },
+            queue: if dice.once_in(4) { 0 } else { dice.between(20, 100) },
+            numbers: if dice.once_in(2) { dice.between(10, 80) } else { 0 },
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Draws what goes wrong.
 
 use super::draw::Kinds;
-use super::fault::{Fault, FaultKind, Loses, Rotten, Target, Way};
+use super::fault::{Fault, FaultKind, Loses, Target, Way};
+use super::stories::HOUR_MS;
 use crate::runtime::simulated::dice::Dice;
 
 /// Makes a fault of one kind.
@@ -42,8 +43,8 @@ impl<'a> Faults<'a> {
         makers.extend(all.iter().filter(|(on, _)| *on).map(|(_, make)| *make));
         let mut faults = Vec::new();
         if !makers.is_empty() {
-            // From a fault in every few seconds to one in every election timeout.
-            let mean_ms = self.dice.of_any_size(self.timeout_ms, 4_000);
+            // From a fault in every few seconds, or some in all, to one in every election timeout.
+            let mean_ms = self.dice.of_any_size(self.timeout_ms, (self.time_ms / 4).clamp(self.timeout_ms, 4_000));
             // Now and then before the nodes are started for the first time.
             let mut at_ms = if self.dice.once_in(8) { 0 } else { self.dice.below(2 * mean_ms) };
             while at_ms < self.time_ms {
@@ -52,14 +53,6 @@ impl<'a> Faults<'a> {
                 at_ms += self.dice.below(2 * mean_ms) + 1;
             }
         }
-        if kinds.cut && self.nodes >= 3 && self.dice.once_in(3) {
-            faults.extend(self.left_behind());
-        }
-        if kinds.damage && self.nodes >= 3 {
-            let at_ms = self.dice.between(self.time_ms / 4, self.time_ms * 3 / 4);
-            faults.push(Fault { at_ms, kind: self.damage(at_ms) });
-        }
-        faults.sort_by_key(|fault| fault.at_ms);
         faults
     }
 
@@ -71,10 +64,8 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Around the election timeout, often shorter, at times much longer.
     fn a_while(&mut self) -> u64 {
-        let timeout_ms = self.timeout_ms;
-        self.dice.of_any_size(timeout_ms / 10, 16 * timeout_ms)
+        a_while(self.dice, self.timeout_ms)
     }
 
     /// A bridge, a ring, a majority and a minority, one alone; one way or both ways.
@@ -132,15 +123,6 @@ impl<'a> Faults<'a> {
         FaultKind::Unheard { target, way, held, for_ms: self.a_while() }
     }
 
-    /// A leader is cut off with more in its log than the others will have committed when it is back.
-    fn left_behind(&mut self) -> [Fault; 2] {
-        let at_ms = self.dice.between(self.time_ms / 8, self.time_ms * 7 / 8);
-        let for_ms = self.timeout_ms * self.dice.between(2, 8);
-        let cut = FaultKind::Isolate { target: Target::Leader, way: Way::Both, for_ms };
-        let rush = FaultKind::Rush { target: Target::Leader, requests: self.dice.of_any_size(16, 512) };
-        [Fault { at_ms, kind: cut }, Fault { at_ms: at_ms + 1, kind: rush }]
-    }
-
     fn storm(&mut self) -> FaultKind {
         FaultKind::Storm { copies: self.dice.between(1, 5), for_ms: self.a_while() }
     }
@@ -171,12 +153,15 @@ impl<'a> Faults<'a> {
     }
 
     fn slow(&mut self) -> FaultKind {
+        if self.dice.once_in(4) {
+            return FaultKind::Busy { target: self.target(), for_ms: self.a_while() };
+        }
         FaultKind::Slow { target: self.target(), times: self.dice.of_any_size(2, 200), for_ms: self.a_while() }
     }
 
     fn clock_rate(&mut self) -> FaultKind {
         if self.dice.once_in(4) {
-            return FaultKind::ClockJumps { target: self.target(), by_ms: self.dice.of_any_size(1, 3_600_000) };
+            return FaultKind::ClockJumps { target: self.target(), by_ms: self.dice.of_any_size(1, 2 * HOUR_MS) };
         }
         FaultKind::ClockRate {
             target: self.target(),
@@ -196,17 +181,9 @@ impl<'a> Faults<'a> {
     fn full(&mut self) -> FaultKind {
         FaultKind::DiskFull { target: self.target(), room: self.dice.of_any_size(1, 64 << 10), for_ms: self.a_while() }
     }
+}
 
-    fn damage(&mut self, at_ms: u64) -> FaultKind {
-        let node = self.dice.between(1, self.nodes);
-        let (target, down_ms) = (Target::Node(node), self.a_while());
-        let kinds = [Rotten::Any, Rotten::Segment, Rotten::Newest, Rotten::Snapshot, Rotten::Identity, Rotten::Peers];
-        match self.dice.below(12) {
-            0..4 => FaultKind::BitRot { target, file: *self.dice.pick(&kinds), place: self.dice.number(), down_ms },
-            4..7 => FaultKind::Wipe { target, down_ms },
-            7 => FaultKind::OtherDisk { target, of: node % self.nodes + 1, down_ms },
-            8 => FaultKind::SyncsLie { target, for_ms: self.a_while(), down_ms },
-            _ => FaultKind::OldCopy { target, age_ms: self.dice.between(1, at_ms), down_ms },
-        }
-    }
+/// Around the election timeout, often shorter, at times much longer.
+pub(super) fn a_while(dice: &mut Dice, timeout_ms: u64) -> u64 {
+    dice.of_any_size(timeout_ms / 10, 16 * timeout_ms)
 }

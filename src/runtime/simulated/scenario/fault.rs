@@ -149,6 +149,13 @@ pub enum FaultKind {
         /// Milliseconds.
         for_ms: u64,
     },
+    /// The state machine takes so long with what it does next.
+    Busy {
+        /// Whose.
+        target: Target,
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// The clock gains or loses, from now on.
     ClockRate {
         /// Whom.
@@ -284,6 +291,7 @@ impl FaultKind {
             | FaultKind::Stop { target, .. }
             | FaultKind::Pause { target, .. }
             | FaultKind::Slow { target, .. }
+            | FaultKind::Busy { target, .. }
             | FaultKind::ClockRate { target, .. }
             | FaultKind::ClockJumps { target, .. }
             | FaultKind::DiskHangs { target, .. }
@@ -316,6 +324,7 @@ impl FaultKind {
             | FaultKind::Clog { for_ms, .. }
             | FaultKind::Pause { for_ms, .. }
             | FaultKind::Slow { for_ms, .. }
+            | FaultKind::Busy { for_ms, .. }
             | FaultKind::DiskHangs { for_ms, .. }
             | FaultKind::DiskFull { for_ms, .. } => *for_ms,
             FaultKind::SyncsLie { for_ms, down_ms, .. } => for_ms.saturating_add(*down_ms),

@@ -3,6 +3,7 @@
 mod draw;
 mod draw_faults;
 mod fault;
+mod stories;
 
 use std::time::Duration;
 
