@@ -164,6 +164,10 @@ impl ApplyStage {
         let in_memory = commit.entries.first().map_or(commit.last.next(), |entry| entry.header.index);
         let mut askers = commit.askers.into_iter().peekable();
         while self.applied.next() < in_memory {
+            if askers.peek().is_none() && self.is_over() {
+                // Nobody waits for the rest: the next start applies it.
+                return Ok(());
+            }
             let first = self.applied.next();
             let entries =
                 self.reader.read(first, in_memory.prev(), CHUNK_BYTES).map_err(|error| format!("apply: {error}"))?;
@@ -212,6 +216,16 @@ impl ApplyStage {
     fn run_reads(&mut self) {
         while let Some(reads) = self.waiting.first_entry().filter(|first| *first.key() <= self.applied) {
             reads.remove().into_iter().for_each(|read| self.run(read));
+        }
+    }
+
+    /// Whether the node has ended, so that nothing more will be queued.
+    fn is_over(&mut self) -> bool {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.queued.push_back(job),
+                Err(error) => return error == TryRecvError::Disconnected,
+            }
         }
     }
 
@@ -515,6 +529,34 @@ mod tests {
         };
         assert_eq!(bench.step(job), Step::Ended);
         assert!(bench.reported().0[0].1.contains("does not have entry 11"));
+    }
+
+    #[test]
+    fn a_node_that_has_ended_does_not_read_its_whole_log_back_unless_somebody_waits_for_that() {
+        for (asker, applied) in [(None, None), (Some(8), Some(Index(8)))] {
+            let bench = Bench::new(commands(1..=20));
+            let askers = asker.into_iter().map(|index| (Index(index), peer(100 + index))).collect();
+            let first = Commit { last: Index(8), entries: Vec::new(), askers };
+            bench.jobs.send(ApplyJob { commit: Some(first), ..ApplyJob::default() });
+            let Bench { mut stage, jobs, mut inboxes, store: _ } = bench;
+            // What comes later must not look as if it were out of order.
+            let entries = commands(19..=20);
+            let second = Commit { last: Index(20), entries, askers: Vec::new() };
+            jobs.send(ApplyJob { commit: Some(second), ..ApplyJob::default() });
+            drop(jobs);
+            while stage.step() != Step::Ended {}
+            let told = inboxes.take_news().find_map(|input| match input {
+                Input::Applied { index } => Some(index),
+                _ => None,
+            });
+            assert_eq!(told, applied);
+            let replies = inboxes.internal.try_iter().filter_map(|input| match input {
+                Input::Replies(replies) => Some(replies.len()),
+                Input::Failed { reason } => panic!("{reason}"),
+                _ => None,
+            });
+            assert_eq!(replies.sum::<usize>(), usize::from(asker.is_some()));
+        }
     }
 
     #[test]
