@@ -138,6 +138,10 @@ impl Common {
             no_vote_until: Term(0),
         };
         common.draw_election_timeout(now);
+        if common.may_campaign() && !common.has_rivals() {
+            // The random wait keeps candidates apart: this one would wait for nobody.
+            common.election_deadline = now;
+        }
         common
     }
 

@@ -1143,6 +1143,22 @@ fn a_leader_with_a_full_disk_that_nobody_relieves_steps_down_and_answers_everyth
 }
 
 #[test]
+fn a_node_that_is_alone_campaigns_at_once_and_one_that_is_not_waits_for_an_election_timeout() {
+    let due = |voters: &[NodeId], abstains| {
+        let config = ServerConfig { abstains, ..ServerConfig::new(ME, TIMEOUT, Duration::from_millis(20)) };
+        let membership = Membership::of_voters(voters.iter().copied());
+        let start = Duration::from_secs(1);
+        Server::new(config, Remembered { membership, ..Remembered::default() }, 1, start).election_deadline().unwrap()
+            - start
+    };
+    assert_eq!(due(&[ME], false), Duration::ZERO);
+    let waits: [(&[NodeId], bool); 3] = [(&[ME, PEER], false), (&[ME], true), (&[PEER], false)];
+    for (voters, abstains) in waits {
+        assert!(due(voters, abstains) >= TIMEOUT, "{voters:?}, abstains: {abstains}");
+    }
+}
+
+#[test]
 fn the_only_node_refuses_writes_while_its_disk_is_full() {
     let mut bench = Bench::of([ME], 1 << 20, 1 << 20);
     bench.now = bench.driver.election_deadline().unwrap();
