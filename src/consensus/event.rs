@@ -31,7 +31,8 @@ pub enum Event {
         /// What it says.
         message: Message,
     },
-    /// Messages to this peer were lost or could not be sent: its connection broke or its outbox is full.
+    /// Messages to this peer were lost or could not be sent: its connection broke or its outbox is full. If leadership is being
+    /// handed to it, another gets it, or that ends.
     Unreachable {
         /// The peer.
         peer: NodeId,

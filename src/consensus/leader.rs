@@ -1,6 +1,6 @@
 //! A leader: replicates its log, decides what is committed, confirms reads, and hands leadership over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::common::{Common, Turn};
@@ -34,6 +34,8 @@ pub(super) struct Leader {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Transfer {
     to: NodeId,
+    /// Who may get it in its place: nobody, if it was asked for by name.
+    others: BTreeSet<NodeId>,
     told: bool,
     deadline: Duration,
 }
@@ -245,10 +247,11 @@ impl Leader {
     }
 
     /// Messages to this peer were lost.
-    pub fn unreachable(&mut self, from: NodeId) {
+    pub fn unreachable(&mut self, common: &Common, from: NodeId, turn: &mut Turn<'_>) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.lost();
         }
+        self.transfer_elsewhere(common, from, turn);
     }
 
     /// The own disk has caught up: this server counts, too.
@@ -413,20 +416,24 @@ impl Leader {
 
     /// Begins to hand leadership over. Until it ends, no commands are accepted.
     pub fn transfer(&mut self, common: &Common, to: Option<NodeId>, turn: &mut Turn<'_>) {
+        let voters = || common.other_voters().into_iter().collect();
+        let mut others: BTreeSet<NodeId> = if to.is_none() { voters() } else { BTreeSet::new() };
+        let best = self.best(&others);
         let refusal = match to {
             Some(to) if to == common.id() => Some("it leads already"),
             Some(to) if !common.log.membership().is_voter(to) => Some("the new leader must be a voter"),
             Some(to) if self.abstains(to) => {
                 Some("the new leader must be one that votes and counts, which it does not")
             }
-            None if self.best_successor(common).is_none() => Some("there is no other voter"),
+            None if best.is_none() => Some("there is no other voter"),
             _ => None,
         };
         if let Some(reason) = refusal {
             mark(Mark::TransferImpossible);
             return turn.effect(Effect::TransferEnded { to, outcome: Err(reason) });
         }
-        let Some(to) = to.or_else(|| self.best_successor(common)) else { return };
+        let Some(to) = to.or(best) else { return };
+        others.remove(&to);
         match &self.transfer {
             Some(transfer) if transfer.to == to => return,
             Some(transfer) => {
@@ -435,9 +442,27 @@ impl Leader {
             }
             None => {}
         }
-        self.transfer = Some(Transfer { to, told: false, deadline: turn.now + 2 * common.election_timeout() });
+        let deadline = turn.now + 2 * common.election_timeout();
+        self.transfer = Some(Transfer { to, others, told: false, deadline });
         self.hand_over_if_caught_up(common, turn);
         mark_if(self.transfer.as_ref().is_some_and(|transfer| !transfer.told), Mark::TransferWaited);
+    }
+
+    /// Messages to this peer were lost. If leadership is being handed to it, and need not be, the next best gets it. One that
+    /// was told already may not have heard it; one that still has to catch up may come back in time.
+    fn transfer_elsewhere(&mut self, common: &Common, lost: NodeId, turn: &mut Turn<'_>) {
+        let Some(mut transfer) = self.transfer.take_if(|transfer| transfer.to == lost) else { return };
+        if let Some(next) = self.best(&transfer.others) {
+            mark(Mark::TransferElsewhere);
+            transfer.others.remove(&next);
+            self.transfer = Some(Transfer { to: next, told: false, ..transfer });
+            self.hand_over_if_caught_up(common, turn);
+        } else if transfer.told {
+            let outcome = Err("the connection to the new leader was lost");
+            turn.effect(Effect::TransferEnded { to: Some(lost), outcome });
+        } else {
+            self.transfer = Some(transfer);
+        }
     }
 
     /// The own disk is full: the best of the others takes over, unless one was chosen already. If that does not succeed,
@@ -448,10 +473,10 @@ impl Leader {
         }
     }
 
-    /// The voter whose log is most complete; among equals the one heard last.
-    fn best_successor(&self, common: &Common) -> Option<NodeId> {
-        let voters = self.peers.iter().filter(|(id, peer)| common.log.membership().is_voter(**id) && !peer.abstains);
-        voters.max_by_key(|(_, peer)| (peer.matched, peer.heard)).map(|(&id, _)| id)
+    /// The one of them whose log is most complete; among equals the one heard last.
+    fn best(&self, of: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let able = self.peers.iter().filter(|(id, peer)| of.contains(id) && !peer.abstains);
+        able.max_by_key(|(_, peer)| (peer.matched, peer.heard)).map(|(&id, _)| id)
     }
 
     fn abstains(&self, peer: NodeId) -> bool {
@@ -478,6 +503,7 @@ impl Leader {
         self.peers = peers.collect();
         if let Some(transfer) = &mut self.transfer {
             (transfer.to, transfer.deadline) = (name(transfer.to), Duration::ZERO);
+            transfer.others = transfer.others.iter().map(|&id| name(id)).collect();
         }
         self.heartbeat_due = Duration::ZERO;
         self.began.1 = Duration::ZERO;

@@ -192,7 +192,7 @@ impl Server {
             Event::Receive { from, message } => self.receive(from, message, turn),
             Event::Unreachable { peer } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.unreachable(peer);
+                    leader.unreachable(&self.common, peer, turn);
                 }
             }
             Event::Propose(proposals) => match &mut self.role {
