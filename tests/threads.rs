@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use raft::config::RuntimeKind;
 use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role};
 use raft::machine::{Applied, Asked, Machine};
 use raft::runtime::{ClientRequest, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
@@ -30,6 +31,7 @@ under_both! {
     every_proposal_in_flight_is_answered_once_when_leadership_is_lost,
     forwarded_requests_are_answered_once_when_their_leader_is_cut_off,
     stopping_hands_over_and_answers_everything,
+    nodes_that_all_stop_at_once_do_not_wait_for_each_other,
     a_follower_that_lags_is_loaded_from_the_log,
     requests_that_no_leader_can_take_are_refused_in_time,
     a_transfer_moves_leadership_and_holds_requests_meanwhile,
@@ -161,7 +163,10 @@ impl Cluster {
     }
 
     fn with_limit(size: u64, max_bytes: u64) -> Self {
-        let members: Vec<NodeId> = (1..=size).map(NodeId).collect();
+        Cluster::of((1..=size).map(NodeId).collect(), max_bytes)
+    }
+
+    fn of(members: Vec<NodeId>, max_bytes: u64) -> Self {
         let mut cluster = Cluster {
             network: MemoryNetwork::new(),
             storages: members.iter().map(|&id| (id, TestStorage::new())).collect(),
@@ -623,6 +628,47 @@ fn stopping_hands_over_and_answers_everything() {
     let mut late = client;
     late.write("s late");
     assert_eq!(late.outcomes().last().unwrap(), &Err(Failure::NotReady("this node has stopped".into())));
+}
+
+/// Remembers what nodes say.
+struct Said(Mutex<Vec<String>>);
+
+impl log::Log for Said {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+static SAID: Said = Said(Mutex::new(Vec::new()));
+
+fn nodes_that_all_stop_at_once_do_not_wait_for_each_other() {
+    // It is set by now if the other runtime had its turn before.
+    let _ = log::set_logger(&SAID);
+    log::set_max_level(log::LevelFilter::Info);
+    // Other tests beside this one have other nodes.
+    let first = if runtime() == RuntimeKind::ThreadedRuntime { 11 } else { 21 };
+    let members: Vec<NodeId> = (first..first + 5).map(NodeId).collect();
+    for _ in 0..3 {
+        let mut cluster = Cluster::of(members.clone(), 64 << 20);
+        cluster.leader();
+        let nodes = std::mem::take(&mut cluster.nodes);
+        thread::scope(|scope| {
+            let stopping: Vec<_> =
+                nodes.into_values().map(|node| scope.spawn(move || node.stop(Duration::from_secs(10)))).collect();
+            stopping.into_iter().for_each(|stopped| assert_eq!(stopped.join().unwrap(), Ok(())));
+        });
+    }
+    let said = SAID.0.lock().unwrap();
+    let by_them = |line: &&String| members.iter().any(|id| line.starts_with(&format!("node {id} ")));
+    let said: Vec<_> = said.iter().filter(by_them).collect();
+    assert!(said.iter().any(|line| line.contains("hands leadership over before it stops")), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("stops without waiting any longer")), "{said:#?}");
 }
 
 fn a_follower_that_lags_is_loaded_from_the_log() {

@@ -205,6 +205,8 @@ impl Node {
         while !self.threads.is_empty() {
             match self.finished.recv_deadline(deadline.min(Instant::now() + REPORT_INTERVAL)) {
                 Ok(finished) => self.threads.retain(|thread| *thread != finished),
+                // Until the event handler ends it says itself what it waits for, and the others wait for that.
+                Err(_) if Instant::now() < deadline && self.threads.contains(&EVENT_HANDLER) => {}
                 Err(_) if Instant::now() < deadline => log::info!("stopping: waiting for {}", self.threads.join(", ")),
                 Err(_) => {
                     let hanging = self.threads.join(", ");

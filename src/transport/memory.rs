@@ -36,6 +36,9 @@ impl MemoryNetwork {
         let boot = state.boots.entry(id).or_default();
         *boot += 1;
         let life = Life { incarnation: id.0, boot: *boot };
+        for peer in state.nodes.keys().filter(|peer| **peer != id) {
+            node.deliver(Input::Link { peer: *peer, up: true });
+        }
         state.nodes.insert(id, (node.clone(), life));
         state.tell_others(id, true);
         MemoryTransport { network: self.clone(), id, life, node: node.clone(), store: None, abandoned: Arc::default() }
@@ -59,8 +62,7 @@ impl MemoryNetwork {
 impl State {
     fn tell_others(&self, peer: NodeId, up: bool) {
         for (_, (other, _)) in self.nodes.iter().filter(|(id, _)| **id != peer) {
-            // A full inbox, or a node that has stopped: it will notice by its messages.
-            other.try_deliver(Input::Link { peer, up });
+            other.deliver(Input::Link { peer, up });
         }
     }
 }

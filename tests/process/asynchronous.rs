@@ -32,6 +32,7 @@ under_async_runtime! {
     maelstrom::every_node_serves_reads_writes_and_compare_and_set,
     peers::nonsense_of_a_peer_neither_ends_nor_deceives_a_node,
     queue::what_a_dead_consumer_had_comes_back_in_order_under_the_next_leader,
+    shell::five_nodes_that_are_interrupted_at_once_do_not_wait_for_each_other,
     shell::the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed,
     snapshot::whoever_is_killed_while_a_snapshot_is_sent_gets_the_rest_of_it_later,
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::cluster::{Cluster, read_all, wait_until};
+use crate::support::cluster::{Cluster, read_all, rounds, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -282,6 +282,35 @@ pub fn the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed() 
         }
         wait_until("no child is left", || (!nodes.iter().any(|&pid| is_alive(pid))).then_some(()));
     }
+}
+
+#[test]
+pub fn five_nodes_that_are_interrupted_at_once_do_not_wait_for_each_other() {
+    let cluster = Cluster::prepare(5, "ElectionTimeout = 500\nHeartbeatInterval = 50\n");
+    let mut handed_over = 0;
+    for _ in 0..rounds(3, 20) {
+        let mut child = start_cluster_command(&cluster, &["--no-shell"], Stdio::null());
+        let errors = errors_of(&mut child);
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        let knows_leader = |line: &String| line.contains(" is leader of term ") || line.contains(" follows node ");
+        let mut said: Vec<String> = Vec::new();
+        while said.iter().filter(|line| knows_leader(line)).count() < 5 {
+            said.extend(lines.next());
+            assert!(child.try_wait().expect("it can be waited for").is_none(), "{said:#?}\n{}", errors());
+        }
+        kill_process(Pid::from_raw(child.id() as i32).expect("a process id"), Signal::INT)
+            .expect("the signal is delivered");
+        said.extend(lines);
+        let status = child.wait().expect("raft cluster ends");
+        let errors = errors();
+        assert_eq!(status.code(), Some(0), "{said:#?}\n{errors}");
+        let says = |what: &str| said.iter().map(String::as_str).chain(errors.lines()).any(|line| line.contains(what));
+        handed_over += usize::from(says("hands leadership over before it stops"));
+        for too_long in ["stops without waiting any longer", "did not stop within", "has stopped with an error"] {
+            assert!(!says(too_long), "{said:#?}\n{errors}");
+        }
+    }
+    assert!(handed_over > 0, "a leader was among them");
 }
 
 #[test]

@@ -144,6 +144,9 @@ impl Driver {
         for forwarded in self.requests.forwarded.values_mut().filter(|forwarded| Some(forwarded.route) != route) {
             forwarded.answer_by = forwarded.answer_by.min(answer_by);
         }
+        if role == Role::Leader {
+            self.hand_on_if_stopping();
+        }
         self.requests.release = true;
     }
 
@@ -152,9 +155,7 @@ impl Driver {
         let outcome = match outcome {
             Ok(()) => {
                 log::info!("{} has handed leadership over", self.me());
-                if let Some(stop) = &mut self.stop {
-                    stop.awaits_successor = true;
-                }
+                self.await_successor();
                 Ok(Response::Done)
             }
             Err(reason) => {

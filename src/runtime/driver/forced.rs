@@ -1,6 +1,5 @@
 //! The beginning of a scenario: nobody campaigns or leads before the nodes can hear each other.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Driver;
@@ -12,7 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A start that is forced on this node's server and has not begun yet.
 pub(super) struct Beginning {
     start: ForcedStart,
-    missing: BTreeSet<NodeId>,
+    /// All other members were connected at the last look.
+    complete: bool,
     /// Soon, once all are connected; otherwise when patience ends.
     at: Duration,
     patience_ends: Duration,
@@ -20,8 +20,7 @@ pub(super) struct Beginning {
 
 impl Beginning {
     pub fn new(start: ForcedStart, server: &Server, now: Duration) -> Self {
-        let mut missing = server.membership().members();
-        missing.remove(&server.id());
+        let complete = server.membership().members().iter().all(|member| *member == server.id());
         let (id, term) = (server.id(), start.hard_state.term);
         let log: Vec<_> = start.log.iter().map(ToString::to_string).collect();
         let role = match start.role {
@@ -32,26 +31,29 @@ impl Beginning {
         let log = log.join(" ");
         log::info!("node {id} begins as {role} in term {term} with the log [{log}] as soon as all nodes are connected");
         let patience_ends = now + PATIENCE;
-        let at = if missing.is_empty() { now } else { patience_ends };
-        Beginning { start, missing, at, patience_ends }
+        let at = if complete { now } else { patience_ends };
+        Beginning { start, complete, at, patience_ends }
     }
 }
 
 impl Driver {
     /// Begins as soon as all peers are connected. They may take a moment longer to be connected to this node.
-    pub(super) fn beginning_linked(&mut self, peer: NodeId, up: bool) {
+    pub(super) fn beginning_linked(&mut self) {
+        let complete = self.missing().is_empty();
         let Some(beginning) = &mut self.beginning else { return };
-        let was_connected = beginning.missing.is_empty();
-        if up {
-            beginning.missing.remove(&peer);
-        } else if self.server.membership().members().contains(&peer) {
-            beginning.missing.insert(peer);
-        }
-        if !beginning.missing.is_empty() {
+        let was_complete = std::mem::replace(&mut beginning.complete, complete);
+        if !complete {
             beginning.at = beginning.patience_ends;
-        } else if !was_connected {
+        } else if !was_complete {
             beginning.at = beginning.patience_ends.min(self.now + self.config.heartbeat_interval);
         }
+    }
+
+    /// The other members to whom there is no connection.
+    fn missing(&self) -> Vec<NodeId> {
+        let me = self.server.id();
+        let members = self.server.membership().members().into_iter();
+        members.filter(|member| *member != me && !self.linked.contains(member)).collect()
     }
 
     /// When the start begins, unless it has begun.
@@ -60,10 +62,10 @@ impl Driver {
     }
 
     pub(super) fn begin_if_due(&mut self) {
-        let Some(Beginning { start, missing, .. }) = self.beginning.take_if(|beginning| beginning.at <= self.now)
-        else {
+        let Some(Beginning { start, .. }) = self.beginning.take_if(|beginning| beginning.at <= self.now) else {
             return;
         };
+        let missing = self.missing();
         if !missing.is_empty() {
             let missing: Vec<_> = missing.into_iter().map(|peer| self.name(peer)).collect();
             log::warn!("{} begins without {}, to which it is not connected", self.me(), missing.join(", "));

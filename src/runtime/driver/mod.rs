@@ -3,7 +3,8 @@
 //! A [`Driver`] owns the [`Server`] and everything between it and the stages. It has no thread, no clock and never waits:
 //! a runtime hands it what came in, in [turns](Driver::turn). A turn feeds every input to the server, carries its effects
 //! out in the order given, puts all of the turn's writes into one proposal and all of its reads into one round, and
-//! ends with at most one job for each stage and one flush of the transport.
+//! ends with at most one job for the storage stage, one for the apply stage and one flush of the transport. What is rare does
+//! not wait for the end: loads, snapshots, and a state to be replaced.
 
 mod connections;
 mod effects;
@@ -14,6 +15,7 @@ mod proposing;
 mod report;
 mod requests;
 mod snapshots;
+mod stop;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
-use crate::marks::{Mark, mark, mark_if};
+use crate::marks::{Mark, mark};
 use crate::mutants::{Mutant, mutant};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::stage::apply::ApplyJob;
@@ -42,10 +44,9 @@ use lanes::Lane;
 use report::RateLimit;
 use requests::Requests;
 use snapshots::Snapshots;
+use stop::Stop;
 use tail::Tail;
 
-/// How long a node that stops waits for others to take over and for answers that are under way.
-const STOP_PATIENCE: Duration = Duration::from_millis(1000);
 /// Shortest limit on the time between a request and its answer.
 const MIN_REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Most requests of own clients that wait for an answer at a time.
@@ -87,14 +88,6 @@ pub struct Stages {
 /// Why a node has ended: `Ok` when it was asked to.
 pub type Ended = Result<(), String>;
 
-/// This node was asked to stop.
-struct Stop {
-    /// It waits until then at the latest.
-    by: Duration,
-    /// It has handed leadership over, and its vote may be needed until the next leader speaks.
-    awaits_successor: bool,
-}
-
 /// One node's protocol and everything that carries it out.
 pub struct Driver {
     config: DriverConfig,
@@ -107,6 +100,8 @@ pub struct Driver {
     events: VecDeque<Event>,
     tail: Tail,
     lanes: BTreeMap<NodeId, Lane>,
+    /// Peers to whom there is a connection.
+    linked: BTreeSet<NodeId>,
     /// Peers that the server was told of as unreachable in this turn.
     lost: BTreeSet<NodeId>,
     requests: Requests,
@@ -162,6 +157,7 @@ impl Driver {
             effects: Vec::new(),
             events: VecDeque::new(),
             lanes: BTreeMap::new(),
+            linked: BTreeSet::new(),
             lost: BTreeSet::new(),
             transfer: None,
             storage_job: None,
@@ -220,9 +216,9 @@ impl Driver {
         self.tail.bytes()
     }
 
-    /// When the election clock must fire.
+    /// When the election clock must fire. A node that stops does not campaign.
     pub fn election_deadline(&self) -> Option<Duration> {
-        self.server.election_deadline().filter(|_| self.beginning.is_none())
+        self.server.election_deadline().filter(|_| self.beginning.is_none() && self.stop.is_none())
     }
 
     /// When the heartbeat clock must fire.
@@ -245,6 +241,8 @@ impl Driver {
             return;
         }
         match input {
+            // The election clock had fired already.
+            Input::Tick if self.stop.is_some() && self.server.role() != Role::Leader => {}
             Input::Tick => {
                 self.feed(Event::Tick, Payloads::None);
                 self.follow_up_snapshots();
@@ -303,13 +301,16 @@ impl Driver {
             MessageBody::InstallSnapshot { .. } => {
                 return self.refused(from, "announced a snapshot that it has not sent");
             }
+            // It is as if that had come too late: the leader finds another when the connection is gone.
+            MessageBody::TimeoutNow if self.stop.is_some() => return,
             _ => Payloads::None,
         };
         self.feed(Event::Receive { from, message }, payloads);
     }
 
     fn link_changed(&mut self, peer: NodeId, up: bool) {
-        self.beginning_linked(peer, up);
+        let _ = if up { self.linked.insert(peer) } else { self.linked.remove(&peer) };
+        self.beginning_linked();
         if !up {
             self.unreachable(peer);
             self.feed_caused();
@@ -368,36 +369,11 @@ impl Driver {
         if self.ended.is_some() {
             return;
         }
-        if let Some(stop) = &self.stop {
-            let is_waiting = self.transfer.is_some()
-                || !self.requests.nothing_under_way()
-                || (stop.awaits_successor && self.server.leader().is_none());
-            if !is_waiting || stop.by <= self.now {
-                mark_if(is_waiting, Mark::StoppedUnanswered);
-                self.ended = Some(Ok(()));
-            }
-        }
+        self.end_if_stopped();
         let waits = self.stop.is_some() || !self.requests.is_idle();
         let soon = self.next_sweep.filter(|at| *at > self.now).unwrap_or(self.now + self.config.election_timeout / 4);
         let next = if self.requests.release { self.now } else { soon };
         self.next_sweep = waits.then_some(next);
-    }
-
-    /// Stops: hands leadership over first, and waits for what is under way.
-    fn stop(&mut self) {
-        if self.stop.is_some() {
-            return;
-        }
-        self.stop = Some(Stop { by: self.now + STOP_PATIENCE, awaits_successor: false });
-        if self.could_hand_over() {
-            log::info!("{} hands leadership over before it stops", self.me());
-            self.begin_transfer(Event::Transfer { to: None }, Vec::new());
-        }
-        let waiting = self.requests.waiters.len() + self.requests.forwarded.len();
-        if waiting > 0 {
-            log::info!("{} waits for {waiting} requests under way before it stops", self.me());
-        }
-        self.requests.release = true;
     }
 
     /// Abstains from now on. The transport may say so only then: nothing that vouches for something must leave after that.
@@ -450,6 +426,9 @@ impl Driver {
         self.answer_everyone();
         self.transport.flush();
         self.sinks.flush();
+        // The stages end meanwhile, for the transport may take a moment to hang up.
+        drop(self.stages);
+        drop(self.transport);
         ended
     }
 }

@@ -107,14 +107,14 @@ impl Requests {
         self.load.requests()
     }
 
-    /// Whether nothing waits for the log, a confirmation or another node.
-    pub fn nothing_under_way(&self) -> bool {
-        self.waiters.len() == 0 && self.forwarded.is_empty() && self.submitted.is_empty()
+    /// How many wait for the log, a confirmation or another node.
+    pub fn under_way(&self) -> usize {
+        self.waiters.len() + self.forwarded.len() + self.submitted.len()
     }
 
     /// Whether nothing waits at all.
     pub fn is_idle(&self) -> bool {
-        self.nothing_under_way() && self.connections.hold_nothing()
+        self.under_way() == 0 && self.connections.hold_nothing()
     }
 
     fn next_order(&mut self) -> u64 {

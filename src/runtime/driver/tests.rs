@@ -29,7 +29,11 @@ const LIFE: Life = Life { incarnation: 7, boot: 1 };
 type SentSnapshots = Arc<Mutex<Vec<(NodeId, Term, Index)>>>;
 type Sent = Arc<Mutex<Vec<(NodeId, PeerMessage)>>>;
 
+/// Called when the transport is dropped.
+type HangUp = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
 struct Wire {
+    hang_up: HangUp,
     sent: Sent,
     /// Messages overtake each other.
     unordered: Arc<AtomicBool>,
@@ -68,6 +72,14 @@ impl Transport for Wire {
     }
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(hang_up) = self.hang_up.lock().unwrap().take() {
+            hang_up();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Answers(Mutex<BTreeMap<u64, Outcome>>);
 
@@ -80,6 +92,7 @@ impl ReplySink for Answers {
 struct Bench {
     driver: Driver,
     now: Duration,
+    hang_up: HangUp,
     sent: Sent,
     unordered: Arc<AtomicBool>,
     down: Arc<Mutex<BTreeSet<NodeId>>>,
@@ -133,7 +146,9 @@ impl Bench {
         change(&mut config);
         let (sent, down, snapshots) = (Sent::default(), Arc::default(), SentSnapshots::default());
         let unordered: Arc<AtomicBool> = Arc::default();
+        let hang_up = HangUp::default();
         let wire = Wire {
+            hang_up: Arc::clone(&hang_up),
             sent: Arc::clone(&sent),
             unordered: Arc::clone(&unordered),
             down: Arc::clone(&down),
@@ -150,6 +165,7 @@ impl Bench {
         Bench {
             driver,
             now: Duration::ZERO,
+            hang_up,
             sent,
             unordered,
             down,
@@ -660,7 +676,6 @@ fn scenario(voters: &[NodeId]) -> Bench {
 #[test]
 fn in_a_scenario_no_clock_runs_before_all_peers_are_connected() {
     let mut bench = scenario(&[ME, PEER, OTHER]);
-    let link = |peer, up| Input::Link { peer, up };
     bench.turn([link(PEER, true), link(OTHER, true), link(PEER, false)], []);
     bench.now = Duration::from_secs(1);
     bench.turn([link(OTHER, true)], []);
@@ -808,6 +823,168 @@ fn shutting_down_leaves_nobody_without_an_answer() {
     let sent = sent.lock().unwrap();
     assert!(sent.iter().any(|(to, message)| *to == PEER
         && matches!(message, PeerMessage::ForwardReply { sequence: 1, outcome: Err(Failure::Unknown(_)), .. })));
+}
+
+#[test]
+fn the_stages_hear_of_the_end_before_the_transport_takes_its_time() {
+    let Bench { driver, storage, apply, hang_up, .. } = Bench::leader();
+    let (told, hears) = crossbeam_channel::bounded(1);
+    let has_ended = move || {
+        storage.try_iter().for_each(drop);
+        apply.try_iter().for_each(drop);
+        let ended = (storage.try_recv().err(), apply.try_recv().err());
+        told.send(ended).unwrap();
+    };
+    *hang_up.lock().unwrap() = Some(Box::new(has_ended));
+    assert_eq!(driver.shut_down([]), Ok(()));
+    let disconnected = Some(crossbeam_channel::TryRecvError::Disconnected);
+    assert_eq!(hears.try_recv(), Ok((disconnected, disconnected)));
+}
+
+/// Link to a peer goes up or down.
+fn link(peer: NodeId, up: bool) -> Input {
+    Input::Link { peer, up }
+}
+
+impl Bench {
+    /// Who was told to take over since the last time.
+    fn told_to_take_over(&self) -> Vec<NodeId> {
+        let sent = std::mem::take(&mut *self.sent.lock().unwrap());
+        let order = |message: &PeerMessage| {
+            matches!(message, PeerMessage::Raft { message: Message { body: MessageBody::TimeoutNow, .. }, .. })
+        };
+        sent.into_iter().filter(|(_, message)| order(message)).map(|(to, _)| to).collect()
+    }
+
+    /// The peer campaigns in the next term, as it was told to, and gets this node's vote.
+    fn vote_for_successor(&mut self, peer: NodeId) {
+        let (last_index, last_term) = (self.driver.server.last_index(), self.driver.server.term());
+        let body = MessageBody::RequestVote { pre: false, last_index, last_term, transfer: true };
+        self.hear(peer, last_term.next(), body);
+        self.sent.lock().unwrap().clear();
+        self.persist();
+        let sent = self.sent.lock().unwrap();
+        let vote = MessageBody::RequestVoteResponse { pre: false, granted: true };
+        let is_vote =
+            |message: &PeerMessage| matches!(message, PeerMessage::Raft { message, .. } if message.body == vote);
+        assert!(sent.iter().any(|(to, message)| *to == peer && is_vote(message)), "{sent:?}");
+    }
+
+    /// When a node that stops ends, if nothing more comes in.
+    fn ends_at(&mut self) -> Duration {
+        while self.driver.ended().is_none() {
+            self.now = self.driver.next_turn().expect("it looks again");
+            self.turn([], []);
+        }
+        assert_eq!(self.driver.ended(), Some(&Ok(())));
+        self.now
+    }
+}
+
+/// A leader of three that was asked to stop and has handed over, to a successor who has its vote.
+fn handed_over() -> Bench {
+    let mut bench = Bench::leader();
+    bench.turn([link(PEER, true), link(OTHER, true), Input::Stop], []);
+    assert_eq!(bench.told_to_take_over(), [PEER]);
+    bench.vote_for_successor(PEER);
+    assert!(bench.driver.ended().is_none(), "had its vote been lost, it would be needed again");
+    bench
+}
+
+#[test]
+fn a_node_that_has_handed_over_waits_for_its_successor_only_while_its_vote_can_elect_one() {
+    let mut bench = handed_over();
+    bench.turn([link(PEER, false)], []);
+    assert!(bench.driver.ended().is_none(), "with the other it is a majority");
+    bench.turn([link(OTHER, false)], []);
+    assert_eq!(bench.driver.ended(), Some(&Ok(())));
+
+    let mut bench = handed_over();
+    let term = bench.driver.server.term().0;
+    bench.turn([from_leader(PEER, term, (1, term - 1), &[])], []);
+    assert_eq!(bench.driver.ended(), Some(&Ok(())), "there is a leader");
+
+    let mut bench = handed_over();
+    let began = bench.now;
+    let waited = bench.ends_at() - began;
+    assert!(waited >= 2 * TIMEOUT && waited < 3 * TIMEOUT, "{waited:?}: nobody was elected");
+}
+
+#[test]
+fn a_node_that_stops_votes_but_does_not_campaign() {
+    let mut bench = handed_over();
+    let term = bench.driver.server.term();
+    assert_eq!(bench.driver.election_deadline(), None);
+    bench.now += 2 * TIMEOUT - Duration::from_millis(1);
+    let due = bench.driver.server.election_deadline().unwrap();
+    assert!(due <= bench.now, "the clock had fired before");
+    bench.turn([Input::Tick], []);
+    bench.hear(PEER, term, MessageBody::TimeoutNow);
+    assert_eq!((bench.driver.server.role(), bench.driver.server.term()), (Role::Follower, term));
+    bench.vote_for_successor(OTHER);
+
+    let mut bench = Bench::new();
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.turn([link(PEER, true), link(OTHER, true)], []);
+    bench.ask(&[(1, "under way")]);
+    bench.turn([Input::Stop], []);
+    bench.hear(PEER, Term(1), MessageBody::TimeoutNow);
+    assert_eq!((bench.driver.server.role(), bench.driver.server.term()), (Role::Follower, Term(1)));
+    bench.turn([reply(PEER, 1, Ok(Payload::EMPTY))], []);
+    assert_eq!(bench.driver.ended(), Some(&Ok(())));
+}
+
+#[test]
+fn a_successor_that_is_asked_to_stop_itself_wins_and_hands_on() {
+    let mut bench = Bench::new();
+    bench.turn([link(PEER, true), link(OTHER, true)], []);
+    bench.follow(PEER, 1, (0, 0), &[]);
+    bench.hear(PEER, Term(1), MessageBody::TimeoutNow);
+    bench.turn([Input::Stop], []);
+    assert_eq!(bench.driver.server.role(), Role::Candidate);
+    assert!(bench.driver.ended().is_none(), "others have given it their votes, or will");
+    bench.persist();
+    bench.hear(PEER, Term(2), MessageBody::RequestVoteResponse { pre: false, granted: true });
+    assert_eq!(bench.driver.server.role(), Role::Leader);
+    assert_eq!(bench.told_to_take_over(), [], "nobody has the term's first entry yet");
+    bench.hear(OTHER, Term(2), MessageBody::AppendAccepted { matched: Index(1), round: 0, abstains: false });
+    // The first choice does not answer, and its connection breaks.
+    bench.turn([link(PEER, false)], []);
+    assert_eq!(bench.told_to_take_over(), [OTHER]);
+    bench.vote_for_successor(OTHER);
+    bench.turn([from_leader(OTHER, 3, (1, 2), &[])], []);
+    assert_eq!(bench.driver.ended(), Some(&Ok(())));
+}
+
+#[test]
+fn a_leader_that_stops_does_not_wait_for_a_successor_that_is_gone() {
+    let mut bench = Bench::leader();
+    bench.turn([link(PEER, true), link(OTHER, true), Input::Stop], []);
+    assert_eq!(bench.told_to_take_over(), [PEER]);
+    bench.hear(
+        OTHER,
+        bench.driver.server.term(),
+        MessageBody::AppendAccepted { matched: Index(1), round: 0, abstains: false },
+    );
+    bench.turn([link(PEER, false)], []);
+    assert_eq!(bench.told_to_take_over(), [OTHER], "the next best");
+    assert!(bench.driver.ended().is_none());
+    bench.turn([link(OTHER, false)], []);
+    assert_eq!(bench.driver.ended(), Some(&Ok(())));
+}
+
+#[test]
+fn a_leader_that_stops_while_the_others_hang_waits_as_long_as_a_transfer_may_take() {
+    let mut bench = Bench::leader();
+    bench.turn([link(PEER, true), link(OTHER, true), Input::Stop], []);
+    let began = bench.now;
+    while bench.driver.ended().is_none() {
+        let deadlines = [bench.driver.heartbeat_deadline(), bench.driver.next_turn()];
+        bench.now = deadlines.into_iter().flatten().min().unwrap();
+        bench.turn([Input::Tick], []);
+    }
+    let waited = bench.now - began;
+    assert!(waited <= 2 * TIMEOUT + TIMEOUT / 4, "{waited:?}");
 }
 
 #[test]
