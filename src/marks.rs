@@ -87,7 +87,6 @@ marks! {
     TickWritten: "the leader wrote that the time of something had come",
     TransferDone: "leadership was handed over",
     TransferWaited: "leadership was to be handed to a node that lagged",
-    TransferElsewhere: "leadership was handed to another node than it was to be: that one was lost",
     TransferTimedOut: "leadership was not taken over in time",
     TransferCutShort: "leadership was lost while it was being handed over",
     TransferImpossible: "leadership could be handed to nobody",
@@ -148,7 +147,6 @@ marks! {
     DiskFullTold: "a node was told that its disk is full",
     DiskFullHandsOver: "a leader handed over because its disk is full",
     EndedWhileFull: "a node stopped while its disk was full",
-    HandedOn: "a node that stops was elected, and handed leadership on",
     StoppedUnanswered: "a node that stops waited no longer for what was under way",
 
     // Snapshots, made and sent.

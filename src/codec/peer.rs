@@ -1,7 +1,8 @@
 //! What nodes say to each other as frames: [`PeerMessage`] to bytes and back.
 //!
 //! The body of a frame is the length of its head (4 bytes), the head in [`binary`] encoding, and the payloads back to
-//! back. So payloads are neither escaped nor copied: received ones are slices of the frame.
+//! back. So payloads are not escaped: one that is sent is copied once, into the queue of the connection, and received ones are slices
+//! of the frame.
 //!
 //! Decoding refuses what no correct node can say, so that the protocol need not look for it.
 

@@ -260,7 +260,8 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         },
         summary: "most that a node accepts before it is applied, and that it queues for a peer",
         details: "Beyond it new requests are refused as overloaded (and never take effect), until the cluster has caught up. \
-                  It bounds a node's memory besides the data itself.",
+                  What is not applied yet, requests that wait for an answer, and the queue for each peer may take that much memory \
+                  each, besides the data itself.",
     },
     Key {
         name: "Workers",

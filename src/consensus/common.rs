@@ -297,7 +297,8 @@ impl Common {
                 None => return turn.effect(Effect::Send { to, message }),
             },
         };
-        // While the disk hangs, heartbeats must not pile up answers: one that says more replaces the one before.
+        // Of answers in a row that wait for the same write, the last one says it all. So heartbeats add none while the disk hangs;
+        // entries do, one for each write, as far as the leader's window lets it send them.
         if let Some(last) = self.held.back_mut()
             && (last.token, last.to, last.message.term) == (token, to, message.term)
             && let MessageBody::AppendAccepted { matched: held_matched, round: held_round, .. } = &mut last.message.body

@@ -453,7 +453,6 @@ impl Leader {
     fn transfer_elsewhere(&mut self, common: &Common, lost: NodeId, turn: &mut Turn<'_>) {
         let Some(mut transfer) = self.transfer.take_if(|transfer| transfer.to == lost) else { return };
         if let Some(next) = self.best(&transfer.others) {
-            mark(Mark::TransferElsewhere);
             transfer.others.remove(&next);
             self.transfer = Some(Transfer { to: next, told: false, ..transfer });
             self.hand_over_if_caught_up(common, turn);

@@ -314,8 +314,8 @@ impl NodeHandle {
     }
 
     /// Tells that the state machine has applied everything up to here, and when something falls due in it next. That can
-    /// wait for the event handler's next turn, a heartbeat interval at most, and so wakes nobody: it would cost every
-    /// single write two more thread switches.
+    /// wait for the event handler's next turn, and so wakes nobody: it would cost every single write two more thread switches.
+    /// That turn comes with the next heartbeat at the latest; without a leader, with the next campaign.
     pub fn progressed(&self, applied: Index, deadline: Option<LogTime>) {
         self.progress.deadline.store(deadline.map_or(NO_DEADLINE, |deadline| deadline.0), Ordering::Release);
         self.progress.applied.store(applied.0, Ordering::Release);

@@ -30,7 +30,7 @@ use crate::storage::snapshot::SnapshotStore;
 /// | Nothing of an earlier life of either node is delivered after a later one, and no life that has forgotten what it promised is listened to (`docs/ARCHITECTURE.md`, "Identity") | the handshake tells the life; the receiver remembers the latest, durably ([`PeerMemory`](crate::storage::PeerMemory)) | the same; each message also carries the life, since a connection is not seen to begin |
 /// | What a peer says too fast waits, or is lost, before it fills memory | the socket is not read while the inbox is full ([`has_room`](crate::runtime::NodeHandle::has_room)) | `ZMQ_RCVHWM` and the same, or [`try_deliver`](crate::runtime::NodeHandle::try_deliver) |
 /// | [`send`](Self::send) never waits, and tells of what it dropped | a bounded queue for each peer | `ZMQ_DONTWAIT` and `ZMQ_SNDHWM`: `EAGAIN` is [`Undelivered`] |
-/// | The node is told when a peer can be reached, and when no more: [`Input::Link`](crate::runtime::Input::Link) | the connection is welcomed, or lost | a socket monitor: the handshake's answer, `ZMQ_EVENT_DISCONNECTED` |
+/// | The node is told when a peer can be reached, and when no more: [`Input::Link`](crate::runtime::Input::Link). It decides whether a node that stops waits for the next leader | the connection is welcomed, or lost | a socket monitor: the handshake's answer, `ZMQ_EVENT_DISCONNECTED` |
 /// | Snapshots do not delay messages | a connection each | a second socket, at both ends of which [`transfer`] does the rest |
 ///
 /// In outline, over anything that queues a whole message or says at once that it cannot:

@@ -56,7 +56,6 @@ impl Driver {
     /// If this node stops, it does not keep the leadership that it was just given.
     pub(super) fn hand_on_if_stopping(&mut self) {
         if self.stop.is_some() && self.could_hand_over() {
-            mark(Mark::HandedOn);
             self.transfer = Some(Vec::new());
             self.events.push_back(Event::Transfer { to: None });
         }
