@@ -25,9 +25,7 @@ pub struct Connection {
     state: State,
     /// Which of the addresses comes next.
     turn: usize,
-    /// What has to be sent, and how much of it was.
-    output: Vec<u8>,
-    sent: usize,
+    output: Output,
     /// What has arrived, up to `filled`, and was not complete.
     input: Vec<u8>,
     filled: usize,
@@ -35,6 +33,13 @@ pub struct Connection {
     waiting: VecDeque<Request>,
     /// When clients may send again, after an error.
     resting: VecDeque<Instant>,
+}
+
+/// What has to be sent, and how much of it was.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
 }
 
 enum State {
@@ -62,8 +67,7 @@ impl Connection {
             clients,
             state: State::Down(now),
             turn: 0,
-            output: Vec::new(),
-            sent: 0,
+            output: Output::default(),
             input: vec![0; INPUT_BYTES],
             filled: 0,
             waiting: VecDeque::with_capacity(clients),
@@ -168,7 +172,7 @@ impl Connection {
                 course.answered(request, reply, now);
                 match reply {
                     Reply::Error(_) => self.resting.push_back(now + PAUSE),
-                    _ => self.waiting.extend(course.next(now, &mut self.output)),
+                    _ => self.waiting.extend(course.next(now, &mut self.output.bytes)),
                 }
             }
             self.input.copy_within(done..self.filled, 0);
@@ -179,24 +183,15 @@ impl Connection {
     /// The clients that have rested go on.
     fn wake(&mut self, now: Instant, course: &mut Course) {
         while self.resting.pop_front_if(|due| now >= *due).is_some() {
-            self.waiting.extend(course.next(now, &mut self.output));
+            self.waiting.extend(course.next(now, &mut self.output.bytes));
         }
     }
 
     fn write(&mut self) -> Result<(), Lost> {
-        let State::Up(stream) = &mut self.state else { return Ok(()) };
-        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match stream.write(rest) {
-                Ok(0) => return Err(Lost("LOST")),
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+        match &mut self.state {
+            State::Up(stream) => Ok(self.output.write_to(stream)?),
+            State::Down(_) | State::Connecting(..) => Ok(()),
         }
-        self.output.clear();
-        self.sent = 0;
-        Ok(())
     }
 
     /// All that waits has failed; the next address gets its turn.
@@ -208,8 +203,73 @@ impl Connection {
         }
         self.state = State::Down(now + RECONNECT_PAUSE);
         self.turn += 1;
-        self.output.clear();
+        self.output = Output::default();
         self.resting.clear();
-        (self.sent, self.filled) = (0, 0);
+        self.filled = 0;
+    }
+}
+
+impl Output {
+    /// Writes as much as there is room for.
+    fn write_to(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match stream.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // A server that is always a bit behind must not make this grow; and no byte is moved more often than another one was sent.
+        if 2 * self.sent >= self.bytes.len() {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, and then no more for now.
+    struct Slow {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let count = bytes.len().min(self.room);
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_forgotten_although_there_is_always_more() {
+        let mut output = Output { bytes: vec![0; 700], sent: 0 };
+        let mut slow = Slow { room: 0, taken: Vec::new() };
+        let mut expected = output.bytes.clone();
+        for turn in 1..=100 {
+            output.bytes.extend([turn; 1_000]);
+            expected.extend([turn; 1_000]);
+            slow.room = 1_000;
+            output.write_to(&mut slow).unwrap();
+            assert!(output.bytes.len() < 3_000, "{} bytes are kept after {turn} turns", output.bytes.len());
+        }
+        slow.room = usize::MAX;
+        output.write_to(&mut slow).unwrap();
+        assert!(slow.taken == expected && output.bytes.is_empty(), "all arrived in order");
     }
 }
