@@ -66,7 +66,7 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Progress) -> bool) -> io::Res
         }
     }
     let mut summary = course.summary;
-    summary.close_slots(summary.time);
+    summary.finish();
     Ok(summary)
 }
 

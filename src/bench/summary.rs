@@ -102,6 +102,16 @@ impl Summary {
         }
     }
 
+    /// Ends the run with all slots of the time measured, and if something came after that, with the slot in which the last of it
+    /// came.
+    pub(super) fn finish(&mut self) {
+        self.close_slots(self.time);
+        let (times, failed) = &self.current;
+        if !times.is_empty() || *failed > 0 {
+            self.close_slots(self.slot_time * (self.slots.len() as u32 + 1));
+        }
+    }
+
     /// All answers.
     pub fn all(&self) -> Answers {
         let mut times = self.puts.times.clone();
@@ -173,7 +183,7 @@ mod tests {
         summary.answered(Kind::Get, true, ms(3), ms(99));
         summary.failed("LOST", ms(250));
         summary.failed("LOST", ms(251));
-        summary.close_slots(ms(400));
+        summary.finish();
         let counts: Vec<_> = summary.slots.iter().map(|slot| (slot.answered, slot.failed)).collect();
         assert_eq!(counts, [(2, 0), (0, 0), (0, 2), (0, 0)]);
         assert_eq!(summary.slots[0].p50.as_micros() / 10, 100);
@@ -181,5 +191,17 @@ mod tests {
         assert_eq!((summary.all().nil, summary.all().count()), (1, 2));
         assert_eq!(summary.all().max().as_micros() / 10, 300);
         assert_eq!(summary.rate(2), 5.0);
+    }
+
+    #[test]
+    fn what_came_after_the_time_measured_is_told() {
+        let ms = Duration::from_millis;
+        let mut summary = Summary::new(ms(200));
+        summary.answered(Kind::Put, false, ms(260), ms(320));
+        summary.failed("TIMEOUT", ms(330));
+        summary.finish();
+        let counts: Vec<_> = summary.slots.iter().map(|slot| (slot.answered, slot.failed)).collect();
+        assert_eq!(counts, [(0, 0), (0, 0), (0, 0), (1, 1)]);
+        assert_eq!(summary.slots[3].p50.as_millis(), 260);
     }
 }
