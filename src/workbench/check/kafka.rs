@@ -73,7 +73,7 @@ pub fn check(findings: &mut Findings<'_>) {
         unseen += look_for_losses(findings, key, log);
         disorder += look_for_disorder(findings, key, log);
         let end = log.at.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
-        gaps += end - log.at.len() as u64;
+        gaps = u64::saturating_add(gaps, end - log.at.len() as u64);
     }
     findings.fact("keys", logs.len());
     findings.fact("messages with offsets", logs.values().map(|log| log.at.len()).sum::<usize>());

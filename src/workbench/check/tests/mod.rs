@@ -62,6 +62,8 @@ fn nonsense() -> Vec<Value> {
     for field in ["value", "messages", "id", "echo", "offset", "msgs", "offsets", "txn"] {
         for value in
             [json!(null), json!(-1.5), json!("x"), json!([1, [2]]), json!({"5": [[], [1], ["x", 2], {}]}), json!([[]])]
+                .into_iter()
+                .chain([json!(u64::MAX), json!({"k": [[u64::MAX, 1]], "l": [[u64::MAX, 1]]})])
         {
             bodies.push(json!({ field: value }));
         }
@@ -84,7 +86,8 @@ fn no_answer_stops_a_check() {
         json!({"type": "txn", "txn": [["r", 1, null], ["append", 1, 1]]}),
         json!({"type": "txn", "txn": [["r", 1, null], ["w", 1, 1]]}),
         json!({"type": "send", "key": "k", "msg": 1}),
-        json!({"type": "poll", "offsets": {"k": 0}}),
+        json!({"type": "send", "key": "l", "msg": 1}),
+        json!({"type": "poll", "offsets": {"k": 0, "l": 0}}),
         json!({"type": "commit_offsets", "offsets": {"k": 0}}),
         json!({"type": "list_committed_offsets", "keys": ["k"]}),
         json!({"type": 5}),
