@@ -293,8 +293,8 @@ impl<'g> Search<'g> {
                 *known = (self.number, far, node, Some(*edge));
                 if is_free { queue.push_front((next, far)) } else { queue.push_back((next, far)) }
             }
-            // The first cycle that is found is better than none.
-            if *patience == 0 && self.best.is_some() {
+            // The first cycle that is found is better than none; where there is a limit, one is known.
+            if *patience == 0 && self.limit < u32::MAX {
                 return false;
             }
         }
@@ -313,5 +313,25 @@ impl<'g> Search<'g> {
         }
         path.reverse();
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn patience_ends_each_search_but_the_one_for_any_cycle() {
+        let edges = (0..3).map(|from| (from, Edge { to: (from + 1) % 3, why: Why::WriteWrite, version: 0 }));
+        let times = vec![(Duration::ZERO, Duration::MAX); 3];
+        let graph = Graph::from_edges(times, 3, edges.collect());
+        let finds = |limit, mut patience| Search::new(&graph, &[0; 3], u8::MAX, limit).path(0, 0, &mut patience);
+        assert!(finds(4, 100), "there is one of three steps");
+        assert!(!finds(3, 100), "and no shorter one");
+        assert!(!finds(4, 0), "whoever has another one need not go on");
+        assert!(finds(u32::MAX, 0), "and who has none does");
+        assert_eq!(find(&graph).len(), 1);
     }
 }
