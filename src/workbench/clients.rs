@@ -13,7 +13,9 @@ use super::workload::Generator;
 use crate::runtime::simulated::dice::Dice;
 
 /// How often whoever watches is told, and it is looked whether to stop.
-const WATCH: Duration = Duration::from_millis(50);
+pub const WATCH: Duration = Duration::from_millis(50);
+/// After a refusal, a request that has to be served is asked again so much later.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// The error codes that say that a request did not and will not take effect.
 const DEFINITE: [u64; 9] = [1, 10, 11, 12, 14, 20, 21, 22, 30];
 
@@ -38,7 +40,10 @@ pub struct Clients<'a> {
     generator: Box<dyn Generator>,
     origin: Instant,
     timeout: Duration,
+    /// Those of the clients, and behind them those of the observers, one for each node, who ask at the end.
     places: Vec<Place>,
+    /// The first of these.
+    observers: usize,
     /// Places of which nobody waits for anything, the longest idle first.
     free: VecDeque<usize>,
     history: Vec<Operation>,
@@ -57,6 +62,29 @@ struct Waiting {
     msg_id: u64,
     operation: usize,
     deadline: Instant,
+}
+
+/// What a node is to be asked at rest.
+struct ToAsk {
+    queue: VecDeque<Value>,
+    /// The operation that it is being asked.
+    asked: Option<usize>,
+    /// When it may be asked the next.
+    due: Instant,
+}
+
+impl ToAsk {
+    /// What came of an operation leads to another one, or to the same again.
+    fn heard(&mut self, operation: &Operation, generator: &dyn Generator, now: Instant) {
+        match &operation.outcome {
+            Outcome::Answered(answer) => self.queue.extend(generator.further(&operation.request, answer)),
+            other if other.is_served() => {}
+            _ => {
+                self.queue.push_back(operation.request.clone());
+                self.due = now + ASK_AGAIN;
+            }
+        }
+    }
 }
 
 impl<'a> Clients<'a> {
@@ -81,10 +109,16 @@ impl<'a> Clients<'a> {
             origin,
             timeout: options.timeout,
             places,
+            observers: options.clients,
             free: (0..options.clients).collect(),
             history: Vec::new(),
             answered: 0,
         }
+    }
+
+    /// How many requests had an answer.
+    pub fn answered(&self) -> usize {
+        self.answered
     }
 
     /// All that was asked, in order.
@@ -163,7 +197,6 @@ impl<'a> Clients<'a> {
     /// # Errors
     /// When a node makes trouble, or whoever watches wants to stop.
     pub fn recovers(&mut self, node: usize, patience: Duration) -> Result<bool, End> {
-        const BETWEEN: Duration = Duration::from_millis(50);
         let deadline = Instant::now() + patience;
         let probe = self.generator.probe();
         while Instant::now() < deadline {
@@ -171,7 +204,7 @@ impl<'a> Clients<'a> {
             if self.history.get(operation).is_some_and(|operation| operation.outcome.is_served()) {
                 return Ok(true);
             }
-            self.idle(BETWEEN)?;
+            self.idle(ASK_AGAIN)?;
         }
         Ok(false)
     }
@@ -191,34 +224,32 @@ impl<'a> Clients<'a> {
     /// # Errors
     /// When a node makes trouble, or whoever watches wants to stop.
     pub fn at_rest(&mut self, nodes: usize, patience: Duration) -> Result<bool, End> {
-        let deadline = Instant::now() + patience;
-        let mut queues: Vec<VecDeque<Value>> =
-            (0..nodes).map(|node| self.generator.at_rest(node, nodes).into()).collect();
-        let mut asked: Vec<Option<usize>> = vec![None; nodes];
-        while Instant::now() < deadline {
-            let mut waits = false;
-            for (node, (queue, asked)) in queues.iter_mut().zip(&mut asked).enumerate() {
+        let (mut now, deadline) = (Instant::now(), Instant::now() + patience);
+        let ask = |node| ToAsk { queue: self.generator.at_rest(node, nodes).into(), asked: None, due: now };
+        let mut all: Vec<ToAsk> = (0..nodes).map(ask).collect();
+        while now < deadline {
+            let (mut is_over, mut until) = (true, deadline);
+            for (node, ask) in all.iter_mut().enumerate() {
                 let place = self.observer(node);
                 if self.places.get(place).is_some_and(|place| place.waiting.is_some()) {
-                    waits = true;
+                    is_over = false;
                     continue;
                 }
-                if let Some(operation) = asked.take().and_then(|operation| self.history.get(operation)) {
-                    match &operation.outcome {
-                        Outcome::Answered(answer) => queue.extend(self.generator.further(&operation.request, answer)),
-                        other if other.is_served() => {}
-                        _ => queue.push_back(operation.request.clone()),
-                    }
+                if let Some(operation) = ask.asked.take().and_then(|operation| self.history.get(operation)) {
+                    ask.heard(operation, &*self.generator, now);
                 }
-                if let Some(request) = queue.pop_front() {
-                    *asked = Some(self.ask(place, request, true));
-                    waits = true;
+                is_over &= ask.queue.is_empty();
+                if ask.due > now {
+                    until = until.min(ask.due);
+                } else if let Some(request) = ask.queue.pop_front() {
+                    ask.asked = Some(self.ask(place, request, true));
                 }
             }
-            if !waits {
+            if is_over {
                 return Ok(true);
             }
-            self.turn(deadline)?;
+            self.turn(until)?;
+            now = Instant::now();
         }
         self.settle()?;
         Ok(false)
@@ -226,7 +257,7 @@ impl<'a> Clients<'a> {
 
     /// The place of the client that asks this node at the end.
     fn observer(&self, node: usize) -> usize {
-        self.places.iter().rposition(|place| place.node == node).unwrap_or_default()
+        self.observers + node
     }
 
     /// Asks a node, and waits for the outcome.
@@ -323,8 +354,7 @@ impl<'a> Clients<'a> {
             vacant.asked = 0;
             self.generator.replaced(place);
         }
-        // Those behind them ask at the end only.
-        if self.observer(self.places.get(place).map_or(0, |place| place.node)) != place {
+        if place < self.observers {
             self.free.push_back(place);
         }
     }

@@ -2,13 +2,17 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::panic;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
+
 use super::check::check;
-use super::clients::{Clients, End};
+use super::clients::{Clients, End, WATCH};
 use super::history::Operation;
 use super::nemesis::{self, Happened};
 use super::network::{Network, Traffic};
@@ -27,6 +31,7 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(15);
 const RECOVERY_LATENCIES: u32 = 200;
 /// How long the requests at the end may take, together.
 const REST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// What came of a run.
 #[derive(Default)]
 pub struct Run {
@@ -106,11 +111,40 @@ pub fn run(
         Err(End::Trouble(why)) => run.trouble = Some(why),
         Err(End::Stopped) => run.was_stopped = true,
     }
-    run.history = clients.into_history();
-    let checking = Instant::now();
-    run.verdict = check(options.workload, &run.history);
+    stage.set(("checking what clients saw", stage.get().1));
+    let (answered, history) = (clients.answered(), Arc::new(clients.into_history()));
+    let (checking, workload, checked) = (Instant::now(), options.workload, history.clone());
+    // Whoever has stopped the run already still hears what is wrong with what was seen.
+    let mut go_on = || watch(history.len(), answered) || run.was_stopped;
+    match while_watched(move || check(workload, &checked), &mut go_on)? {
+        Some(verdict) => run.verdict = verdict,
+        None => {
+            run.was_stopped = true;
+            run.verdict.undecided = Some("the check was stopped before its end".into());
+        }
+    }
     run.checked_in = checking.elapsed();
+    run.history = Arc::unwrap_or_clone(history);
     Ok(run)
+}
+
+/// Does the work, as long as whoever watches lets it. None: not to its end; a thread goes on with it that nobody waits for.
+fn while_watched<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<T>, String> {
+    let (working, done) = crossbeam_channel::bounded::<()>(0);
+    let worker = thread::Builder::new().name("check".into()).spawn(move || {
+        let _working = working;
+        work()
+    });
+    let worker = worker.map_err(|error| format!("cannot start a thread: {error}"))?;
+    while go_on() {
+        if done.recv_timeout(WATCH) == Err(RecvTimeoutError::Disconnected) {
+            return worker.join().map(Some).or_else(|panicked| panic::resume_unwind(panicked));
+        }
+    }
+    Ok(None)
 }
 
 /// A run under way.
@@ -157,15 +191,15 @@ impl Course<'_> {
         self.stage.set(("asking", Some(began)));
         self.run.load.0 = began - origin;
         let (router, clients, options) = (self.router, &mut self.clients, self.options);
-        let (broken, asked) = thread::scope(|scope| {
+        let (broken, asked);
+        (broken, asked, self.run.load.1, self.run.traffic) = thread::scope(|scope| {
             let nemesis = scope.spawn(|| nemesis::unleash(&plan, router, (origin, began), &stopped));
             let asked = clients.load(options);
+            let (ended, traffic) = (origin.elapsed(), router.network().traffic());
             drop(stop);
-            (nemesis.join(), asked)
+            (nemesis.join(), asked, ended, traffic)
         });
         let settled = asked.and_then(|()| clients.settle());
-        self.run.load.1 = origin.elapsed();
-        self.run.traffic = router.network().traffic();
         let faults = broken.unwrap_or_else(|_| Err("what breaks things is broken itself".into()));
         self.run.faults = faults.map_err(End::Trouble)?;
         settled
@@ -233,5 +267,24 @@ impl Folders {
 impl Drop for Folders {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_goes_on_as_long_as_whoever_watches_lets_it() {
+        let (sender, never) = crossbeam_channel::bounded::<()>(0);
+        let mut asked = 0;
+        let mut go_on = || {
+            asked += 1;
+            asked < 3
+        };
+        assert_eq!(while_watched(move || never.recv().is_ok(), &mut go_on), Ok(None));
+        assert_eq!(asked, 3);
+        drop(sender);
+        assert_eq!(while_watched(|| 7, &mut || true), Ok(Some(7)));
     }
 }

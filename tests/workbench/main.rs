@@ -4,5 +4,6 @@
 #![cfg(feature = "cli")]
 
 mod command;
+mod course;
 mod support;
 mod workloads;

@@ -1,5 +1,6 @@
 //! Each workload on our nodes: what clients saw may be, and they saw something.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use raft::gateway::maelstrom::Workload;
@@ -22,8 +23,12 @@ fn assert_answered(run: &Run, kinds: &[&str]) {
     for kind in kinds {
         assert!(answered(run, kind) > 5, "{} of type {kind} were answered", answered(run, kind));
     }
-    let at_rest = run.history.iter().filter(|operation| operation.at_rest);
-    assert!(at_rest.clone().count() > 0 && at_rest.clone().all(|operation| operation.outcome.is_served()));
+    // What is refused is asked again.
+    let mut served: HashMap<(usize, String), bool> = HashMap::new();
+    for operation in run.history.iter().filter(|operation| operation.at_rest) {
+        *served.entry((operation.node, operation.request.to_string())).or_default() |= operation.outcome.is_served();
+    }
+    assert!(!served.is_empty() && served.values().all(|is_served| *is_served), "not served in the end: {served:?}");
 }
 
 #[test]
