@@ -42,7 +42,8 @@ pub fn check(findings: &mut Findings<'_>) {
                 None | Some((true, _)) => None,
                 Some((_, Some(offset))) => Some(offset),
                 Some((_, None)) => {
-                    findings.malformed(at, &format!("the offset of the key {key:?} is not a whole number from 0 on"));
+                    findings
+                        .malformed(at, format_args!("the offset of the key {key:?} is not a whole number from 0 on"));
                     continue;
                 }
             };
@@ -74,9 +75,8 @@ fn commits<'a>(findings: &mut Findings<'a>) -> HashMap<&'a str, Commits> {
 }
 
 fn nowhere(findings: &mut Findings<'_>, key: &str, at: usize) {
-    let lines = findings.lines(&[at]);
-    findings.anomaly("unexpected commit", [at], || {
-        format!("An offset of key {key:?} is listed as committed, and nobody had asked for that.{lines}")
+    findings.anomaly("unexpected commit", &[at], || {
+        format!("An offset of key {key:?} is listed as committed, and nobody had asked for that.")
     });
 }
 
@@ -115,11 +115,10 @@ impl Commits {
         }
         // Where the last commit counts: one that no later one had replaced.
         if !self.all.iter().filter(asked).any(|commit| commit.ended >= last.began) {
-            let (places, lines) = ([greatest.at, at], findings.lines(&[greatest.at, at]));
-            let listed = offset.map_or("nothing".into(), |offset| format!("offset {offset}"));
-            findings.anomaly("lost commit", places, || {
+            findings.anomaly("lost commit", &[greatest.at, at], || {
+                let listed = offset.map_or("nothing".into(), |offset| format!("offset {offset}"));
                 format!(
-                    "Of key {key:?}, {listed} is listed as committed, after the commit of offset {} had been acknowledged.{lines}",
+                    "Of key {key:?}, {listed} is listed as committed, after the commit of offset {} had been acknowledged.",
                     greatest.offset
                 )
             });

@@ -48,28 +48,33 @@ impl<'a> Findings<'a> {
         if body["type"] == expected.as_str() {
             return Some(body);
         }
-        self.malformed(at, &format!("its type is not {expected:?}"));
+        self.malformed(at, format_args!("its type is not {expected:?}"));
         None
     }
 
     /// An answer is not what the protocol says.
-    pub fn malformed(&mut self, at: usize, why: &str) {
-        let line = self.line(at);
-        self.anomaly("malformed answer", [at], || format!("An answer makes no sense: {why}.\n  {line}"));
+    pub fn malformed(&mut self, at: usize, why: impl Display) {
+        self.anomaly("malformed answer", &[at], || format!("An answer makes no sense: {why}."));
     }
 
-    /// Something cannot have been.
-    pub fn anomaly(
+    /// Something cannot have been: why, before the operations that it is about, as lines.
+    pub fn anomaly(&mut self, name: &'static str, operations: &[usize], why: impl FnOnce() -> String) {
+        self.anomaly_in_words(name, operations, |findings| why() + &findings.lines(operations));
+    }
+
+    /// Something cannot have been: all that there is to say. Nobody is asked for it if that has been said often enough, for an
+    /// operation in words may take as long as many are to be looked at.
+    pub fn anomaly_in_words(
         &mut self,
         name: &'static str,
-        operations: impl IntoIterator<Item = usize>,
-        explanation: impl FnOnce() -> String,
+        operations: &[usize],
+        explanation: impl FnOnce(&Self) -> String,
     ) {
         let (count, examples) = self.anomalies.entry(name).or_default();
         *count += 1;
         if examples.len() < EXAMPLES {
-            let operations = operations.into_iter().collect();
-            examples.push(Anomaly { name, explanation: explanation(), operations });
+            let anomaly = Anomaly { name, explanation: explanation(self), operations: operations.to_vec() };
+            self.anomalies.entry(name).or_default().1.push(anomaly);
         }
     }
 
@@ -104,10 +109,11 @@ impl<'a> Findings<'a> {
         format!("process {process} on n{node}, {}..{} s: {asked} -> {told}", seconds(*began), seconds(*ended))
     }
 
-    /// Operations as indented lines, in the order of their beginnings.
+    /// Operations as indented lines, each once, in the order of their beginnings.
     pub fn lines(&self, operations: &[usize]) -> String {
         let mut operations = operations.to_vec();
         operations.sort_by_key(|&at| (self.history[at].began, at));
+        operations.dedup();
         operations.iter().map(|&at| format!("\n  {}", self.line(at))).collect()
     }
 }

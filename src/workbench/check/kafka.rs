@@ -134,11 +134,12 @@ fn poll<'a>(findings: &mut Findings<'a>, logs: &mut BTreeMap<String, Log<'a>>, a
         return;
     };
     if let Some(other) = told.keys().find(|key| !asked.contains_key(*key)) {
-        findings.malformed(at, &format!("it has messages of the key {other:?}, for which nobody asked"));
+        findings.malformed(at, format_args!("it has messages of the key {other:?}, for which nobody asked"));
     }
     for (key, from) in asked {
         let Some(messages) = messages(told.get(key)) else {
-            findings.malformed(at, &format!("its `msgs` of the key {key:?} are not pairs of an offset and a message"));
+            findings
+                .malformed(at, format_args!("its `msgs` of the key {key:?} are not pairs of an offset and a message"));
             continue;
         };
         let log = logs.entry(key.clone()).or_default();
@@ -166,9 +167,7 @@ fn look_for_unexpected(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) {
             }
             Some(_) => continue,
         };
-        let lines = findings.lines(&places);
-        findings
-            .anomaly("unexpected", places, || format!("Key {key:?} has {message} at offset {offset}, {why}.{lines}"));
+        findings.anomaly("unexpected", &places, || format!("Key {key:?} has {message} at offset {offset}, {why}."));
     }
 }
 
@@ -176,9 +175,8 @@ fn look_for_unexpected(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) {
 fn look_for_two(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) {
     for (offset, messages) in &log.at {
         if let [(one, first), (other, second), ..] = messages[..] {
-            let lines = findings.lines(&[first, second]);
-            findings.anomaly("inconsistent offsets", [first, second], || {
-                format!("Key {key:?} has two messages at offset {offset}: {one} and {other}.{lines}")
+            findings.anomaly("inconsistent offsets", &[first, second], || {
+                format!("Key {key:?} has two messages at offset {offset}: {one} and {other}.")
             });
         }
     }
@@ -188,13 +186,9 @@ fn look_for_two(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) {
             continue;
         }
         let places: Vec<usize> = offsets.values().copied().take(times + 1).collect();
-        let all: Vec<String> = offsets.keys().map(u64::to_string).collect();
-        let lines = findings.lines(&places);
-        findings.anomaly("duplicated", places, || {
-            format!(
-                "Key {key:?} has {message} at the offsets {}, and it was sent {times} times.{lines}",
-                all.join(" and ")
-            )
+        findings.anomaly("duplicated", &places, || {
+            let all: Vec<String> = offsets.keys().map(u64::to_string).collect();
+            format!("Key {key:?} has {message} at the offsets {}, and it was sent {times} times.", all.join(" and "))
         });
     }
 }
@@ -205,19 +199,17 @@ fn look_at(findings: &mut Findings<'_>, key: &str, log: &Log<'_>, poll: &Poll<'_
     for (before, offset) in befores.zip(poll.offsets()) {
         let from = before.map_or(poll.from, |before| before.saturating_add(1));
         if offset < from {
-            let lines = findings.lines(&[poll.at]);
-            findings.anomaly("nonmonotonic poll", [poll.at], || {
-                format!("A poll of key {key:?} has offset {offset} where only {from} or more can come.{lines}")
+            findings.anomaly("nonmonotonic poll", &[poll.at], || {
+                format!("A poll of key {key:?} has offset {offset} where only {from} or more can come.")
             });
             return;
         }
         if let Some((skipped, known)) = log.at.range(from..offset).next() {
             let (message, witness) = known[0];
-            let lines = findings.lines(&[witness, poll.at]);
-            findings.anomaly("skipped", [witness, poll.at], || {
+            findings.anomaly("skipped", &[witness, poll.at], || {
                 format!(
                     "A poll of key {key:?} goes on with offset {offset} where {from} or more was to come, and leaves out \
-                     {message} at offset {skipped}.{lines}"
+                     {message} at offset {skipped}."
                 )
             });
             return;
@@ -247,11 +239,9 @@ fn look_for_losses(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) -> u64
         }
     }
     for (offset, message, witness, poll) in lost {
-        let places = [witness, poll];
-        let lines = findings.lines(&places);
-        findings.anomaly("lost", places, || {
+        findings.anomaly("lost", &[witness, poll], || {
             format!(
-                "Key {key:?} had {message} at offset {offset}, and no poll has it that should have seen it in the end.{lines}"
+                "Key {key:?} had {message} at offset {offset}, and no poll has it that should have seen it in the end."
             )
         });
     }
@@ -271,10 +261,8 @@ fn look_for_disorder(findings: &mut Findings<'_>, key: &str, log: &Log<'_>) -> u
         first_end = Some(first_end.map_or(operation.ended, |end| end.min(operation.ended)));
         match first_ends.get(&operation.process) {
             Some((end, later, greater)) if *end < operation.began => {
-                let (places, greater) = ([*later, *at], *greater);
-                let lines = findings.lines(&places);
-                findings.anomaly("nonmonotonic send", places, || {
-                    format!("A process sent two messages of key {key:?}, and the second one has offset {offset}, before {greater}.{lines}")
+                findings.anomaly("nonmonotonic send", &[*later, *at], || {
+                    format!("A process sent two messages of key {key:?}, and the second one has offset {offset}, before {greater}.")
                 });
             }
             Some((end, ..)) if *end <= operation.ended => {}

@@ -88,13 +88,12 @@ fn explain(findings: &mut Findings<'_>, explanation: &Explanation) {
     let Explanation { partition, operations, until, contradiction } = explanation;
     let places = contradiction.iter().filter_map(|line| line.split(' ').next()?.parse().ok());
     let places: Vec<usize> = places.collect();
-    let (lines, until) = (findings.lines(&places), *until as f64 / 1e9);
-    let key = String::from_utf8_lossy(partition);
-    findings.anomaly("not linearizable", places.iter().copied(), || {
+    let (key, until) = (String::from_utf8_lossy(partition), *until as f64 / 1e9);
+    findings.anomaly("not linearizable", &places, || {
         format!(
             "Key {key} did not behave like one register. All that was answered before {until:.6} s can be explained; but \
              no order of these {} of its {operations} operations explains their answers, whichever of the others took \
-             effect:{lines}",
+             effect:",
             places.len(),
         )
     });

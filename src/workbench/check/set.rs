@@ -102,7 +102,7 @@ fn reads<'a>(findings: &mut Findings<'a>, names: &Names) -> Vec<Read<'a>> {
     for (at, operation) in findings.operations().filter(|(_, operation)| kind(operation) == "read") {
         let Some(answer) = findings.answer(at) else { continue };
         let Some(elements) = answer[names.elements].as_array() else {
-            findings.malformed(at, &format!("it has no list `{}`", names.elements));
+            findings.malformed(at, format_args!("it has no list `{}`", names.elements));
             continue;
         };
         reads.push(Read { at, began: operation.began, at_rest: operation.at_rest, elements });
@@ -116,24 +116,20 @@ fn look_at(findings: &mut Findings<'_>, elements: &mut HashMap<&Value, Element>,
     let mut times: HashMap<&Value, usize> = HashMap::with_capacity(read.elements.len());
     for value in read.elements {
         let Some(element) = elements.get_mut(value) else {
-            let lines = findings.lines(&[read.at]);
-            findings.anomaly("unexpected", [read.at], || {
-                format!("A read has {value}, and nobody ever asked for that to be added.{lines}")
+            findings.anomaly("unexpected", &[read.at], || {
+                format!("A read has {value}, and nobody ever asked for that to be added.")
             });
             continue;
         };
         let places = [element.asked, read.at];
         if element.times == 0 || element.asked_at > ended {
             let why = if element.times == 0 { "which was refused" } else { "which was asked for only later" };
-            let lines = findings.lines(&places);
-            findings.anomaly("unexpected", places, || format!("A read has {value}, {why}.{lines}"));
+            findings.anomaly("unexpected", &places, || format!("A read has {value}, {why}."));
         }
         let count = times.entry(value).or_default();
         *count += 1;
         if *count == element.times.max(1) + 1 {
-            let lines = findings.lines(&places);
-            findings
-                .anomaly("duplicated", places, || format!("A read has {value} more often than it was added.{lines}"));
+            findings.anomaly("duplicated", &places, || format!("A read has {value} more often than it was added."));
         }
         learn(element, ended, read.at);
     }
@@ -148,11 +144,9 @@ fn look_for_losses(findings: &mut Findings<'_>, elements: &HashMap<&Value, Eleme
         let Some((since, witness)) = element.known.filter(|(since, _)| *since < read.began) else { continue };
         let mut places = vec![element.asked, witness, read.at];
         places.dedup();
-        let (lines, since) = (findings.lines(&places), seconds(since));
-        findings.anomaly("lost", places, || {
-            format!(
-                "{value} was there at {since} s, and is missing in a read at rest, when all faults were over.{lines}"
-            )
+        findings.anomaly("lost", &places, || {
+            let since = seconds(since);
+            format!("{value} was there at {since} s, and is missing in a read at rest, when all faults were over.")
         });
     }
 }

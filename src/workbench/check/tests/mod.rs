@@ -8,7 +8,7 @@ mod set;
 mod txn;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -46,6 +46,7 @@ fn names(workload: Workload, history: &[Operation]) -> Vec<&'static str> {
     for anomaly in &verdict.anomalies {
         assert!(!anomaly.operations.is_empty() && anomaly.explanation.contains("process"), "{anomaly:?}");
         assert!(anomaly.operations.iter().all(|at| *at < history.len()), "{anomaly:?}");
+        assert!(!anomaly.explanation.contains("   "), "{anomaly:?}");
     }
     let names: BTreeSet<_> = verdict.anomalies.iter().map(|anomaly| anomaly.name).collect();
     names.into_iter().collect()
@@ -131,4 +132,22 @@ fn what_happens_often_is_explained_a_few_times_and_counted() {
     let verdict = check(Workload::Echo, &(0..20).map(echo).collect::<Vec<_>>());
     assert_eq!(verdict.anomalies.len(), 5);
     assert_eq!(fact(&verdict, "wrong echo"), "20 found, 5 of them explained");
+}
+
+#[test]
+fn a_node_with_nothing_right_is_checked_in_time() {
+    const MANY: u64 = 10_000;
+    let began = Instant::now();
+    let all: Vec<u64> = (0..MANY).collect();
+    let read = answered(1, 0, 5, json!({"type": "read"}), json!({ "value": all }));
+    let verdict = check(Workload::GSet, &[at_rest(read)]);
+    assert_eq!(fact(&verdict, "unexpected"), "10000 found, 5 of them explained");
+    let pairs: Vec<_> = all.iter().map(|at| json!([at, at])).collect();
+    let poll = answered(1, 0, 5, json!({"type": "poll", "offsets": {"k": 0}}), json!({"msgs": {"k": pairs}}));
+    let verdict = check(Workload::Kafka, &[at_rest(poll)]);
+    assert_eq!(fact(&verdict, "unexpected"), "10000 found, 5 of them explained");
+    let txn = answered(1, 0, 5, json!({"type": "txn", "txn": [["r", 5, null]]}), json!({"txn": [["r", 5, all]]}));
+    let verdict = check(Workload::TxnListAppend, &[txn]);
+    assert_eq!(fact(&verdict, "unexpected"), "10000 found, 5 of them explained");
+    assert!(began.elapsed() < Duration::from_secs(5), "explained so that nobody reads it: {:?}", began.elapsed());
 }

@@ -83,11 +83,10 @@ fn look_for_contradictions(
             continue;
         }
         let (places, key) = ([read.reader.at, longest.reader.at], transactions.keys[key as usize]);
-        let lines = findings.lines(if places[0] == places[1] { &places[..1] } else { &places });
-        findings.anomaly("incompatible order", places, || {
+        findings.anomaly("incompatible order", &places, || {
             format!(
                 "Key {key} was read as {} and as {}: of two states of a list that only grows at its end, one is the \
-                 beginning of the other.{lines}",
+                 beginning of the other.",
                 values(read.list),
                 values(longest.list),
             )
@@ -105,9 +104,8 @@ fn look_for_dirty_updates(findings: &mut Findings<'_>, transactions: &Transactio
         if one.fate == Fate::Refused && other.fate != Fate::Refused {
             let version = &transactions.versions[pair[0] as usize];
             let (value, key) = (version.value, transactions.keys[version.key as usize]);
-            let lines = findings.lines(&[one.at, other.at]);
-            findings.anomaly("dirty update", [one.at, other.at], || {
-                format!("The append of {value} to key {key} was refused, and another one came after it.{lines}")
+            findings.anomaly("dirty update", &[one.at, other.at], || {
+                format!("The append of {value} to key {key} was refused, and another one came after it.")
             });
         }
     }
@@ -123,10 +121,11 @@ fn look_for_torn_appends(findings: &mut Findings<'_>, transactions: &Transaction
         let earlier = writer.writes(key).take_while(|write| write != version);
         if let Some(missing) = earlier.last().filter(|earlier| !before.contains(earlier)) {
             let [value, missing] = [*version, missing].map(|version| transactions.versions[version as usize].value);
-            let (key, line) = (transactions.keys[key as usize], findings.lines(&[writer.at]));
-            findings.anomaly("torn append", [writer.at], || {
+            let key = transactions.keys[key as usize];
+            findings.anomaly("torn append", &[writer.at], || {
                 format!(
-                    "Key {key} has {value}, and not before it {missing}, which the same transaction had appended first:                      all of a transaction takes effect, in its order, or nothing.{line}"
+                    "Key {key} has {value}, and not before it {missing}, which the same transaction had appended first: \
+                     all of a transaction takes effect, in its order, or nothing."
                 )
             });
         }

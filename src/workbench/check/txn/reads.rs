@@ -70,9 +70,9 @@ fn agree<'t>(
         Kind::Registers => (seen.last() == known.own.last()).then(|| known.before.unwrap_or_default()),
     };
     if before.is_none() || known.before.is_some_and(|known| Some(known) != before) {
-        let (line, key) = (findings.lines(&[transaction.at]), transactions.keys[known.key as usize]);
-        findings.anomaly("internal", [transaction.at], || {
-            format!("A transaction's read of key {key} contradicts what it has itself read or written before.{line}")
+        let key = transactions.keys[known.key as usize];
+        findings.anomaly("internal", &[transaction.at], || {
+            format!("A transaction's read of key {key} contradicts what it has itself read or written before.")
         });
     } else if transactions.kind == Kind::Lists || known.own.is_empty() {
         known.before = before;
@@ -87,21 +87,18 @@ fn look_at(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reader:
         let known = &transactions.versions[*version as usize];
         let (value, key) = (known.value, transactions.keys[known.key as usize]);
         if !distinct.insert(version) {
-            let line = findings.lines(&[at]);
-            findings.anomaly("duplicate", [at], || format!("Key {key} was read with {value} in it twice.{line}"));
+            findings.anomaly("duplicate", &[at], || format!("Key {key} was read with {value} in it twice."));
         }
         let Some(writer) = known.writer else {
-            let line = findings.lines(&[at]);
-            findings.anomaly("unexpected", [at], || {
-                format!("Key {key} was read with {value}, and nobody ever asked for that to be written.{line}")
+            findings.anomaly("unexpected", &[at], || {
+                format!("Key {key} was read with {value}, and nobody ever asked for that to be written.")
             });
             continue;
         };
         let writer = &transactions.all[writer as usize];
         if writer.fate == Fate::Refused {
-            let lines = findings.lines(&[writer.at, at]);
-            findings.anomaly("G1a", [writer.at, at], || {
-                format!("Aborted read: key {key} was read with {value}, whose write was refused and never took effect.{lines}")
+            findings.anomaly("G1a", &[writer.at, at], || {
+                format!("Aborted read: key {key} was read with {value}, whose write was refused and never took effect.")
             });
         }
     }
@@ -109,12 +106,10 @@ fn look_at(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reader:
     let known = &transactions.versions[last as usize];
     let (value, key) = (known.value, transactions.keys[known.key as usize]);
     if let Some(writer) = known.writer.filter(|writer| !known.is_last && *writer != reader) {
-        let places = [transactions.all[writer as usize].at, at];
-        let lines = findings.lines(&places);
-        findings.anomaly("G1b", places, || {
+        findings.anomaly("G1b", &[transactions.all[writer as usize].at, at], || {
             format!(
                 "Intermediate read: key {key} was read when {value} was the last there, in the middle of a transaction \
-                 that then went on writing to it.{lines}"
+                 that then went on writing to it."
             )
         });
     }
@@ -126,11 +121,11 @@ pub fn check_updates(findings: &mut Findings<'_>, transactions: &Transactions<'_
     for read in reads.iter().filter(|read| read.wrote.is_some()) {
         let Some(first) = updates.insert((read.key, read.seen.last().copied()), read.reader) else { continue };
         let places = [first, read.reader].map(|number| transactions.all[number as usize].at);
-        let (lines, key) = (findings.lines(&places), transactions.keys[read.key as usize]);
-        findings.anomaly("lost update", places, || {
+        let key = transactions.keys[read.key as usize];
+        findings.anomaly("lost update", &places, || {
             format!(
                 "Two transactions have read the same of key {key}, and then both have written to it: neither knew of the \
-                 other, so one update is lost.{lines}"
+                 other, so one update is lost."
             )
         });
     }

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         let committed = match findings.answer(at).map(|answer| self.committed(asked, answer)) {
             Some(Ok(steps)) => Some(steps),
             Some(Err(why)) => {
-                findings.malformed(at, &why);
+                findings.malformed(at, why);
                 None
             }
             None => None,

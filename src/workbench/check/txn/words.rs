@@ -9,8 +9,12 @@ use crate::workbench::check::findings::{Findings, seconds};
 /// Adds a cycle to what was found, explained step by step.
 pub fn tell(findings: &mut Findings<'_>, transactions: &Transactions<'_>, cycle: &Cycle) {
     let places: Vec<usize> = cycle.steps.iter().map(|step| transactions.all[step.from as usize].at).collect();
+    findings.anomaly_in_words(cycle.name, &places, |findings| explanation(findings, transactions, cycle, &places));
+}
+
+fn explanation(findings: &Findings<'_>, transactions: &Transactions<'_>, cycle: &Cycle, places: &[usize]) -> String {
     let all: String =
-        (1..).zip(&places).map(|(number, at): (usize, _)| format!("\n  T{number} is {}", findings.line(*at))).collect();
+        (1..).zip(places).map(|(number, at): (usize, _)| format!("\n  T{number} is {}", findings.line(*at))).collect();
     let count = cycle.steps.len();
     let steps: String = (1..)
         .zip(&cycle.steps)
@@ -19,12 +23,11 @@ pub fn tell(findings: &mut Findings<'_>, transactions: &Transactions<'_>, cycle:
             format!("\n  {} comes before {}: {}", names[0], names[1], reason(transactions, step, &names))
         })
         .collect();
-    let explanation = format!(
+    format!(
         "{}. In an order of one transaction at a time none comes before itself, but here each comes before the next, and \
          the last before the first:{all}{steps}",
         meaning(cycle.name),
-    );
-    findings.anomaly(cycle.name, places, || explanation);
+    )
 }
 
 /// What a cycle of this name is, for whoever has not read Adya.
