@@ -50,9 +50,8 @@ impl Machine for Composite {
     fn advance(&mut self, index: Index, time: LogTime) {
         self.applied = index.0;
         self.kv.expire_due(index, time);
-        for topic in self.queue.expire(index, time) {
-            self.kv.note_change(&topic, index.0);
-        }
+        self.queue.expire(index, time);
+        self.note_topics();
         self.sessions.expire(time);
         self.once.expire(time);
     }
@@ -174,7 +173,7 @@ impl Composite {
         if let Err(why) = check_steps(&steps) {
             return Answer::Malformed(why);
         }
-        match watched.iter().position(|watched| self.kv.has_changed_since(&watched.key, watched.since)) {
+        match watched.iter().position(|watched| self.has_changed_since(&watched.key, watched.since)) {
             Some(guard) => Answer::GuardFailed { guard: guard as u64 },
             None => self.steps(steps, time),
         }

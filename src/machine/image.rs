@@ -293,13 +293,13 @@ mod tests {
         let mut machine = example_of_names();
         let mut restored = restored(&image(&machine)).unwrap();
         assert_eq!(restored.deadline(), Some(LogTime(1009)));
-        assert!(restored.kv.has_changed_since(b"empty", 10) && restored.kv.has_changed_since(b"list", 9));
-        assert!(!restored.kv.has_changed_since(b"empty", 11) && !restored.kv.has_changed_since(b"list", 10));
+        assert!(restored.has_changed_since(b"empty", 10) && restored.has_changed_since(b"list", 9));
+        assert!(!restored.has_changed_since(b"empty", 11) && !restored.has_changed_since(b"list", 10));
         for machine in [&mut machine, &mut restored] {
             machine.advance(Index(12), LogTime(1008));
             assert!(machine.kv.get(b"session").is_some());
             machine.advance(Index(13), LogTime(1009));
-            assert!(machine.kv.get(b"session").is_none() && machine.kv.has_changed_since(b"session", 12));
+            assert!(machine.kv.get(b"session").is_none() && machine.has_changed_since(b"session", 12));
         }
         assert_eq!(machine.digest(), restored.digest());
     }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::command::{Answer, Change, KeyType, Left, MAX_ANSWER_BYTES, Query, Step, key_bytes};
 use super::composite::Composite;
 use super::glob;
-use super::queue::At;
 use super::queue::command::{QueueAnswer, QueueChange};
+use super::queue::{At, DEAD};
 use super::scan::merged;
 use crate::consensus::LogTime;
 
@@ -26,16 +26,32 @@ impl Composite {
         if self.is_of_wrong_type(&change) {
             return Answer::WrongType;
         }
-        let at = At { index: self.applied, time, room };
+        let answer = self.change_names(change, At { index: self.applied, time, room });
+        self.note_topics();
+        answer
+    }
+
+    /// Whoever watches a topic that has changed learns that it has.
+    pub(super) fn note_topics(&mut self) {
+        for name in self.queue.take_touched() {
+            self.kv.note_change(&name, self.applied);
+        }
+    }
+
+    /// Whether what there is of this name has changed after this log index, or perhaps has.
+    pub(super) fn has_changed_since(&self, name: &[u8], index: u64) -> bool {
+        let revision = self.kv.get(name).map(|value| value.revision);
+        // Whatever is a key only has its revision; it must not seem changed because others of its slot did.
+        let may_be_topic = revision.is_none() || name.ends_with(DEAD);
+        let noted = if may_be_topic { self.kv.last_change(name) } else { 0 };
+        revision.unwrap_or(0).max(noted) > index
+    }
+
+    fn change_names(&mut self, change: Change, at: At) -> Answer {
+        let room = at.room;
         match change {
-            Change::Queue { topic, change } => {
-                let answer = self.queue.apply(&topic, change, at);
-                self.note_change(&topic, answer)
-            }
-            Change::Push { topic, messages } => {
-                let answer = self.queue.push(&topic, messages, at);
-                self.note_change(&topic, answer)
-            }
+            Change::Queue { topic, change } => self.queue.apply(&topic, change, at),
+            Change::Push { topic, messages } => self.queue.push(&topic, messages, at),
             Change::Pop { topics } => self.pop(&topics, room),
             Change::Remove { keys } => Answer::Count(keys.iter().filter(|name| self.remove(name, at)).count() as u64),
             Change::Expire { key, .. } if self.type_of(&key) == KeyType::List => {
@@ -45,28 +61,12 @@ impl Composite {
         }
     }
 
-    /// Whoever watches a topic learns that it has changed, if the answer says so.
-    fn note_change(&mut self, topic: &[u8], answer: Answer) -> Answer {
-        let is_same = match &answer {
-            Answer::Count(count) => *count == 0,
-            Answer::Queue(QueueAnswer::Messages(messages)) => messages.is_empty(),
-            Answer::Queue(QueueAnswer::Deliveries(deliveries)) => deliveries.is_empty(),
-            Answer::Queue(QueueAnswer::Put { .. } | QueueAnswer::Settled) => false,
-            _ => true,
-        };
-        if !is_same {
-            self.kv.note_change(topic, self.applied);
-        }
-        answer
-    }
-
     fn pop(&mut self, topics: &[Bytes], room: usize) -> Answer {
         for topic in topics {
             if self.is_key_only(topic) {
                 return Answer::WrongType;
             }
             if let Some(message) = self.queue.pop(topic, room) {
-                self.kv.note_change(topic, self.applied);
                 return Answer::Popped(Some((topic.clone(), message)));
             }
         }
@@ -79,7 +79,6 @@ impl Composite {
         self.kv.delete(name, at.index);
         if self.queue.has(name) {
             self.queue.apply(name, QueueChange::Delete, at);
-            self.kv.note_change(name, at.index);
         }
         was_seen
     }

@@ -171,9 +171,9 @@ impl KeyValue {
         self.changes.note(name, index);
     }
 
-    /// Whether this name has changed after this log index, or perhaps has.
-    pub(super) fn has_changed_since(&self, name: &[u8], index: u64) -> bool {
-        self.get(name).map_or_else(|| self.changes.last(name), |value| value.revision) > index
+    /// The log index after which nothing that is not a key any more, or is a topic, has changed under this name.
+    pub(super) fn last_change(&self, name: &[u8]) -> u64 {
+        self.changes.last(name)
     }
 
     /// The value of a key.

@@ -411,6 +411,53 @@ fn a_transaction_on_what_changed_has_no_effect() {
 }
 
 #[test]
+fn whoever_watches_the_dead_learns_of_every_death() {
+    let mut bench = Bench::default();
+    let is_same = |bench: &mut Bench, key: &'static str, since: u64| {
+        let watched = vec![Watched { key: key.into(), since }];
+        matches!(bench.run(Command::Exec { watched, steps: vec![] }), Answer::Transaction(_))
+    };
+    let limits = TopicLimits { deliveries: 1, ..TopicLimits::default() };
+    bench.run(queue("q", QueueChange::Create { limits }));
+    bench.run(push("q", &["a", "b", "c"]));
+    let lease = |bench: &mut Bench| match bench.run(queue("q", RECEIVE)) {
+        Answer::Queue(QueueAnswer::Deliveries(leased)) => (leased[0].id, leased[0].lease),
+        other => panic!("{other:?}"),
+    };
+    let (id, token) = lease(&mut bench);
+    let since = bench.index;
+    bench.run(queue("q", QueueChange::Settle { id, lease: token, how: Settlement::Nack }));
+    assert_eq!(bench.list("q.dead"), "a");
+    assert!(!is_same(&mut bench, "q.dead", since), "it died by NACK");
+    assert!(!is_same(&mut bench, "q", since));
+    lease(&mut bench);
+    let since = bench.index;
+    bench.tick(100);
+    assert_eq!(bench.list("q.dead"), "a b");
+    assert!(!is_same(&mut bench, "q.dead", since), "its lease has ended");
+    assert!(!is_same(&mut bench, "q", since), "it has left its topic");
+    // The same for a name that is a key's as well.
+    bench.run(queue("q.dead", QueueChange::Delete));
+    bench.run(set("q.dead", "v"));
+    let since = bench.index;
+    assert!(is_same(&mut bench, "q.dead", since));
+    lease(&mut bench);
+    bench.tick(200);
+    assert_eq!((bench.list("q.dead").as_str(), bench.get("q.dead").as_deref()), ("c", Some("v")));
+    assert!(!is_same(&mut bench, "q.dead", since), "there is a list now");
+    let since = bench.index;
+    bench.run(queue("q.dead", QueueChange::Delete));
+    assert!(!is_same(&mut bench, "q.dead", since), "there is none any more");
+    // Nothing has happened to what was not there, and nothing to a topic of which nothing was taken.
+    let since = bench.index;
+    bench.run(queue("q", RECEIVE));
+    bench.run(queue("q", TAKE));
+    bench.run(queue("q", QueueChange::Purge));
+    bench.run(queue("other", QueueChange::Delete));
+    assert!(is_same(&mut bench, "q", since) && is_same(&mut bench, "other", since));
+}
+
+#[test]
 fn the_steps_of_a_transaction_see_each_other_and_fail_alone() {
     let mut bench = Bench::default();
     let steps = vec![
@@ -492,6 +539,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         name().prop_map(|name| queue(name, QueueChange::Receive { max: 1, lease_ms: 10 })),
         name().prop_map(move |name| queue(name, QueueChange::Create { limits: limits.clone() })),
         name().prop_map(|name| queue(name, QueueChange::Purge)),
+        name().prop_map(|name| queue(name, QueueChange::Delete)),
         (name(), 1u64..4, 1u64..40)
             .prop_map(|(name, id, lease)| { queue(name, QueueChange::Settle { id, lease, how: Settlement::Nack }) }),
     ]
@@ -543,10 +591,10 @@ proptest! {
                 let now = &views[views.len() - 1][position];
                 let changed = views.iter().rposition(|view| view[position] != *now).map_or(0, |last| last + 1);
                 for since in 0..changed {
-                    let is_known = bench.machine.kv.has_changed_since(name.as_bytes(), since as u64);
+                    let is_known = bench.machine.has_changed_since(name.as_bytes(), since as u64);
                     prop_assert!(is_known, "{} changed as entry {}, after {}", name, changed, since);
                 }
-                let is_changed = bench.machine.kv.has_changed_since(name.as_bytes(), bench.index);
+                let is_changed = bench.machine.has_changed_since(name.as_bytes(), bench.index);
                 prop_assert!(!is_changed, "nothing has changed since the last entry");
             }
         }

@@ -7,6 +7,7 @@ pub mod command;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use crate::consensus::{Index, LogTime};
 use crate::marks::{Mark, mark};
 
 /// The end of the name of the topic for messages that were delivered too often.
-const DEAD: &[u8] = b".dead";
+pub(super) const DEAD: &[u8] = b".dead";
 
 /// Topics and their messages.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Queue {
     pub(super) listed: ScanIndex,
     /// A topic's name for each message that became ready since that was asked last.
     woken: Vec<Bytes>,
+    /// The names of topics that have changed since that was asked last.
+    touched: BTreeSet<Bytes>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +115,7 @@ impl Queue {
             leases: CowMap::default(),
             listed: ScanIndex::default(),
             woken: Vec::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -171,9 +175,13 @@ impl Queue {
         std::mem::take(&mut self.woken)
     }
 
-    /// At this entry log time has come this far: leases end. The names of the topics whose messages are ready again.
-    pub fn expire(&mut self, index: Index, time: LogTime) -> Vec<Bytes> {
-        let before = self.woken.len();
+    /// The names of the topics that have changed since the last call, those that were created or deleted included.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<Bytes> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// At this entry log time has come this far: leases end.
+    pub fn expire(&mut self, index: Index, time: LogTime) {
         while let Some((first, ())) = self.leases.range(Bound::Unbounded).next()
             && number_of(first, 0).is_some_and(|until| until <= time.0)
         {
@@ -187,7 +195,6 @@ impl Queue {
                 None => break,
             }
         }
-        self.woken.get(before..).unwrap_or_default().to_vec()
     }
 
     /// Carries out a change.
@@ -212,6 +219,7 @@ impl Queue {
                 self.purge(name, number);
                 self.names.remove(&key([number]));
                 self.topics.remove(name);
+                self.touch(name);
                 Answer::Count(1)
             }
             QueueChange::Purge => Answer::Count(self.purge(name, number)),
@@ -298,8 +306,16 @@ impl Queue {
         Err(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"))
     }
 
+    /// Whoever watches a topic will learn that it has changed.
+    fn touch(&mut self, name: &Bytes) {
+        if !self.touched.contains(name) {
+            self.touched.insert(name.clone());
+        }
+    }
+
     /// Changes what a topic counts.
     fn count<R>(&mut self, name: &Bytes, change: impl FnOnce(&mut Topic) -> R) -> Option<R> {
+        self.touch(name);
         let (mut before, mut after) = (0, 0);
         let result = self.topics.update(name, |topic| {
             before = topic.ready();
@@ -326,6 +342,7 @@ impl Queue {
         self.names.insert(key([number]), name.clone());
         let topic = Topic { number, limits, next_id: 1, messages: 0, leased: 0, bytes: 0 };
         self.topics.insert(name.clone(), topic);
+        self.touch(name);
         true
     }
 
@@ -383,7 +400,9 @@ impl Queue {
             self.leases.insert(lease_key(until_ms, &place), ());
             deliveries.push(Delivery { id, message, deliveries: count, lease: at.index });
         }
-        self.count(name, |topic| topic.leased += deliveries.len() as u64);
+        if !deliveries.is_empty() {
+            self.count(name, |topic| topic.leased += deliveries.len() as u64);
+        }
         deliveries
     }
 
@@ -403,6 +422,7 @@ impl Queue {
                 self.leases.remove(&lease_key(lease.until_ms, place));
                 self.leases.insert(lease_key(until_ms, place), ());
                 self.messages.update(place, |message| message.lease = Some(Lease { token, until_ms }));
+                self.touch(name);
             }
         }
         Answer::Queue(QueueAnswer::Settled)
