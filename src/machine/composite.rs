@@ -61,7 +61,7 @@ impl Machine for Composite {
         [self.queue.deadline(), self.kv.expiries.deadline()].into_iter().flatten().min()
     }
 
-    fn take_woken(&mut self) -> Vec<Bytes> {
+    fn take_woken(&mut self) -> Vec<(Bytes, u64)> {
         self.queue.take_woken()
     }
 

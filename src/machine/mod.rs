@@ -52,8 +52,8 @@ pub trait Machine: Send {
         None
     }
 
-    /// Names of what clients may have been waiting for, once for each time that it is there, since the last call.
-    fn take_woken(&mut self) -> Vec<Bytes> {
+    /// Names of what clients may have been waiting for, and how many times it has come since the last call.
+    fn take_woken(&mut self) -> Vec<(Bytes, u64)> {
         Vec::new()
     }
 

@@ -10,6 +10,9 @@ use super::{Inboxes, Input};
 /// delay a heartbeat.
 const REQUESTS_PER_TURN: usize = 4096;
 
+/// How long after somebody wanted to be reminded that happens.
+const REMINDER: Duration = Duration::from_millis(50);
+
 /// The driver, with its inboxes and its time.
 pub struct EventHandler {
     /// The driver.
@@ -18,6 +21,8 @@ pub struct EventHandler {
     pub inboxes: Inboxes,
     /// When the node's time began.
     pub start: Instant,
+    /// When to remind those who want it.
+    pub remind_at: Option<Duration>,
 }
 
 impl EventHandler {
@@ -32,13 +37,29 @@ impl EventHandler {
         !internal.is_empty() || !clients.is_empty() || !self.inboxes.questions().is_empty()
     }
 
-    /// How long to wait when there is nothing in an inbox; for ever, if the driver wants nothing by itself.
+    /// When there is something to do though nothing arrives.
+    pub fn next_turn(&self) -> Option<Duration> {
+        [self.driver.next_turn(), self.remind_at].into_iter().flatten().min()
+    }
+
+    /// How long to wait for that; for ever, if there is nothing.
     pub fn patience(&self) -> Option<Duration> {
-        self.driver.next_turn().map(|at| at.saturating_sub(self.now()))
+        self.next_turn().map(|at| at.saturating_sub(self.now()))
+    }
+
+    fn remind(&mut self) {
+        if self.inboxes.take_wish_for_reminder() && self.remind_at.is_none() {
+            self.remind_at = Some(self.now() + REMINDER);
+        }
+        if self.remind_at.is_some_and(|at| at <= self.now()) {
+            self.remind_at = None;
+            self.inboxes.remind();
+        }
     }
 
     /// Gives the driver what there is, after a tick if a clock has fired that does not deliver it by itself.
     pub fn turn(&mut self, tick: Option<Input>) {
+        self.remind();
         let news = self.inboxes.take_news();
         let Inboxes { internal, clients, .. } = &self.inboxes;
         let inputs = tick.into_iter().chain(news).chain(internal.try_iter().take(internal.len()));

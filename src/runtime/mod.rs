@@ -18,7 +18,7 @@ pub mod stage;
 pub mod threaded;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -153,6 +153,8 @@ struct Progress {
     applied: AtomicU64,
     /// [`NO_DEADLINE`] if there is none.
     deadline: AtomicU64,
+    /// Somebody wants to be [reminded](NodeHandle::remind).
+    remind: AtomicBool,
 }
 
 const NO_DEADLINE: u64 = u64::MAX;
@@ -170,6 +172,21 @@ pub struct Inboxes {
     taken: (u64, u64),
     bell: Arc<Bell>,
     attendant: Attendant,
+    listeners: Listeners,
+}
+
+/// Whoever is told what clients may be waiting for, and that the node has stopped once this is dropped.
+struct Listeners(Arc<Waiting>);
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        tell(&self.0, |listener| listener.stopped());
+    }
+}
+
+fn tell(listeners: &Waiting, what: impl Fn(&dyn Woken)) {
+    let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+    listeners.iter().for_each(|listener| what(&**listener));
 }
 
 /// Who waits at the inboxes.
@@ -194,6 +211,17 @@ impl Inboxes {
         let questions: Vec<Reply> = self.questions.try_iter().collect();
         let questions = questions.into_iter().map(|reply| Input::Status { reply });
         applied.into_iter().chain(deadline).chain(questions)
+    }
+
+    /// Whether somebody wants to be reminded; once for each time.
+    pub(crate) fn take_wish_for_reminder(&self) -> bool {
+        // A look first: this comes with every turn.
+        self.progress.remind.load(Ordering::Acquire) && self.progress.remind.swap(false, Ordering::AcqRel)
+    }
+
+    /// Reminds whoever wanted it.
+    pub(crate) fn remind(&self) {
+        tell(&self.listeners.0, |listener| listener.reminded());
     }
 
     /// Who wants to know how the node is.
@@ -240,8 +268,13 @@ impl NodeHandle {
         let (clients, clients_inbox) = crossbeam_channel::unbounded();
         // Unbounded for the same reason: a question that comes while the node ends is dropped, and so answered.
         let (questions, questions_inbox) = crossbeam_channel::unbounded();
-        let progress = Arc::new(Progress { applied: AtomicU64::new(0), deadline: AtomicU64::new(NO_DEADLINE) });
+        let progress = Arc::new(Progress {
+            applied: AtomicU64::new(0),
+            deadline: AtomicU64::new(NO_DEADLINE),
+            remind: AtomicBool::new(false),
+        });
         let bell = Arc::<Bell>::default();
+        let (waiting, metrics) = <(Arc<Waiting>, _)>::default();
         let inboxes = Inboxes {
             internal: internal_inbox,
             clients: clients_inbox,
@@ -250,8 +283,8 @@ impl NodeHandle {
             taken: (0, NO_DEADLINE),
             bell: Arc::clone(&bell),
             attendant,
+            listeners: Listeners(Arc::clone(&waiting)),
         };
-        let (waiting, metrics) = Default::default();
         (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell }, inboxes)
     }
 
@@ -326,18 +359,23 @@ impl NodeHandle {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// These names of things that clients may be waiting for are there now, once for each time.
-    pub fn woken(&self, names: Vec<Bytes>) {
+    /// What clients may be waiting for, by name, is there now, so many times.
+    pub fn woken(&self, names: &[(Bytes, u64)]) {
         if !names.is_empty() {
-            let listeners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            listeners.iter().for_each(|listener| listener.woken(&names));
+            tell(&self.waiting, |listener| listener.woken(names));
         }
     }
 
     /// The state machine's state was replaced by a snapshot's.
     pub fn state_replaced(&self) {
-        let listeners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.iter().for_each(|listener| listener.replaced());
+        tell(&self.waiting, |listener| listener.replaced());
+    }
+
+    /// Whoever is told what clients may be waiting for is [reminded](Woken::reminded) a little later: its requests were refused,
+    /// and nothing else tells when to try again.
+    pub fn remind(&self) {
+        self.progress.remind.store(true, Ordering::Release);
+        self.ring();
     }
 
     /// Hands in what may as well be lost. False if the inbox is full, or the node has stopped: the input is dropped.
@@ -348,13 +386,19 @@ impl NodeHandle {
     }
 }
 
-/// Is told what clients may have been waiting for, by the thread that applies commands: it must not block.
+/// Is told what clients may have been waiting for, by the node's own threads: it must not block.
 pub trait Woken: Send {
-    /// These are there now, once for each time.
-    fn woken(&self, names: &[Bytes]);
+    /// These are there now, each so many times.
+    fn woken(&self, names: &[(Bytes, u64)]);
 
     /// The whole state was replaced by a later one: anything may be there now.
     fn replaced(&self) {}
+
+    /// A little time has passed since somebody [wanted](NodeHandle::remind) to be told.
+    fn reminded(&self) {}
+
+    /// The node has stopped: there will be nothing more. What was handed in before may still be answered.
+    fn stopped(&self) {}
 }
 
 type Waiting = Mutex<Vec<Box<dyn Woken>>>;

@@ -119,7 +119,7 @@ impl Node {
             }
         };
         let attendant = std::mem::replace(&mut inboxes.attendant, Attendant::Thread(None));
-        let handler = EventHandler { driver, inboxes, start: Instant::now() };
+        let handler = EventHandler { driver, inboxes, start: Instant::now(), remind_at: None };
         match attendant {
             Attendant::Thread(sockets) => threads.handle_events(handler, sockets, end)?,
             #[cfg(feature = "async")]

@@ -194,6 +194,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The node has no room for another request of a client.
+    pub(crate) fn inbox_is_full() -> Self {
+        Failure::Overloaded("this node has more requests waiting than it can take: try again later".into())
+    }
+
     /// Whether the request certainly did not and will not take effect.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Failure::Unknown(_))

@@ -49,8 +49,7 @@ impl Gateway {
         let (reply, receiver) = reply();
         let request = ClientRequest { connection, operation, forward: true, reply };
         if let Err(request) = self.node.request(request) {
-            let why = "this node has more requests waiting than it can take: try again later";
-            request.reply.send(Err(Failure::Overloaded(why.into())));
+            request.reply.send(Err(Failure::inbox_is_full()));
         }
         match outcome(receiver).await? {
             Response::Answer(bytes) => Ok(bytes),

@@ -214,7 +214,7 @@ fn whoever_went_away_while_waiting_leases_nothing_and_the_next_is_woken() {
         let _ =
             bench.runtime.block_on(async { tokio::time::timeout(Duration::from_millis(50), request.as_mut()).await });
     }
-    bench.gateway.waiters.woken(&["t".into()]);
+    bench.gateway.waiters.woken(&[("t".into(), 1)]);
     drop(first);
     let response = bench.runtime.block_on(second);
     assert_eq!(bench.asked(), 3, "the one that is gone has not asked again");
@@ -241,7 +241,7 @@ fn those_with_a_key_look_once_for_each_message_and_do_not_wake_each_other_for_ev
         let for_a_while = async { tokio::time::timeout(Duration::from_millis(100), &mut both).await.is_err() };
         assert!(bench.runtime.block_on(for_a_while), "there is nothing to receive");
         assert_eq!(bench.asked(), 4 + woken);
-        bench.gateway.waiters.woken(&["t".into()]);
+        bench.gateway.waiters.woken(&[("t".into(), 1)]);
     }
 }
 

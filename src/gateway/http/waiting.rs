@@ -37,13 +37,14 @@ impl Waiters {
 }
 
 impl Woken for Waiters {
-    fn woken(&self, names: &[Bytes]) {
+    fn woken(&self, names: &[(Bytes, u64)]) {
         let topics = self.lock();
         if topics.is_empty() {
             return;
         }
-        for notify in names.iter().filter_map(|name| topics.get(name)) {
-            notify.notify_one();
+        for (notify, count) in names.iter().filter_map(|(name, count)| topics.get(name).zip(Some(*count))) {
+            // More than wait for it cannot be told.
+            (0..count.min(Arc::strong_count(notify) as u64)).for_each(|_| notify.notify_one());
         }
     }
 
@@ -110,7 +111,7 @@ mod tests {
         one.as_mut().enable();
         two.as_mut().enable();
         three.as_mut().enable();
-        waiters.woken(&["t".into(), "nobody".into()]);
+        waiters.woken(&[("t".into(), 1), ("nobody".into(), 1)]);
         assert!(!is_woken(two.as_mut()) && !is_woken(three.as_mut()));
         drop(one);
         assert!(is_woken(two.as_mut()), "it was told, and went away");

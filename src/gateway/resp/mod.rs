@@ -207,8 +207,7 @@ impl RespSession {
                 true
             }
             Err(request) if since.elapsed() >= self.client.options().patience => {
-                let why = "this node has more requests waiting than it can take: try again later";
-                request.reply.send(Err(Failure::Overloaded(why.into())));
+                request.reply.send(Err(Failure::inbox_is_full()));
                 true
             }
             Err(request) => {

@@ -3,7 +3,8 @@
 //! A client looks before it waits, without an entry of the log. While it waits nothing is asked. A message that has come
 //! wakes the one that has waited longest, at each node that has one, and that one takes it, by an entry: at one node it
 //! gets the message, elsewhere it finds none and waits on in its old place. A wake-up is never lost: whoever cannot use it
-//! gives it to the next.
+//! gives it to the next, and whoever is refused (no leader, too much to do) keeps it, and looks again a little later. Until
+//! then nobody else asks: they would be refused as well, or come before those who wait longer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::{self, Debug, Formatter};
@@ -41,19 +42,34 @@ pub struct Client {
 struct Waiting {
     /// By ticket: in the order in which they came.
     clients: BTreeMap<u64, Waiter>,
-    by_topic: HashMap<Bytes, BTreeSet<u64>>,
+    topics: HashMap<Bytes, Topic>,
+    /// The tickets of those who have been put off. While there are any, a reminder is under way.
+    put_off: BTreeSet<u64>,
     next_ticket: u64,
     /// On their way to the node.
     requests: VecDeque<(NodeHandle, ClientRequest)>,
     /// Somebody is handing them over.
     is_handing_over: bool,
+    /// The node has: nobody needs to try again.
+    has_stopped: bool,
+}
+
+/// The tickets of those who wait for a topic, by what the next message means to them.
+#[derive(Default)]
+struct Topic {
+    /// It wakes the first of them.
+    idle: BTreeSet<u64>,
+    /// They ask already. If nobody is idle the first of them is to ask again, for it may have asked too early.
+    asking: BTreeSet<u64>,
+    /// They will ask, whatever comes.
+    others: BTreeSet<u64>,
 }
 
 struct Waiter {
     client: Arc<Client>,
     state: State,
-    /// It was woken while it asked: it is to try again.
-    again: bool,
+    /// The topic whose message woke it.
+    woken_by: Option<Bytes>,
     /// It waits no longer than for the answer that is on its way.
     is_leaving: bool,
 }
@@ -62,10 +78,79 @@ struct Waiter {
 enum State {
     /// Nothing is asked: the next message wakes it.
     Idle,
-    /// It asks whether there is a message.
-    Looking,
-    /// It asks for one.
-    Popping,
+    /// It asks whether there is a message. If one has come meanwhile, it is to try again.
+    Looking { again: bool },
+    /// It asks for one. If another one has come meanwhile, it is to try again.
+    Popping { again: bool },
+    /// It has to ask, but not now.
+    PutOff,
+}
+
+const LOOKING: State = State::Looking { again: false };
+const POPPING: State = State::Popping { again: false };
+
+impl Topic {
+    fn put(&mut self, ticket: u64, state: State) {
+        self.remove(ticket);
+        let place = match state {
+            State::Idle => &mut self.idle,
+            LOOKING | POPPING => &mut self.asking,
+            _ => &mut self.others,
+        };
+        place.insert(ticket);
+    }
+
+    fn remove(&mut self, ticket: u64) {
+        for place in [&mut self.idle, &mut self.asking, &mut self.others] {
+            place.remove(&ticket);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.asking.is_empty() && self.others.is_empty()
+    }
+}
+
+impl Waiting {
+    /// What a client does from now on.
+    fn set(&mut self, ticket: u64, state: State) {
+        let Some(waiter) = self.clients.get_mut(&ticket) else { return };
+        waiter.state = state;
+        if state == State::Idle {
+            waiter.woken_by = None;
+        }
+        for name in &waiter.client.topics {
+            self.topics.entry(name.clone()).or_default().put(ticket, state);
+        }
+        if state == State::PutOff {
+            self.put_off.insert(ticket)
+        } else {
+            self.put_off.remove(&ticket)
+        };
+    }
+
+    fn remove(&mut self, ticket: u64) -> Option<Waiter> {
+        let waiter = self.clients.remove(&ticket)?;
+        self.put_off.remove(&ticket);
+        for name in &waiter.client.topics {
+            if let Some(topic) = self.topics.get_mut(name) {
+                topic.remove(ticket);
+                if topic.is_empty() {
+                    self.topics.remove(name);
+                }
+            }
+        }
+        Some(waiter)
+    }
+
+    /// Something has come while a client asks.
+    fn tell_to_try_again(&mut self, ticket: u64) {
+        match self.clients.get(&ticket).map(|waiter| waiter.state) {
+            Some(State::Looking { .. }) => self.set(ticket, State::Looking { again: true }),
+            Some(State::Popping { .. }) => self.set(ticket, State::Popping { again: true }),
+            _ => {}
+        }
+    }
 }
 
 impl Waiters {
@@ -74,17 +159,15 @@ impl Waiters {
         let mut waiting = self.lock();
         let ticket = waiting.next_ticket;
         waiting.next_ticket += 1;
-        // Where somebody waits there is nothing to be had.
-        let is_idle = |other: &u64| waiting.clients.get(other).is_some_and(|other| other.state == State::Idle);
-        let waits = |topic: &Bytes| waiting.by_topic.get(topic).is_some_and(|others| others.iter().any(is_idle));
+        // Where somebody just waits there is nothing to be had.
+        let waits = |name: &Bytes| waiting.topics.get(name).is_some_and(|topic| !topic.idle.is_empty());
         let nothing_there = client.topics.iter().all(waits);
-        for topic in &client.topics {
-            waiting.by_topic.entry(topic.clone()).or_default().insert(ticket);
-        }
-        let waiter = Waiter { client: Arc::new(client), state: State::Idle, again: false, is_leaving: false };
+        let waiter = Waiter { client: Arc::new(client), state: State::Idle, woken_by: None, is_leaving: false };
         waiting.clients.insert(ticket, waiter);
-        if !nothing_there {
-            self.ask(&mut waiting, ticket, State::Looking);
+        if nothing_there {
+            waiting.set(ticket, State::Idle);
+        } else {
+            self.ask_in_turn(&mut waiting, ticket, LOOKING);
         }
         drop(waiting);
         self.hand_over();
@@ -100,15 +183,18 @@ impl Waiters {
     pub fn leave(&self, ticket: u64) {
         let mut waiting = self.lock();
         let Some(waiter) = waiting.clients.get_mut(&ticket) else { return };
-        if waiter.state == State::Popping {
+        if matches!(waiter.state, State::Popping { .. }) {
             waiter.is_leaving = true;
             return;
         }
-        let left = self.remove(&mut waiting, ticket, false);
+        let is_idle = waiter.state == State::Idle;
+        let left = waiting.remove(ticket);
+        if let Some(waiter) = left.as_ref().filter(|_| !is_idle) {
+            self.give_on(&mut waiting, waiter);
+        }
         drop(waiting);
-        if let Some(client) = left {
-            client.slots.reply(client.slot, nothing());
-            client.slots.flush();
+        if let Some(Waiter { client, .. }) = left {
+            client.answer(nothing());
         }
         self.hand_over();
     }
@@ -119,18 +205,27 @@ impl Waiters {
 
     /// Has a client ask the node.
     fn ask(&self, waiting: &mut Waiting, ticket: u64, state: State) {
-        let Waiting { clients, requests, .. } = waiting;
-        let Some(waiter) = clients.get_mut(&ticket) else { return };
-        (waiter.state, waiter.again) = (state, false);
+        waiting.set(ticket, state);
+        let Some(waiter) = waiting.clients.get(&ticket) else { return };
         let Client { topics, node, connection, forward, .. } = &*waiter.client;
-        let operation = if state == State::Popping {
+        let operation = if matches!(state, State::Popping { .. }) {
             Operation::Write(Payload(Command::from(Change::Pop { topics: topics.clone() }).encode()))
         } else {
             Operation::Read(Payload(Query::Exists { keys: topics.clone() }.encode()))
         };
         let attempt = Attempt { waiters: self.clone(), ticket, client: waiter.client.clone() };
         let (connection, forward, reply) = (*connection, *forward, Reply::new(Arc::new(attempt), 0));
-        requests.push_back((node.clone(), ClientRequest { connection, operation, forward, reply }));
+        waiting.requests.push_back((node.clone(), ClientRequest { connection, operation, forward, reply }));
+    }
+
+    /// Has a client ask the node, or puts it off behind those who have been put off.
+    fn ask_in_turn(&self, waiting: &mut Waiting, ticket: u64, state: State) {
+        let has_to_wait = |waiter: &Waiter| waiter.client.forward && !waiting.put_off.is_empty();
+        if waiting.clients.get(&ticket).is_some_and(has_to_wait) {
+            waiting.set(ticket, State::PutOff);
+        } else {
+            self.ask(waiting, ticket, state);
+        }
     }
 
     /// Hands the requests over, one thread at a time: a node that refuses answers at once, which may lead to the next.
@@ -142,8 +237,7 @@ impl Waiters {
         while let Some((node, request)) = waiting.requests.pop_front() {
             drop(waiting);
             if let Err(request) = node.request(request) {
-                let why = "this node has more requests waiting than it can take: try again later";
-                request.reply.send(Err(Failure::Overloaded(why.into()))).flush();
+                request.reply.send(Err(Failure::inbox_is_full())).flush();
             }
             waiting = self.lock();
         }
@@ -151,35 +245,26 @@ impl Waiters {
     }
 
     /// A message has come: who has waited longest asks for it, or, if nobody just waits, one of those who ask already asks
-    /// again.
-    fn wake(&self, waiting: &mut Waiting, topic: &[u8]) {
-        let Some(tickets) = waiting.by_topic.get(topic) else { return };
-        let state = |ticket: &&u64| waiting.clients.get(ticket).map(|waiter| (waiter.state, waiter.again));
-        let idle = tickets.iter().find(|ticket| matches!(state(ticket), Some((State::Idle, _)))).copied();
+    /// again. False if there is nobody to be told.
+    fn wake(&self, waiting: &mut Waiting, name: &Bytes) -> bool {
+        let Some(topic) = waiting.topics.get(name) else { return false };
+        let (idle, asking) = (topic.idle.first().copied(), topic.asking.first().copied());
         if let Some(ticket) = idle {
-            return self.ask(waiting, ticket, State::Popping);
+            if let Some(waiter) = waiting.clients.get_mut(&ticket) {
+                waiter.woken_by = Some(name.clone());
+            }
+            self.ask_in_turn(waiting, ticket, POPPING);
+        } else if let Some(ticket) = asking {
+            waiting.tell_to_try_again(ticket);
         }
-        let busy = tickets.iter().find(|ticket| matches!(state(ticket), Some((_, false)))).copied();
-        if let Some(waiter) = busy.and_then(|ticket| waiting.clients.get_mut(&ticket)) {
-            waiter.again = true;
-        }
+        idle.or(asking).is_some()
     }
 
-    /// A client goes. It gives on a wake-up that it did not use, and this one if `unused`.
-    fn remove(&self, waiting: &mut Waiting, ticket: u64, unused: bool) -> Option<Arc<Client>> {
-        let Waiter { client, again, .. } = waiting.clients.remove(&ticket)?;
-        for topic in &client.topics {
-            if let Some(tickets) = waiting.by_topic.get_mut(topic) {
-                tickets.remove(&ticket);
-                if tickets.is_empty() {
-                    waiting.by_topic.remove(topic);
-                }
-            }
+    /// Whoever has gone does not need its wake-ups: others may.
+    fn give_on(&self, waiting: &mut Waiting, gone: &Waiter) {
+        for name in &gone.client.topics {
+            self.wake(waiting, name);
         }
-        if again || unused {
-            client.topics.iter().for_each(|topic| self.wake(waiting, topic));
-        }
-        Some(client)
     }
 
     /// The node has answered a client's request.
@@ -196,34 +281,75 @@ impl Waiters {
     /// How a client goes on after this answer: who is done, and with what.
     fn settle(&self, waiting: &mut Waiting, ticket: u64, outcome: Outcome) -> Option<(Arc<Client>, Outcome)> {
         // Who looked may have left.
-        let waiter = waiting.clients.get_mut(&ticket)?;
+        let has_stopped = waiting.has_stopped;
+        let &Waiter { ref client, state, is_leaving, .. } = waiting.clients.get(&ticket)?;
+        let (popping, again) = match state {
+            State::Looking { again } => (false, again),
+            State::Popping { again } => (true, again),
+            State::Idle | State::PutOff => return None,
+        };
         let answer = match &outcome {
             Ok(Response::Answer(bytes)) => Answer::decode(bytes).ok(),
             _ => None,
         };
-        match (waiter.state, answer) {
-            (State::Looking, Some(Answer::Count(0))) | (State::Popping, Some(Answer::Popped(None))) => {
-                if waiter.is_leaving {
-                    return Some((self.remove(waiting, ticket, false)?, nothing()));
-                }
-                if waiter.again {
-                    self.ask(waiting, ticket, State::Popping);
+        let is_refused = matches!(outcome, Err(Failure::NotReady(_) | Failure::Overloaded(_)));
+        let may_try_later = is_refused && client.forward && !has_stopped;
+        match answer {
+            Some(Answer::Count(0) | Answer::Popped(None)) if !is_leaving => {
+                if again {
+                    self.ask(waiting, ticket, POPPING);
                 } else {
-                    waiter.state = State::Idle;
+                    waiting.set(ticket, State::Idle);
                 }
                 None
             }
-            (State::Looking, Some(Answer::Count(_))) => {
-                let again = waiter.again;
-                self.ask(waiting, ticket, State::Popping);
-                waiting.clients.get_mut(&ticket)?.again = again;
+            Some(Answer::Count(_)) if !popping => {
+                self.ask(waiting, ticket, State::Popping { again });
                 None
             }
-            (state, _) => {
-                let unused = state == State::Popping && outcome.is_err();
-                Some((self.remove(waiting, ticket, unused)?, outcome))
+            _ if may_try_later && !is_leaving => {
+                self.put_off(waiting, ticket, again);
+                None
+            }
+            Some(Answer::Popped(popped)) => {
+                let gone = waiting.remove(ticket)?;
+                match (&gone.woken_by, &popped) {
+                    _ if again => self.give_on(waiting, &gone),
+                    // It was woken for a message that is still there.
+                    (Some(by), Some((from, _))) if by != from => _ = self.wake(waiting, by),
+                    _ => {}
+                }
+                Some((gone.client, outcome))
+            }
+            _ => {
+                let gone = waiting.remove(ticket)?;
+                self.give_on(waiting, &gone);
+                Some((gone.client, if may_try_later { nothing() } else { outcome }))
             }
         }
+    }
+
+    /// A client was refused: it looks again a little later.
+    fn put_off(&self, waiting: &mut Waiting, ticket: u64, again: bool) {
+        let is_first = waiting.put_off.is_empty();
+        waiting.set(ticket, State::PutOff);
+        let Some(client) = waiting.clients.get(&ticket).map(|waiter| waiter.client.clone()) else { return };
+        if is_first {
+            client.node.remind();
+        }
+        if again {
+            // It has two wake-ups, and can use one.
+            for name in &client.topics {
+                self.wake(waiting, name);
+            }
+        }
+    }
+}
+
+impl Client {
+    fn answer(&self, outcome: Outcome) {
+        self.slots.reply(self.slot, outcome);
+        self.slots.flush();
     }
 }
 
@@ -233,12 +359,14 @@ fn nothing() -> Outcome {
 }
 
 impl Woken for Waiters {
-    fn woken(&self, names: &[Bytes]) {
+    fn woken(&self, names: &[(Bytes, u64)]) {
         let mut waiting = self.lock();
         if waiting.clients.is_empty() {
             return;
         }
-        names.iter().for_each(|name| self.wake(&mut waiting, name));
+        for (name, count) in names {
+            let _ = (0..*count).all(|_| self.wake(&mut waiting, name));
+        }
         drop(waiting);
         self.hand_over();
     }
@@ -247,13 +375,36 @@ impl Woken for Waiters {
         let mut waiting = self.lock();
         let tickets: Vec<u64> = waiting.clients.keys().copied().collect();
         for ticket in tickets {
-            match waiting.clients.get_mut(&ticket) {
-                Some(waiter) if waiter.state != State::Idle => waiter.again = true,
-                _ => self.ask(&mut waiting, ticket, State::Looking),
+            match waiting.clients.get(&ticket).map(|waiter| waiter.state) {
+                Some(State::Idle) => self.ask_in_turn(&mut waiting, ticket, LOOKING),
+                _ => waiting.tell_to_try_again(ticket),
             }
         }
         drop(waiting);
         self.hand_over();
+    }
+
+    fn reminded(&self) {
+        let mut waiting = self.lock();
+        for ticket in std::mem::take(&mut waiting.put_off) {
+            self.ask(&mut waiting, ticket, LOOKING);
+        }
+        drop(waiting);
+        self.hand_over();
+    }
+
+    fn stopped(&self) {
+        let mut waiting = self.lock();
+        waiting.has_stopped = true;
+        // What is popping may still get its message.
+        let is_popping = |waiter: &Waiter| matches!(waiter.state, State::Popping { .. });
+        let tickets = waiting.clients.iter().filter(|(_, waiter)| !is_popping(waiter)).map(|(ticket, _)| *ticket);
+        let tickets: Vec<u64> = tickets.collect();
+        let gone: Vec<Waiter> = tickets.into_iter().filter_map(|ticket| waiting.remove(ticket)).collect();
+        drop(waiting);
+        for Waiter { client, .. } in gone {
+            client.answer(Err(Failure::NotReady("this node has stopped".into())));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ pub mod command;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -42,8 +42,8 @@ pub struct Queue {
     leases: CowMap<()>,
     /// The names of topics with messages that are not leased.
     pub(super) listed: ScanIndex,
-    /// A topic's name for each message that became ready since that was asked last.
-    woken: Vec<Bytes>,
+    /// How many messages of which topic became ready since that was asked last.
+    woken: BTreeMap<Bytes, u64>,
     /// The names of topics that have changed since that was asked last.
     touched: BTreeSet<Bytes>,
 }
@@ -114,7 +114,7 @@ impl Queue {
             ready: CowMap::default(),
             leases: CowMap::default(),
             listed: ScanIndex::default(),
-            woken: Vec::new(),
+            woken: BTreeMap::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -170,9 +170,9 @@ impl Queue {
         number_of(first, 0).map(LogTime)
     }
 
-    /// A topic's name for each message that became ready since the last call.
-    pub fn take_woken(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.woken)
+    /// How many messages of which topic became ready since the last call.
+    pub fn take_woken(&mut self) -> Vec<(Bytes, u64)> {
+        std::mem::take(&mut self.woken).into_iter().collect()
     }
 
     /// The names of the topics that have changed since the last call, those that were created or deleted included.
@@ -306,6 +306,14 @@ impl Queue {
         Err(format!("a topic's name has at most {MAX_TOPIC_BYTES} bytes, this one {length}"))
     }
 
+    /// Whoever waits for a message of this topic will learn that there is one more.
+    fn wake(&mut self, name: &Bytes) {
+        match self.woken.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.woken.insert(name.clone(), 1)),
+        }
+    }
+
     /// Whoever watches a topic will learn that it has changed.
     fn touch(&mut self, name: &Bytes) {
         if !self.touched.contains(name) {
@@ -364,7 +372,7 @@ impl Queue {
         let place = key([number, id]);
         self.ready.insert(place.clone(), ());
         self.messages.insert(place, Message { bytes: message, put_ms: time.0, deliveries: 0, lease: None });
-        self.woken.push(name.clone());
+        self.wake(name);
         id
     }
 
@@ -439,7 +447,7 @@ impl Queue {
             topic.limits.deliveries
         });
         if most.is_none_or(|most| most == 0 || deliveries < most) {
-            return self.woken.push(name.clone());
+            return self.wake(name);
         }
         if let Some(message) = self.remove(name, place) {
             mark(Mark::MessageDied);

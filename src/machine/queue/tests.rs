@@ -185,7 +185,7 @@ fn an_expired_lease_gives_the_message_back_to_its_place() {
     assert_eq!(bench.settle(&first[1], Settlement::Extend { lease_ms: 5 * SECOND }), QueueAnswer::Settled);
     bench.queue.take_woken();
     bench.later(1);
-    assert_eq!(bench.queue.take_woken(), ["t"]);
+    assert_eq!(bench.queue.take_woken(), [("t".into(), 1)]);
     assert_eq!(bench.take("t", 9), "a c", "the order stays");
     assert_eq!(bench.settle(&first[0], Settlement::Ack), QueueAnswer::LeaseLost);
     assert_eq!(bench.queue.deadline(), Some(LogTime(4 + 6 * SECOND)));

@@ -21,7 +21,7 @@ pub(in crate::runtime) async fn run(mut handler: EventHandler) -> Ended {
             tokio::task::yield_now().await;
             continue;
         }
-        let next_turn = [clocks.next(&handler), handler.driver.next_turn()].into_iter().flatten().min();
+        let next_turn = [clocks.next(&handler), handler.next_turn()].into_iter().flatten().min();
         tokio::select! {
             biased;
             () = handler.inboxes.bell.heard() => {}

@@ -163,7 +163,7 @@ impl Machine for ObservedMachine {
         self.machine.deadline()
     }
 
-    fn take_woken(&mut self) -> Vec<Bytes> {
+    fn take_woken(&mut self) -> Vec<(Bytes, u64)> {
         self.machine.take_woken()
     }
 

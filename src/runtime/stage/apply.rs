@@ -339,7 +339,7 @@ impl ApplyStage {
         if !self.replies.is_empty() {
             self.node.deliver(Input::Replies(std::mem::take(&mut self.replies)));
         }
-        self.node.woken(self.machine.take_woken());
+        self.node.woken(&self.machine.take_woken());
         self.node.progressed(self.applied, self.machine.deadline());
     }
 }

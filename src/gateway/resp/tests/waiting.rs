@@ -30,7 +30,7 @@ fn push(node: &mut FakeNode, handle: &NodeHandle, words: &[&'static str]) {
     let messages = messages.iter().map(|message| Bytes::from(*message)).collect();
     let push = crate::machine::command::Command::from(Change::Push { topic: Bytes::from(*topic), messages }).encode();
     node.apply(None, &Payload(push));
-    handle.woken(node.machine.take_woken());
+    handle.woken(&node.machine.take_woken());
 }
 
 impl Conversation {
@@ -121,9 +121,9 @@ fn a_wake_up_that_is_not_used_goes_to_the_next() {
     // The first one's request fails: it is told, and the second takes the message.
     conversation.push(&["q", "a"]);
     let request = conversation.node.requests().pop().unwrap();
-    request.reply.send(Err(Failure::NotReady("no leader".into()))).flush();
+    request.reply.send(Err(Failure::Unknown("the leader was lost".into()))).flush();
     conversation.node.work();
-    assert_eq!(others[0].1.take(), "-NOTREADY no leader|");
+    assert_eq!(others[0].1.take(), "-UNKNOWN the leader was lost|");
     assert_eq!(others[1].1.take(), "*2|$1|q|$1|a|");
     // The third asks; a message that comes meanwhile may have missed its request, so it asks again.
     conversation.push(&["q", "b"]);
@@ -148,17 +148,146 @@ fn a_wake_up_that_is_not_used_goes_to_the_next() {
     conversation.check("BLPOP q 0 => *2|$1|q|$1|c|\nBLPOP q 0 => *-1|");
 }
 
-#[test]
-fn a_node_that_has_no_room_or_has_stopped_answers_all_who_wait() {
-    let mut conversation = conversation();
-    let mut others: Vec<_> = (0..1_000).map(|number| conversation.colleague(100 + number)).collect();
-    for (session, _) in &mut others {
-        session.receive(&mut BytesMut::from("BLPOP q 0\r\n")).unwrap();
-        conversation.node.work();
+impl Conversation {
+    /// So many others, who wait for a message in this order.
+    fn waiting(&mut self, count: u64, request: &str) -> Vec<(RespSession, Arc<Screen>)> {
+        let mut others: Vec<_> = (0..count).map(|number| self.colleague(100 + number)).collect();
+        for (session, _) in &mut others {
+            session.receive(&mut BytesMut::from(request)).unwrap();
+            self.node.work();
+        }
+        others
     }
-    conversation.node.inboxes = NodeHandle::new().1;
+
+    /// The one request that was handed in.
+    fn request(&mut self) -> ClientRequest {
+        let mut requests = self.node.requests();
+        assert_eq!(requests.len(), 1);
+        requests.remove(0)
+    }
+
+    fn remind(&mut self) {
+        assert!(self.node.inboxes.take_wish_for_reminder(), "somebody wants to be reminded");
+        self.node.inboxes.remind();
+    }
+}
+
+fn refuse(request: ClientRequest) {
+    request.reply.send(Err(Failure::Overloaded("too much".into()))).flush();
+}
+
+#[test]
+fn a_node_that_has_stopped_answers_all_who_wait() {
+    let mut conversation = conversation();
+    let others = conversation.waiting(1_000, "BLPOP q 0\r\n");
     conversation.push(&["q", "a"]);
-    for (_, screen) in &others {
+    let popping = conversation.request();
+    conversation.node.inboxes = NodeHandle::new().1;
+    assert_eq!(others[0].1.take(), "", "it may still get its message");
+    for (_, screen) in &others[1..] {
         assert_eq!(screen.take(), "-NOTREADY this node has stopped|");
     }
+    popping.reply.send(Err(Failure::NotReady("it is shutting down".into()))).flush();
+    assert_eq!(others[0].1.take(), "-NOTREADY it is shutting down|");
+    assert_eq!(conversation.say("BLPOP q 0"), "-NOTREADY this node has stopped|");
+}
+
+#[test]
+fn whoever_is_refused_waits_on_in_its_place_and_looks_again() {
+    let mut conversation = conversation();
+    let others = conversation.waiting(1_000, "BLPOP q 0\r\n");
+    // The node has no room for the pop: nobody is told, and nobody else tries.
+    let handle = conversation.handle.clone();
+    let (_, screen) = conversation.colleague(2_000);
+    let fill = || {
+        let reply = Reply::new(Slots::new(conversation.options.clone(), screen.clone()), 0);
+        handle.leave(ClientRequest { connection: 7, operation: Operation::Debug, forward: true, reply })
+    };
+    while fill().is_ok() {}
+    let refusals = || handle.metrics().inbox_full.get();
+    let before = refusals();
+    conversation.push(&["q", "a"]);
+    assert_eq!(refusals(), before + 1, "one has tried");
+    conversation.push(&["q", "b", "c"]);
+    assert_eq!(refusals(), before + 1, "the others wait for better times");
+    drop(conversation.node.requests());
+    // As there is room again, each message finds whoever has waited longest.
+    conversation.remind();
+    conversation.node.work();
+    conversation.node.work();
+    let answers: Vec<String> = others.iter().map(|(_, screen)| screen.take()).collect();
+    let got = |message| format!("*2|$1|q|$1|{message}|");
+    assert_eq!(answers[..3], [got("a"), got("b"), got("c")]);
+    assert!(answers[3..].iter().all(String::is_empty));
+    assert!(!conversation.node.inboxes.take_wish_for_reminder());
+    // So it goes when the leader refuses, or none is found.
+    conversation.push(&["q", "d"]);
+    let refused = conversation.request();
+    conversation.push(&["q", "e"]);
+    let other = conversation.request();
+    refused.reply.send(Err(Failure::NotReady("no leader was found".into()))).flush();
+    refuse(other);
+    assert!(conversation.node.requests().is_empty(), "not at once");
+    conversation.remind();
+    conversation.node.work();
+    conversation.node.work();
+    assert_eq!((others[3].1.take(), others[4].1.take()), (got("d"), got("e")));
+}
+
+#[test]
+fn a_refused_one_that_leaves_gives_its_wake_up_to_the_next() {
+    let mut conversation = conversation();
+    let mut others = conversation.waiting(2, "BLPOP q 0\r\n");
+    conversation.push(&["q", "a"]);
+    refuse(conversation.request());
+    others[0].0.client_ended();
+    assert_eq!(others[0].1.take(), "*-1|");
+    conversation.remind();
+    conversation.node.work();
+    conversation.node.work();
+    assert_eq!(others[1].1.take(), "*2|$1|q|$1|a|");
+    // One whose time is up while it asks, and is refused then.
+    let mut others = conversation.waiting(2, "BLPOP q 0\r\n");
+    conversation.push(&["q", "b"]);
+    let request = conversation.request();
+    others[0].0.client_ended();
+    assert_eq!(others[0].1.take(), "", "it may get the message");
+    refuse(request);
+    assert_eq!(others[0].1.take(), "*-1|");
+    conversation.node.work();
+    assert_eq!(others[1].1.take(), "*2|$1|q|$1|b|");
+    // Who does not want others to be asked is told at once.
+    let only = conversation.waiting(1, "RAFT ONLY BLPOP q 0\r\n");
+    assert_eq!(only[0].1.take(), "-NOTREADY this node is not the leader|");
+}
+
+#[test]
+fn a_message_that_another_one_took_in_passing_wakes_the_next() {
+    let mut conversation = conversation();
+    let first = conversation.waiting(1, "BLPOP p 0\r\n");
+    let both = conversation.waiting(1, "BLPOP p q 0\r\n");
+    let last = conversation.waiting(1, "BLPOP q 0\r\n");
+    conversation.push(&["p", "a"]);
+    let for_p = conversation.request();
+    conversation.push(&["q", "b"]);
+    // Who was woken for q finds the message in p, and is faster than the one that was woken for it.
+    conversation.node.work();
+    assert_eq!(both[0].1.take(), "*2|$1|p|$1|a|");
+    let outcome = conversation.node.outcome(&for_p);
+    for_p.reply.send(outcome).flush();
+    conversation.node.work();
+    assert_eq!((first[0].1.take().as_str(), last[0].1.take().as_str()), ("", "*2|$1|q|$1|b|"));
+}
+
+#[test]
+fn a_message_costs_the_same_however_many_wait() {
+    let mut conversation = conversation();
+    let others = conversation.waiting(10_000, "BLPOP q 0\r\n");
+    let before = Instant::now();
+    // All ask, and half of them are to ask again: nobody needs to be looked for among them.
+    conversation.handle.woken(&[("q".into(), 15_000)]);
+    conversation.handle.woken(&[("q".into(), u64::MAX)]);
+    assert!(before.elapsed() < Duration::from_secs(5), "it ends when everybody was told");
+    assert_eq!(conversation.node.requests().len(), 10_000);
+    drop(others);
 }
