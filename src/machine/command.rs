@@ -424,7 +424,8 @@ pub enum Answer {
     },
     /// The command or query makes no sense, and had no effect.
     Malformed(String),
-    /// There is an answer, but it is larger than [`MAX_ANSWER_BYTES`]. A change took effect all the same.
+    /// There is an answer, but it is larger than [`MAX_ANSWER_BYTES`], or than what is left of that to a transaction. A change
+    /// took effect all the same, but for one that removes or leases messages: it had none.
     TooLarge,
     /// What the machine holds.
     State {

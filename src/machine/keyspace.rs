@@ -66,8 +66,10 @@ impl Composite {
             if self.is_key_only(topic) {
                 return Answer::WrongType;
             }
-            if let Some(message) = self.queue.pop(topic, room) {
-                return Answer::Popped(Some((topic.clone(), message)));
+            match self.queue.pop(topic, room) {
+                Ok(None) => {}
+                Ok(Some(message)) => return Answer::Popped(Some((topic.clone(), message))),
+                Err(answer) => return answer,
             }
         }
         Answer::Popped(None)

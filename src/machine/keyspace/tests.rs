@@ -488,6 +488,20 @@ fn the_steps_of_a_transaction_see_each_other_and_fail_alone() {
 }
 
 #[test]
+fn what_has_no_room_in_a_transactions_answer_is_not_taken_and_not_called_empty() {
+    let mut bench = Bench::default();
+    let half = || Bytes::from(vec![b'x'; MAX_ANSWER_BYTES / 2]);
+    bench.run(Change::Push { topic: "q".into(), messages: vec![half(), half(), "small".into()] });
+    let steps = [pop(&["q"]), pop(&["none", "q"]), queue("q", TAKE), queue("q", RECEIVE), pop(&["none"])];
+    let steps = steps.into_iter().map(Step::Change).collect();
+    let Answer::Transaction(answers) = bench.run(Command::Exec { watched: vec![], steps }) else { panic!("it runs") };
+    let answers: Vec<Answer> = answers.iter().map(|answer| Answer::decode(answer).unwrap()).collect();
+    assert!(matches!(&answers[0], Answer::Popped(Some((_, message))) if message.len() == MAX_ANSWER_BYTES / 2));
+    assert_eq!(answers[1..], [Answer::TooLarge, Answer::TooLarge, Answer::TooLarge, Answer::Popped(None)]);
+    assert_eq!(bench.ask(Query::ListLength { topic: "q".into() }), Answer::Count(2));
+}
+
+#[test]
 fn a_transaction_has_many_steps_but_not_endless_work() {
     let mut bench = Bench::default();
     let steps = vec![Step::Change(Change::Add { key: "n".into(), delta: 1 }); 100_000];

@@ -31,13 +31,14 @@ pub enum QueueChange {
         /// Creates the topic if there is none.
         create: bool,
     },
-    /// Removes the oldest messages that are not leased. Answer: [`QueueAnswer::Messages`] or [`QueueAnswer::NoTopic`].
+    /// Removes the oldest messages that are not leased. Answer: [`QueueAnswer::Messages`] or [`QueueAnswer::NoTopic`]; in a
+    /// transaction without room for the first, [`TooLarge`](super::super::command::Answer::TooLarge).
     Take {
         /// At most so many, up to [`MAX_RECEIVED`].
         max: u64,
     },
     /// Leases the oldest messages that are not leased: until a lease ends, nobody else gets its message. Answer:
-    /// [`QueueAnswer::Deliveries`] or [`QueueAnswer::NoTopic`].
+    /// [`QueueAnswer::Deliveries`] or [`QueueAnswer::NoTopic`]; without room for the first as [`Take`](QueueChange::Take).
     Receive {
         /// At most so many, up to [`MAX_RECEIVED`].
         max: u64,

@@ -228,13 +228,16 @@ impl Queue {
                 Ok(()) => Answer::Queue(QueueAnswer::Put { id: self.put(name, message, at.time) }),
             },
             QueueChange::Take { max } => {
-                let taken = self.first_ready(number, max, at.room);
-                let taken = taken.iter().filter_map(|place| self.remove(name, place)).collect();
+                let Some(places) = self.first_ready(number, max, at.room) else { return Answer::TooLarge };
+                let taken = places.iter().filter_map(|place| self.remove(name, place)).collect();
                 Answer::Queue(QueueAnswer::Messages(taken))
             }
             QueueChange::Receive { max, lease_ms } => match check_lease(lease_ms) {
                 Err(why) => Answer::Malformed(why),
-                Ok(()) => Answer::Queue(QueueAnswer::Deliveries(self.receive(name, number, max, lease_ms, at))),
+                Ok(()) => match self.first_ready(number, max, at.room) {
+                    Some(places) => Answer::Queue(QueueAnswer::Deliveries(self.lease(name, places, lease_ms, at))),
+                    None => Answer::TooLarge,
+                },
             },
             QueueChange::Settle { id, lease, how } => self.settle(name, &key([number, id]), lease, how, at),
         }
@@ -258,11 +261,11 @@ impl Queue {
         Answer::Count(self.ready(name))
     }
 
-    /// Removes the oldest message that is ready from a topic.
-    pub(super) fn pop(&mut self, name: &Bytes, room: usize) -> Option<Bytes> {
-        let number = self.topics.get(name)?.number;
-        let place = self.first_ready(number, 1, room).pop()?;
-        self.remove(name, &place)
+    /// Removes the oldest message that is ready from a topic, if there is one. An error if there is no room for it.
+    pub(super) fn pop(&mut self, name: &Bytes, room: usize) -> Result<Option<Bytes>, Answer> {
+        let Some(number) = self.topics.get(name).map(|topic| topic.number) else { return Ok(None) };
+        let place = self.first_ready(number, 1, room).ok_or(Answer::TooLarge)?.pop();
+        Ok(place.and_then(|place| self.remove(name, &place)))
     }
 
     /// Whether there is such a topic.
@@ -376,24 +379,26 @@ impl Queue {
         id
     }
 
-    /// The first messages that are ready, as many as there is room for; if there is all the room, at least one.
-    fn first_ready(&self, number: u64, max: u64, room: usize) -> Vec<Bytes> {
+    /// The first messages that are ready, as many as there is room for; if there is all the room, at least one. `None` if there
+    /// are some, and no room for the first.
+    fn first_ready(&self, number: u64, max: u64, room: usize) -> Option<Vec<Bytes>> {
         let prefix = key([number]);
         let (mut places, mut bytes) = (Vec::new(), 0);
         let ready = self.ready.range(Bound::Included(&prefix)).take_while(|(place, ())| place.starts_with(&prefix));
         for (place, ()) in ready.take(max.min(MAX_RECEIVED) as usize) {
             bytes += 32 + self.messages.get(place).map_or(0, |message| message.bytes.len());
-            let alone = places.is_empty() && room >= MAX_ANSWER_BYTES;
-            if bytes > room && !alone {
+            if bytes > room && !places.is_empty() {
                 break;
+            }
+            if bytes > room && room < MAX_ANSWER_BYTES {
+                return None;
             }
             places.push(place.clone());
         }
-        places
+        Some(places)
     }
 
-    fn receive(&mut self, name: &Bytes, number: u64, max: u64, lease_ms: u64, at: At) -> Vec<Delivery> {
-        let places = self.first_ready(number, max, at.room);
+    fn lease(&mut self, name: &Bytes, places: Vec<Bytes>, lease_ms: u64, at: At) -> Vec<Delivery> {
         let until_ms = at.time.0.saturating_add(lease_ms);
         let lease = Lease { token: at.index, until_ms };
         let mut deliveries = Vec::with_capacity(places.len());

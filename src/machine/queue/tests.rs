@@ -268,8 +268,17 @@ fn answers_are_bounded_but_take_at_least_one_message() {
     }
     assert_eq!(bench.receive("t", 9).len(), 1);
     let at = At { index: 99, time: bench.time, room: 100 };
-    let none = bench.queue.apply(&"t".into(), QueueChange::Take { max: 1 }, at);
-    assert_eq!(none, Answer::Queue(QueueAnswer::Messages(vec![])), "as part of a transaction it must fit");
+    let before = bench.queue.digest();
+    for change in [QueueChange::Take { max: 1 }, QueueChange::Receive { max: 1, lease_ms: 1 }] {
+        let answer = bench.queue.apply(&"t".into(), change, at);
+        assert_eq!(answer, Answer::TooLarge, "as part of a transaction it must fit");
+    }
+    assert_eq!(bench.queue.pop(&"t".into(), 100), Err(Answer::TooLarge));
+    assert_eq!(bench.queue.digest(), before, "and stays where it is");
+    let nothing = bench.queue.apply(&"t".into(), QueueChange::Take { max: 0 }, at);
+    assert_eq!(nothing, Answer::Queue(QueueAnswer::Messages(vec![])));
+    bench.queue.create(&"empty".into(), TopicLimits::default(), 99);
+    assert_eq!(bench.queue.pop(&"empty".into(), 0), Ok(None));
     assert_eq!(bench.queue.view(&mut (MAX_ANSWER_BYTES * 2)), None);
 }
 
