@@ -66,7 +66,8 @@ impl Machine for Composite {
     }
 
     fn digest(&self) -> u64 {
-        let beside = [self.kv.changes_digest(), self.sessions.digest(), self.once.digest()];
+        let numbers = self.queue.numbers(image::NUMBERS, self.applied);
+        let beside = [self.kv.changes_digest(), self.sessions.digest(), self.once.digest(), numbers.digest()];
         beside.into_iter().fold(self.stored_digest(), u64::wrapping_add)
     }
 

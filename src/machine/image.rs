@@ -29,6 +29,7 @@ pub(super) const ANSWERS: u32 = 5;
 pub(super) const ONCE: u32 = 6;
 pub(super) const EXPIRIES: u32 = 7;
 pub(super) const CHANGES: u32 = 8;
+pub(super) const NUMBERS: u32 = 9;
 /// What is allocated at once for a key or value: its length is believed only as far as its bytes are there.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -41,6 +42,7 @@ pub(super) struct Image {
     once: Table<Answered>,
     expiries: Table<u64>,
     changes: Table<u64>,
+    numbers: Table<u64>,
     digest: u64,
 }
 
@@ -52,6 +54,7 @@ impl Image {
             applied: machine.applied,
             expiries,
             changes,
+            numbers: machine.queue.numbers(NUMBERS, machine.applied),
             entries: machine.kv.entries(),
             queue: machine.queue.tables(),
             sessions: machine.sessions.tables(),
@@ -67,7 +70,7 @@ impl Image {
 
 impl MachineSnapshot for Image {
     fn write(self: Box<Self>, to: &mut dyn Write) -> io::Result<()> {
-        let Image { applied, entries, queue, sessions, once, expiries, changes, digest } = *self;
+        let Image { applied, entries, queue, sessions, once, expiries, changes, numbers, digest } = *self;
         to.write_all(&VERSION.to_le_bytes())?;
         to.write_all(&applied.to_le_bytes())?;
         to.write_all(&KEY_VALUE.to_le_bytes())?;
@@ -82,6 +85,7 @@ impl MachineSnapshot for Image {
         write_table(once, to)?;
         write_table(expiries, to)?;
         write_table(changes, to)?;
+        write_table(numbers, to)?;
         to.write_all(&END.to_le_bytes())?;
         to.write_all(&digest.to_le_bytes())
     }
@@ -113,6 +117,7 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
     let applied = read_u64(from)?;
     let (mut entries, mut once) = (CowMap::default(), Table::new(ONCE));
     let (mut expiries, mut changes) = (Table::new(EXPIRIES), Table::new(CHANGES));
+    let mut numbers = Table::new(NUMBERS);
     let mut queue = (Table::new(TOPICS), Table::new(MESSAGES));
     let mut sessions = (Table::new(SESSIONS), Table::new(ANSWERS));
     let mut last = END;
@@ -131,12 +136,13 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
             ONCE => once = Table::read(section, from)?,
             EXPIRIES => expiries = Table::read(section, from)?,
             CHANGES => changes = Table::read(section, from)?,
+            NUMBERS => numbers = Table::read(section, from)?,
             END => break,
             _ => return Err(invalid(format!("section {section} is unknown: it is of another version"))),
         }
     }
     let kv = KeyValue::of(entries, expiries, changes).map_err(invalid)?;
-    let queue = Queue::of(queue.0, queue.1).map_err(invalid)?;
+    let queue = Queue::of(queue.0, queue.1, &numbers).map_err(invalid)?;
     let sessions = Sessions::of(sessions.0, sessions.1).map_err(invalid)?;
     let machine = Composite { kv, queue, sessions, once: Once::of(once), applied };
     let (stated, computed) = (read_u64(from)?, machine.digest());
@@ -212,7 +218,7 @@ mod tests {
     use super::*;
     use crate::consensus::{Index, LogTime, SessionSequence};
     use crate::machine::command::{Answer, Change, Command, Condition, Lifetime, Query, Step};
-    use crate::machine::queue::command::{QueueChange, QueueQuery, Settlement, TopicLimits};
+    use crate::machine::queue::command::{QueueAnswer, QueueChange, QueueQuery, Settlement, TopicLimits};
     use crate::machine::{Applied, Asked};
 
     fn apply(machine: &mut Composite, index: u64, change: Change) {
@@ -341,10 +347,43 @@ mod tests {
         assert_eq!(told(change(&mut restored, 8, add)), Answer::Value(Some(sum)));
     }
 
+    /// Three topics of one entry, and the last of them is gone.
+    fn example_of_numbers() -> Composite {
+        let mut machine = example();
+        let limits = TopicLimits::default();
+        let create = |topic: &'static str| {
+            let change = QueueChange::Create { limits: limits.clone() };
+            Step::Change(Change::Queue { topic: topic.into(), change })
+        };
+        let command = &Command::Exec { watched: vec![], steps: ["a", "b", "c"].map(create).to_vec() }.encode();
+        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command });
+        apply(&mut machine, 6, Change::Queue { topic: "c".into(), change: QueueChange::Delete });
+        machine
+    }
+
+    #[test]
+    fn a_topics_number_never_comes_again() {
+        let mut machine = example_of_numbers();
+        let mut restored = restored(&image(&machine)).unwrap();
+        for machine in [&mut machine, &mut restored] {
+            apply(machine, 7, Change::Push { topic: "c".into(), messages: vec!["x".into()] });
+            let topics = Query::Queue(QueueQuery::Topics { after: 6, limit: 9 }).encode();
+            let answer = Answer::decode(&machine.query(Asked { time: LogTime(0), query: &topics })).unwrap();
+            let topics = vec![(8, "c".into())];
+            assert_eq!(answer, Answer::Queue(QueueAnswer::Topics { topics, more: false }), "it was 7 before");
+            // What the last entry tells is not kept: two states that go on the same are the same.
+            machine.advance(Index(8), LogTime(8));
+            apply(machine, 9, Change::Remove { keys: vec!["c".into()] });
+            assert_eq!(machine.queue.numbers(NUMBERS, 9).len(), 0);
+        }
+        assert_eq!(machine.digest(), restored.digest());
+    }
+
     #[test]
     fn the_image_is_the_golden_file() {
         assert_golden("composite", &example());
         assert_golden("composite_all", &example_of_names());
+        assert_golden("composite_numbers", &example_of_numbers());
     }
 
     #[test]

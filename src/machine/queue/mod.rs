@@ -27,6 +27,9 @@ use crate::marks::{Mark, mark};
 /// The end of the name of the topic for messages that were delivered too often.
 pub(super) const DEAD: &[u8] = b".dead";
 
+/// The row of [`Queue::numbers`].
+const HIGHEST_TOPIC: &[u8] = b"topic";
+
 /// Topics and their messages.
 #[derive(Clone, Debug)]
 pub struct Queue {
@@ -36,6 +39,8 @@ pub struct Queue {
     messages: Table<Message>,
     /// The topics' names, by number.
     names: CowMap<Bytes>,
+    /// The highest number that a topic was given, though it be gone.
+    highest: u64,
     /// The keys of the messages that are not leased.
     ready: CowMap<()>,
     /// When leases end, and the keys of their messages.
@@ -50,8 +55,8 @@ pub struct Queue {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Topic {
-    /// Later topics have higher ones. At least the log index of its creation, so that a topic that was deleted and created
-    /// again has another.
+    /// Later topics have higher ones, and one that was deleted and created again has another. At least the log index of its
+    /// creation, so that the highest one given need not be remembered for long.
     number: u64,
     limits: TopicLimits,
     /// The next message's.
@@ -111,6 +116,7 @@ impl Queue {
             topics: Table::new(topics),
             messages: Table::new(messages),
             names: CowMap::default(),
+            highest: 0,
             ready: CowMap::default(),
             leases: CowMap::default(),
             listed: ScanIndex::default(),
@@ -119,9 +125,10 @@ impl Queue {
         }
     }
 
-    /// A queue of these topics and messages, if they agree with each other.
-    pub(super) fn of(topics: Table<Topic>, messages: Table<Message>) -> Result<Self, String> {
+    /// A queue of these topics and messages, and what [`numbers`](Self::numbers) told, if they agree with each other.
+    pub(super) fn of(topics: Table<Topic>, messages: Table<Message>, numbers: &Table<u64>) -> Result<Self, String> {
         let mut queue = Queue { topics, messages, ..Queue::new(0, 0) };
+        queue.highest = numbers.get(HIGHEST_TOPIC).copied().unwrap_or(0);
         for (name, topic) in queue.topics.from(b"") {
             if queue.names.insert(key([topic.number]), name.clone()).is_some() {
                 return Err(format!("two topics have the number {}", topic.number));
@@ -147,6 +154,7 @@ impl Queue {
             if topic.ready() > 0 {
                 queue.listed.insert(name.clone());
             }
+            queue.highest = queue.highest.max(topic.number);
         }
         if queue.ready.len() + queue.leases.len() != queue.messages.len() {
             return Err("there are messages without a topic".into());
@@ -157,6 +165,17 @@ impl Queue {
     /// Its tables as they are now, however it changes afterwards.
     pub(super) fn tables(&self) -> (Table<Topic>, Table<Message>) {
         (self.topics.clone(), self.messages.clone())
+    }
+
+    /// The highest number that a topic was given, in a table of this number, if that cannot be told from the topics that are
+    /// there or from the last entry: several topics were created by one entry, and the last of them is gone already.
+    pub(super) fn numbers(&self, table: u32, applied: u64) -> Table<u64> {
+        let mut numbers = Table::new(table);
+        let last = self.names.last().and_then(|(last, _)| number_of(last, 0)).unwrap_or(0);
+        if self.highest > last.max(applied) {
+            numbers.insert(Bytes::from_static(HIGHEST_TOPIC), self.highest);
+        }
+        numbers
     }
 
     /// A hash of all topics and messages.
@@ -347,9 +366,8 @@ impl Queue {
         if self.topics.get(name).is_some() {
             return false;
         }
-        // Not just the next: that of the last topic would come again once it is deleted.
-        let next = self.names.last().and_then(|(last, _)| number_of(last, 0)).map_or(1, |last| last + 1);
-        let number = next.max(index);
+        let number = self.highest.saturating_add(1).max(index);
+        self.highest = number;
         self.names.insert(key([number]), name.clone());
         let topic = Topic { number, limits, next_id: 1, messages: 0, leased: 0, bytes: 0 };
         self.topics.insert(name.clone(), topic);

@@ -36,7 +36,7 @@ impl Bench {
     /// Whatever happened: it is what its tables say, and nothing else.
     fn check(&self) {
         let (topics, messages) = self.queue.tables();
-        let again = Queue::of(topics, messages).expect("the tables agree");
+        let again = Queue::of(topics, messages, &Table::new(9)).expect("the tables agree");
         let keys = |map: &CowMap<()>| map.range(Bound::Unbounded).map(|(key, ())| key.clone()).collect::<Vec<_>>();
         assert_eq!(keys(&again.ready), keys(&self.queue.ready));
         assert_eq!(keys(&again.leases), keys(&self.queue.leases));
