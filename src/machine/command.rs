@@ -43,7 +43,7 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// Most bytes of keys, values, names and messages that [`Query::View`] shows.
 pub const MAX_VIEW_BYTES: usize = 64 << 20;
 
-/// Longest glob: what bounds the time that matching one key takes.
+/// Longest glob: it bounds the time that matching one key takes, to a sixteenth of this for each of the key's bytes.
 pub const MAX_PATTERN_BYTES: usize = 1024;
 
 /// Changes the state. Travels through the log.

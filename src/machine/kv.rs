@@ -8,7 +8,7 @@ use twox_hash::XxHash3_64;
 use super::command::{Answer, Change, Condition, Guard, Lifetime, MAX_ITEMS, Value, item_bytes};
 use super::cow_map::CowMap;
 use super::expiry::Expiries;
-use super::glob;
+use super::glob::Glob;
 use super::image;
 use super::scan::ScanIndex;
 use super::table::Table;
@@ -251,7 +251,8 @@ impl KeyValue {
         count: u64,
         pattern: Option<&[u8]>,
     ) -> (u64, Vec<Bytes>) {
-        let keep = |key: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, key));
+        let glob = pattern.map(Glob::new);
+        let keep = |key: &[u8]| glob.as_ref().is_none_or(|glob| glob.matches(key));
         self.scan_index.page(others, cursor, count.clamp(1, MAX_ITEMS), keep)
     }
 }

@@ -6,6 +6,7 @@ use super::answer::Shape;
 use super::command::{self, Action, COMMANDS, Ran, Spec, reply, unknown_subcommand, upper, wrong_arity};
 use super::connection::Client;
 use super::frame::Frame;
+use crate::machine::command::MAX_PATTERN_BYTES;
 use crate::machine::glob;
 use crate::runtime::Operation;
 
@@ -33,7 +34,9 @@ pub fn config(_: &mut Client, request: &[Bytes]) -> Ran {
     match request {
         [_, subcommand, patterns @ ..] if upper(subcommand) == "GET" && !patterns.is_empty() => {
             let wanted = |name: &str| {
-                patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
+                patterns.iter().any(|pattern| {
+                    pattern.len() <= MAX_PATTERN_BYTES && glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())
+                })
             };
             let found = SETTINGS.iter().filter(|(name, _)| wanted(name));
             reply(Frame::Map(found.map(|(name, value)| (Frame::text(*name), Frame::text(*value))).collect()))
