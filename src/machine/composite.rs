@@ -181,34 +181,26 @@ impl Composite {
     }
 
     fn steps(&mut self, steps: Vec<Step>, time: LogTime) -> Answer {
-        let (mut room, mut work) = (MAX_ANSWER_BYTES, MAX_TRANSACTION_WORK);
+        let mut limits = PartLimits { room: MAX_ANSWER_BYTES, work: MAX_TRANSACTION_WORK };
         let answers = steps.into_iter().map(|step| {
-            let answer = match work.checked_sub(self.work_bytes(&step)) {
-                None => {
-                    Answer::Malformed("the transaction goes through too many bytes; this part had no effect".into())
-                }
-                Some(left) => {
-                    work = left;
-                    match step {
-                        Step::Change(change) => self.change(change, room, time),
-                        Step::Query(query) => self.answer(&query, room, time),
-                    }
-                }
-            };
-            part(answer, &mut room)
+            limits.part(self.work_bytes(&step), |room| match step {
+                Step::Change(change) => self.change(change, room, time),
+                Step::Query(query) => self.answer(&query, room, time),
+            })
         });
         Answer::Transaction(answers.collect())
     }
 
-    fn together(&self, queries: &[Bytes], mut room: usize, time: LogTime) -> Answer {
+    fn together(&self, queries: &[Bytes], room: usize, time: LogTime) -> Answer {
         let decode = |query: &Bytes| Query::decode(query).map(Step::Query).map_err(|error| error.to_string());
         let steps: Result<Vec<Step>, String> = queries.iter().take(MAX_TRANSACTION_STEPS + 1).map(decode).collect();
         let steps = match steps.and_then(|steps| check(&[], &steps).map(|()| steps)) {
             Ok(steps) => steps,
             Err(why) => return Answer::Malformed(why),
         };
+        let mut limits = PartLimits { room, work: MAX_TRANSACTION_WORK };
         let answers = steps.iter().filter_map(|step| match step {
-            Step::Query(query) => Some(part(self.answer(query, room, time), &mut room)),
+            Step::Query(query) => Some(limits.part(self.work_bytes(step), |room| self.answer(query, room, time))),
             Step::Change(_) => None,
         });
         Answer::Transaction(answers.collect())
@@ -265,15 +257,30 @@ impl Composite {
     }
 }
 
-/// One of several answers, for which there is so much room together.
-fn part(answer: Answer, room: &mut usize) -> Bytes {
-    let bytes = answer.content_bytes();
-    // Messages that are taken are nowhere else: they were chosen so that they fit.
-    let is_taken =
-        matches!(answer, Answer::Queue(QueueAnswer::Messages(_) | QueueAnswer::Deliveries(_)) | Answer::Popped(_));
-    let fits = bytes <= *room || is_taken;
-    *room = room.saturating_sub(bytes);
-    if fits { answer.encode() } else { Answer::TooLarge.encode() }
+/// What is left for the parts of a transaction, or for queries together.
+struct PartLimits {
+    /// Bytes of answers.
+    room: usize,
+    /// Bytes to go through beyond those.
+    work: usize,
+}
+
+impl PartLimits {
+    /// The answer of one part, which goes through so many bytes, and is run with what room there is.
+    fn part(&mut self, work: usize, run: impl FnOnce(usize) -> Answer) -> Bytes {
+        let Some(left) = self.work.checked_sub(work) else {
+            let why = "the transaction goes through too many bytes; this part had no effect";
+            return Answer::Malformed(why.into()).encode();
+        };
+        let answer = run(self.room);
+        let bytes = answer.content_bytes();
+        // Messages that are taken are nowhere else: they were chosen so that they fit.
+        let is_taken =
+            matches!(answer, Answer::Queue(QueueAnswer::Messages(_) | QueueAnswer::Deliveries(_)) | Answer::Popped(_));
+        let fits = bytes <= self.room || is_taken;
+        (self.room, self.work) = (self.room.saturating_sub(bytes), left);
+        if fits { answer.encode() } else { Answer::TooLarge.encode() }
+    }
 }
 
 /// Whether a transaction is one that may run at all: what it costs must be bounded by its size and its answer's.

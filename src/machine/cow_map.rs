@@ -86,6 +86,21 @@ impl<V> CowMap<V> {
         }
     }
 
+    /// Keys and values in falling order, from the last one below a key.
+    pub fn range_back(&self, below: &[u8]) -> RangeBack<'_, V> {
+        let (mut node, mut before) = (&*self.root, Vec::new());
+        loop {
+            match node {
+                Node::Inner(children) => {
+                    let at = child_of(children, below);
+                    before.push(children[..at].iter());
+                    node = &children[at].1;
+                }
+                Node::Leaf(items) => return RangeBack { before, leaf: items[..place(items, below)].iter() },
+            }
+        }
+    }
+
     /// Shows every key and value, in order, and lets go of the nodes on the way, so that a map this one was copied from
     /// need not copy them any more and what only this one still held is freed bit by bit.
     pub fn consume<E>(self, mut visit: impl FnMut(&Bytes, &V) -> Result<(), E>) -> Result<(), E> {
@@ -132,6 +147,24 @@ impl<V: Clone> CowMap<V> {
         self.len -= 1;
         removed
     }
+
+    /// Removes the keys from one up to another, which stays: whole nodes, wherever that is possible.
+    pub fn remove_range(&mut self, from: &[u8], to: &[u8]) {
+        // A look first: a removal of nothing must not copy nodes.
+        if self.range(Bound::Included(from)).next().is_none_or(|(key, _)| key[..] >= *to) {
+            return;
+        }
+        self.len -= Node::cut(&mut self.root, Some(from), Some(to));
+        for edge in [from, to] {
+            Node::mend(&mut self.root, edge);
+            while let Node::Inner(children) = &*self.root
+                && let [(_, only)] = &children[..]
+            {
+                self.root = only.clone();
+                Node::mend(&mut self.root, edge);
+            }
+        }
+    }
 }
 
 impl<V> Node<V> {
@@ -139,6 +172,14 @@ impl<V> Node<V> {
         match self {
             Node::Leaf(items) => items.len(),
             Node::Inner(children) => children.len(),
+        }
+    }
+
+    /// Number of keys in it and below it.
+    fn count(&self) -> u64 {
+        match self {
+            Node::Leaf(items) => items.len() as u64,
+            Node::Inner(children) => children.iter().map(|(_, child)| child.count()).sum(),
         }
     }
 
@@ -198,6 +239,60 @@ impl<V: Clone> Node<V> {
         }
     }
 
+    /// Removes the keys from one on, up to another, and returns how many. The nodes on the way to both may have too few items
+    /// then.
+    fn cut(node: &mut Arc<Self>, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
+        match Arc::make_mut(node) {
+            Node::Leaf(items) => {
+                let start = from.map_or(0, |from| place(items, from));
+                let end = to.map_or(items.len(), |to| place(items, to));
+                items.drain(start..end).count() as u64
+            }
+            Node::Inner(children) => {
+                let first = from.map(|from| child_of(children, from));
+                let last = to.map(|to| child_of(children, to));
+                if let (Some(first), Some(last)) = (first, last)
+                    && first == last
+                {
+                    return Node::cut(&mut children[first].1, from, to);
+                }
+                let mut removed = last.map_or(0, |last| Node::cut(&mut children[last].1, None, to));
+                removed += first.map_or(0, |first| Node::cut(&mut children[first].1, from, None));
+                let between = first.map_or(0, |first| first + 1)..last.unwrap_or(children.len());
+                removed += children.drain(between).map(|(_, child)| child.count()).sum::<u64>();
+                if let (Some(first), Some(_)) = (first, last)
+                    && let Some((key, child)) = children.get_mut(first + 1)
+                {
+                    Node::begin_with(child, key);
+                }
+                removed
+            }
+        }
+    }
+
+    /// The first child, on each level, has the key beside the node again, after those before it have gone.
+    fn begin_with(node: &mut Arc<Self>, key: &Bytes) {
+        if let Node::Inner(children) = Arc::make_mut(node)
+            && let Some((first, child)) = children.first_mut()
+        {
+            *first = key.clone();
+            Node::begin_with(child, key);
+        }
+    }
+
+    /// Gives the nodes on the way to a key enough items again.
+    fn mend(node: &mut Arc<Self>, key: &[u8]) {
+        let Node::Inner(children) = Arc::make_mut(node) else { return };
+        loop {
+            let at = child_of(children, key);
+            Node::mend(&mut children[at].1, key);
+            if children[at].1.len() >= MIN_ITEMS || children.len() == 1 {
+                return;
+            }
+            Node::refill(children, at.saturating_sub(1));
+        }
+    }
+
     /// Puts a child and the one to the right of it together, and apart again by halves if that is too much for one.
     fn refill(children: &mut Vec<Child<V>>, left: usize) {
         let (_, right) = children.remove(left + 1);
@@ -233,6 +328,11 @@ fn find<V>(items: &[(Bytes, V)], key: &[u8]) -> Result<usize, usize> {
         Some(at) => Err(at + 1),
         None => Err(0),
     }
+}
+
+/// Where a key is, or belongs.
+fn place<V>(items: &[(Bytes, V)], key: &[u8]) -> usize {
+    find(items, key).unwrap_or_else(|at| at)
 }
 
 /// The child that a key belongs to.
@@ -271,6 +371,30 @@ impl<'a, V> Iterator for Range<'a, V> {
                 Some(Node::Inner(children)) => self.above.push(children.iter()),
                 Some(Node::Leaf(items)) => self.leaf = items.iter(),
                 None => drop(self.above.pop()),
+            }
+        }
+    }
+}
+
+/// Keys and values in falling order.
+pub struct RangeBack<'a, V> {
+    /// What comes before on each level above the leaf, the root's first.
+    before: Vec<slice::Iter<'a, Child<V>>>,
+    leaf: slice::Iter<'a, (Bytes, V)>,
+}
+
+impl<'a, V> Iterator for RangeBack<'a, V> {
+    type Item = (&'a Bytes, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.leaf.next_back() {
+                return Some((key, value));
+            }
+            match self.before.last_mut()?.next_back().map(|(_, child)| &**child) {
+                Some(Node::Inner(children)) => self.before.push(children.iter()),
+                Some(Node::Leaf(items)) => self.leaf = items.iter(),
+                None => drop(self.before.pop()),
             }
         }
     }
@@ -392,6 +516,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_range_is_cut_out_of_a_map_of_any_size() {
+        let key = |number: u32| Bytes::from(number.to_be_bytes().to_vec());
+        for size in [0, 1, 5, 17, 70, 300, 2_000] {
+            for (from, to) in
+                [(0, 0), (0, 1), (0, size), (1, size), (0, size - size / 5), (size / 3, size / 2), (size, 0)]
+            {
+                let (mut map, mut model) = (CowMap::default(), Model::new());
+                for number in 0..size {
+                    // Every other one, so that the edges are keys or none.
+                    map.insert(key(2 * number), number);
+                    model.insert(key(2 * number), number);
+                }
+                let copy = map.clone();
+                for (from, to) in [(2 * from, 2 * to), (2 * from + 1, (2 * to).saturating_sub(1))] {
+                    map.remove_range(&key(from), &key(to));
+                    model.retain(|found, _| *found < key(from) || *found >= key(to));
+                    expect(&map, &model);
+                }
+                assert_eq!(copy.len(), u64::from(size));
+                check(&copy.root, true, None, None);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn behaves_as_a_plain_map_and_copies_stay_as_they_are(
@@ -407,6 +556,12 @@ mod tests {
                     0..4 if nth < 900 => prop_assert_eq!(map.insert(key(number), value), model.insert(key(number), value)),
                     4 => prop_assert_eq!(map.get_mut(&key(number)), model.get_mut(&key(number))),
                     5 if number < 20 => copies.push((map.clone(), model.clone())),
+                    5 if number < 40 => {
+                        let (from, to) = (key(number * 15), key(number * 15 + value % 90));
+                        map.remove_range(&from, &to);
+                        model.retain(|found, _| *found < from || *found >= to);
+                        check(&map.root, true, None, None);
+                    }
                     _ => prop_assert_eq!(map.remove(&key(number)), model.remove(&key(number))),
                 }
                 prop_assert_eq!(map.get(&key(number)), model.get(&key(number)));
@@ -416,6 +571,7 @@ mod tests {
             for bound in [Bound::Included(&from[..]), Bound::Excluded(&from[..]), Bound::Unbounded] {
                 prop_assert!(map.range(bound).eq(model.range::<[u8], _>((bound, Bound::Unbounded))));
             }
+            prop_assert!(map.range_back(&from).eq(model.range(..from.clone()).rev()));
             for (copy, model) in copies {
                 expect(&copy, &model);
                 prop_assert_eq!(consumed(copy), model);

@@ -7,11 +7,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::command::{Answer, Change, KeyType, Left, MAX_ANSWER_BYTES, Query, Step, key_bytes};
 use super::composite::Composite;
-use super::glob;
+use super::glob::Glob;
 use super::queue::command::{QueueAnswer, QueueChange};
 use super::queue::{At, DEAD};
 use super::scan::merged;
@@ -151,27 +153,28 @@ impl Composite {
     }
 
     fn range(&self, topic: &[u8], start: i64, stop: i64, max_bytes: usize) -> Answer {
-        let (first, end) = self.places(topic, start, stop);
-        match self.queue.range(topic, first, end.saturating_sub(first), max_bytes) {
+        match self.queue.range(topic, self.places(topic, start, stop), max_bytes) {
             Some(messages) => Answer::Queue(QueueAnswer::Messages(messages)),
             None => Answer::TooLarge,
         }
     }
 
-    /// The first place of a range in a list, and the one after the last.
-    fn places(&self, topic: &[u8], start: i64, stop: i64) -> (usize, usize) {
+    /// The places of a range that a list has.
+    fn places(&self, topic: &[u8], start: i64, stop: i64) -> Range<usize> {
         let length = i64::try_from(self.queue.ready(topic)).unwrap_or(i64::MAX);
         let place = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
         let first = place(start).max(0);
         let end = place(stop).min(length - 1).saturating_add(1);
-        (usize::try_from(first).unwrap_or(usize::MAX), usize::try_from(end).unwrap_or(0))
+        let end = usize::try_from(end).unwrap_or(0);
+        usize::try_from(first).unwrap_or(usize::MAX).min(end)..end
     }
 
     /// All keys and lists that match the glob, in order; `None` if they exceed [`MAX_ANSWER_BYTES`].
     pub(super) fn keys(&self, pattern: &[u8]) -> Option<Vec<Bytes>> {
+        let glob = Glob::new(pattern);
         let names = merged(self.kv.iter().map(|(key, _)| key), self.queue.listed());
         let (mut keys, mut bytes) = (Vec::new(), 0);
-        for key in names.filter(|key| glob::matches(pattern, key)) {
+        for key in names.filter(|key| glob.matches(key)) {
             bytes += key_bytes(key);
             if bytes > MAX_ANSWER_BYTES {
                 return None;
@@ -186,9 +189,10 @@ impl Composite {
         match step {
             Step::Change(Change::Concatenate { key, .. }) => self.kv.get(key).map_or(0, |value| value.bytes.len()),
             Step::Query(Query::Range { topic, start, stop }) => {
-                let (first, _) = self.places(topic, *start, *stop);
+                let places = self.places(topic, *start, *stop);
                 let length = usize::try_from(self.queue.ready(topic)).unwrap_or(usize::MAX);
-                first.min(length).saturating_mul(SKIPPED_BYTES)
+                let skipped = if places.is_empty() { 0 } else { places.start.min(length.saturating_sub(places.end)) };
+                skipped.saturating_mul(SKIPPED_BYTES)
             }
             _ => 0,
         }

@@ -78,6 +78,17 @@ impl<V: Clone + Serialize> Table<V> {
         Some(row)
     }
 
+    /// Removes the rows from one key up to another, whose row stays, and shows each of them.
+    pub fn remove_range(&mut self, from: &[u8], to: &[u8], mut visit: impl FnMut(&Bytes, &V)) {
+        let mut digest = self.digest;
+        for (key, row) in self.from(from).take_while(|(key, _)| key[..] < *to) {
+            visit(key, row);
+            digest = digest.wrapping_sub(self.row_digest(key, row));
+        }
+        self.digest = digest;
+        self.rows.remove_range(from, to);
+    }
+
     /// Writes the table, and lets go of it on the way: its number, the number of rows, then each row's key and value with
     /// their lengths.
     pub fn write(self, to: &mut dyn Write) -> io::Result<()> {

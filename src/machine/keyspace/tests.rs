@@ -520,12 +520,20 @@ fn a_transaction_has_many_steps_but_not_endless_work() {
     assert_eq!(bench.ask(Query::ValueLength { key: "k".into() }), length);
 
     bench.run(Change::Push { topic: "q".into(), messages: vec!["m".into(); 10_000] });
-    let last = Step::Query(Query::Range { topic: "q".into(), start: -1, stop: -1 });
-    let Answer::Transaction(answers) = bench.run(Command::Exec { watched: vec![], steps: vec![last; 200] }) else {
-        panic!("it runs");
-    };
+    let middle = Query::Range { topic: "q".into(), start: 4_999, stop: 4_999 };
+    let steps = vec![Step::Query(middle.clone()); 400];
+    let Answer::Transaction(answers) = bench.run(Command::Exec { watched: vec![], steps }) else { panic!("it runs") };
     let done = answers.iter().filter(|answer| matches!(Answer::decode(answer), Ok(Answer::Queue(_)))).count();
-    assert_eq!(done, MAX_TRANSACTION_WORK / (9_999 * SKIPPED_BYTES));
+    assert_eq!(done, MAX_TRANSACTION_WORK / (4_999 * SKIPPED_BYTES));
+    let answers = match bench.ask(Query::Together { queries: vec![middle.encode(); 400] }) {
+        Answer::Transaction(answers) => answers,
+        other => panic!("{other:?}"),
+    };
+    let together = answers.iter().filter(|answer| matches!(Answer::decode(answer), Ok(Answer::Queue(_)))).count();
+    assert_eq!(together, done);
+    // The last one is as near as the first.
+    let last = Step::Query(Query::Range { topic: "q".into(), start: -1, stop: -1 });
+    assert_eq!(bench.machine.work_bytes(&last), 0);
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "a.dead"];

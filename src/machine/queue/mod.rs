@@ -8,7 +8,7 @@ pub mod command;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -302,21 +302,32 @@ impl Queue {
         self.topics.from(b"").filter(|(_, topic)| topic.ready() > 0).map(|(name, _)| name)
     }
 
-    /// A topic's messages that are not leased, so many after the first few; `None` if they are more than so many bytes.
-    pub(super) fn range(&self, name: &[u8], skip: usize, count: usize, room: usize) -> Option<Vec<Bytes>> {
+    /// A topic's messages that are not leased, from one place up to another; `None` if they are more than so many bytes.
+    /// What is before them, or behind if that is less, is gone through.
+    pub(super) fn range(&self, name: &[u8], places: Range<usize>, room: usize) -> Option<Vec<Bytes>> {
         let Some(topic) = self.topics.get(name) else { return Some(Vec::new()) };
-        let prefix = key([topic.number]);
-        let (mut messages, mut bytes) = (Vec::new(), 0);
-        let ready = self.ready.range(Bound::Included(&prefix)).take_while(|(place, ())| place.starts_with(&prefix));
-        for (place, ()) in ready.skip(skip).take(count) {
-            let message = self.messages.get(place).map(|message| message.bytes.clone()).unwrap_or_default();
-            bytes += message.len() + 8;
-            if bytes > room {
-                return None;
-            }
-            messages.push(message);
+        let (first, end) = (key([topic.number]), key([topic.number.saturating_add(1)]));
+        let behind = usize::try_from(topic.ready()).unwrap_or(usize::MAX).saturating_sub(places.end);
+        if places.start <= behind {
+            return self.some(self.ready.range(Bound::Included(&first)).skip(places.start), places.len(), room);
         }
+        let mut messages = self.some(self.ready.range_back(&end).skip(behind), places.len(), room)?;
+        messages.reverse();
         Some(messages)
+    }
+
+    fn some<'a>(
+        &self,
+        ready: impl Iterator<Item = (&'a Bytes, &'a ())>,
+        count: usize,
+        mut room: usize,
+    ) -> Option<Vec<Bytes>> {
+        let message = |(place, ()): (&Bytes, &())| {
+            let message = self.messages.get(place).map(|message| message.bytes.clone()).unwrap_or_default();
+            room = room.checked_sub(message.len() + 8)?;
+            Some(message)
+        };
+        ready.take(count).map(message).collect()
     }
 
     /// The dead of a topic may have a longer name: it is there, and served.
@@ -376,8 +387,23 @@ impl Queue {
     }
 
     fn purge(&mut self, name: &Bytes, number: u64) -> u64 {
-        let places: Vec<Bytes> = self.messages.with_prefix(&key([number])).map(|(place, _)| place.clone()).collect();
-        places.iter().filter_map(|place| self.remove(name, place)).count() as u64
+        if self.topics.get(name).is_none_or(|topic| topic.messages == 0) {
+            return 0;
+        }
+        // Whole nodes of the trees, and one count: a topic may have millions of messages, and everything waits meanwhile.
+        let (first, end) = (key([number]), key([number.saturating_add(1)]));
+        let leases = &mut self.leases;
+        self.messages.remove_range(&first, &end, |place, message| {
+            if let Some(lease) = &message.lease {
+                leases.remove(&lease_key(lease.until_ms, place));
+            }
+        });
+        self.ready.remove_range(&first, &end);
+        let empty = |topic: &mut Topic| {
+            (topic.leased, topic.bytes) = (0, 0);
+            std::mem::take(&mut topic.messages)
+        };
+        self.count(name, empty).unwrap_or(0)
     }
 
     /// Adds a message whatever the limits, and returns its number.

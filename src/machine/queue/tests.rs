@@ -139,6 +139,27 @@ fn a_topic_must_exist_and_is_created_once() {
 }
 
 #[test]
+fn a_topic_goes_with_all_its_messages_and_nothing_else() {
+    let mut bench = Bench::new();
+    for round in 0..3 {
+        for topic in ["before", "t", "z"] {
+            let at = At { index: bench.index, time: bench.time, room: MAX_ANSWER_BYTES };
+            let messages = (0..1_000).map(|n| Bytes::from(n.to_string())).collect();
+            assert!(matches!(bench.queue.push(&topic.into(), messages, at), Answer::Count(_)));
+            bench.receive(topic, 100);
+        }
+        bench.later(1);
+        let others = |bench: &Bench| ["before", "z"].map(|topic| bench.queue.ready(topic.as_bytes()));
+        let (seen, leases) = (others(&bench), bench.queue.leases.len());
+        let change = if round == 1 { QueueChange::Delete } else { QueueChange::Purge };
+        let count = if round == 1 { 1 } else { 1_000 };
+        assert_eq!(bench.apply("t", change), Answer::Count(count));
+        assert_eq!((others(&bench), bench.queue.leases.len()), (seen, leases - 100));
+        assert_eq!(bench.queue.ready(b"t"), 0);
+    }
+}
+
+#[test]
 fn topics_are_listed_in_the_order_of_their_creation() {
     let mut bench = Bench::new();
     for name in ["z", "a", "m"] {
