@@ -63,7 +63,13 @@ fn prepare(folder: &Path, entry_bytes: usize, keys: u64, log_bytes: u64) {
     let mut machine = Composite::default();
     for index in 1..=keys {
         let Entry { header, payload } = entry(index, entry_bytes);
-        machine.apply(Applied { index: header.index, time: header.time, session: None, command: &payload.0 });
+        machine.apply(Applied {
+            index: header.index,
+            time: header.time,
+            session: None,
+            command: &payload.0,
+            is_awaited: false,
+        });
     }
     let membership = Membership::of_voters([ID]);
     let meta = SnapshotMeta { index: Index(keys), term: Term(1), time: LogTime(keys), membership };

@@ -18,12 +18,8 @@ pub struct DecodeError {
     pub why: String,
 }
 
-fn options(limit: usize) -> impl Options {
-    bincode::DefaultOptions::new()
-        .with_fixint_encoding()
-        .with_little_endian()
-        .with_limit(limit as u64)
-        .reject_trailing_bytes()
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_little_endian().reject_trailing_bytes()
 }
 
 /// Appends the encoding of `value` to `out`.
@@ -31,20 +27,21 @@ fn options(limit: usize) -> impl Options {
 /// # Panics
 /// Never for the types of this crate: writing to memory cannot fail, and none of them has a custom `Serialize`.
 pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    options(usize::MAX).serialize_into(out, value).expect("encoding to memory cannot fail");
+    options().serialize_into(out, value).expect("encoding to memory cannot fail");
 }
 
-/// The encoding of `value`.
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode_into(value, &mut out);
-    out
+/// How many bytes [`encode_into`] appends.
+///
+/// # Panics
+/// Never for the types of this crate, as with [`encode_into`].
+pub fn encoded_bytes<T: Serialize>(value: &T) -> usize {
+    options().serialized_size(value).expect("encoding to memory cannot fail") as usize
 }
 
 /// Decodes a value that fills `bytes` exactly. Never allocates more than a small multiple of `bytes.len()`: lengths are
 /// checked against what is there first.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    options(bytes.len()).deserialize(bytes).map_err(|error| DecodeError {
+    options().with_limit(bytes.len() as u64).deserialize(bytes).map_err(|error| DecodeError {
         what: std::any::type_name::<T>().rsplit("::").next().unwrap_or("a value"),
         why: error.to_string(),
     })

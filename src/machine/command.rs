@@ -512,8 +512,8 @@ macro_rules! encoded {
         impl $name {
             /// The encoding, version byte and all.
             pub fn encode(&self) -> Bytes {
-                // Room for every field of fixed size, so that the usual value is one allocation.
-                let mut out = Vec::with_capacity(64 + self.content_bytes());
+                // Exactly as much room as is needed: then `Bytes` takes the vector over without an allocation of its own.
+                let mut out = Vec::with_capacity(1 + binary::encoded_bytes(self));
                 out.push(FORMAT);
                 binary::encode_into(self, &mut out);
                 out.into()
@@ -537,30 +537,6 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, De
     }
 }
 
-impl Command {
-    fn content_bytes(&self) -> usize {
-        match self {
-            Command::Change(
-                Change::Set { key, value, .. }
-                | Change::Append { key, value }
-                | Change::SetExpiring { key, value, .. }
-                | Change::Concatenate { key, value },
-            ) => key.len() + value.len(),
-            Command::Change(Change::Push { topic, messages }) => {
-                topic.len() + messages.iter().map(|message| key_bytes(message)).sum::<usize>()
-            }
-            Command::Change(Change::SetAll { items, .. }) => {
-                items.iter().map(|(key, value)| key_bytes(key) + key_bytes(value)).sum()
-            }
-            Command::Change(Change::CompareAndSet { key, from, to, .. }) => key.len() + from.len() + to.len(),
-            Command::Change(Change::Queue { topic, change: QueueChange::Put { message, .. } }) => {
-                topic.len() + message.len()
-            }
-            _ => 0,
-        }
-    }
-}
-
 impl From<Change> for Command {
     fn from(change: Change) -> Self {
         Command::Change(change)
@@ -572,14 +548,6 @@ impl Query {
     pub fn is_bounded(&self) -> bool {
         use Query::{Keys, Scan, State, Together, View};
         !matches!(self, Scan { .. } | Keys { .. } | State { .. } | View | Together { .. })
-    }
-
-    fn content_bytes(&self) -> usize {
-        match self {
-            Query::Get { key } => key.len(),
-            Query::Together { queries } => queries.iter().map(|query| key_bytes(query)).sum(),
-            _ => 0,
-        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Machine for Composite {
         self.advance(command.index, command.time);
         match command.session {
             Some(stamp) => self.apply_in_session(stamp, command.command, command.time),
-            None => self.run(command.command, command.time),
+            None => self.run(command.command, command.time, command.is_awaited),
         }
     }
 
@@ -120,14 +120,15 @@ impl Composite {
                 Answer::SessionUnknown.encode()
             }
             session::Known::New | session::Known::Answered(_) => {
-                let answer = self.run(command, time);
+                let answer = self.run(command, time, true);
                 self.sessions.keep(stamp, answer.clone());
                 answer
             }
         }
     }
 
-    fn run(&mut self, command: &[u8], time: LogTime) -> Bytes {
+    /// Carries out a command. What nobody waits for, to read it or keep it, is not encoded.
+    fn run(&mut self, command: &[u8], time: LogTime, is_awaited: bool) -> Bytes {
         let answer = match Command::decode(command) {
             Ok(Command::Change(change)) => self.change(change, MAX_ANSWER_BYTES, time),
             Ok(Command::Transaction { guards, steps }) => self.transaction(&guards, steps, time),
@@ -141,7 +142,7 @@ impl Composite {
             }
             Err(error) => Answer::Malformed(error.to_string()),
         };
-        answer.encode()
+        if is_awaited { answer.encode() } else { Bytes::new() }
     }
 
     fn run_once(&mut self, key: Bytes, request: u64, guards: &[Guard], steps: Vec<Step>, time: LogTime) -> Bytes {
@@ -314,7 +315,7 @@ mod tests {
     use crate::machine::queue::command::{QueueChange, QueueQuery};
 
     fn apply_bytes(machine: &mut Composite, index: u64, command: &Bytes) -> Answer {
-        let applied = Applied { index: Index(index), time: LogTime(0), session: None, command };
+        let applied = Applied { index: Index(index), time: LogTime(0), session: None, command, is_awaited: true };
         Answer::decode(&machine.apply(applied)).expect("the machine's answers decode")
     }
 
@@ -608,6 +609,32 @@ mod tests {
         let payload = frame.freeze();
         apply_bytes(&mut machine, 1, &payload);
         assert!(payload.is_unique(), "the state must not pin the buffer that the command came in");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_encoded_but_the_state_is_the_same() {
+        let (mut asked, mut other) = (Composite::default(), Composite::default());
+        let in_session = Some(SessionSequence { session: 1, sequence: 1 });
+        let set_once = Command::Once {
+            key: "request".into(),
+            request: 7,
+            guards: vec![],
+            steps: vec![Step::Change(set("b", "2"))],
+        };
+        let commands = [
+            (None, Command::OpenSession, false),
+            (None, set("a", "1").into(), false),
+            (in_session, set("c", "3").into(), true),
+            (None, set_once, true),
+        ];
+        for (index, (session, command, is_kept)) in (1..).zip(commands) {
+            let command = &command.encode();
+            let (index, time) = (Index(index), LogTime(0));
+            let answer = asked.apply(Applied { index, time, session, command, is_awaited: true });
+            let unread = other.apply(Applied { index, time, session, command, is_awaited: false });
+            assert_eq!(unread, if is_kept { answer } else { Bytes::new() });
+            assert_eq!(asked.digest(), other.digest());
+        }
     }
 
     fn any_key() -> impl Strategy<Value = Bytes> {

@@ -58,6 +58,11 @@ impl<V> CowMap<V> {
         }
     }
 
+    /// The first key and its value.
+    pub fn first(&self) -> Option<(&Bytes, &V)> {
+        self.root.first()
+    }
+
     /// The last key and its value.
     pub fn last(&self) -> Option<(&Bytes, &V)> {
         self.root.last()
@@ -180,6 +185,13 @@ impl<V> Node<V> {
         match self {
             Node::Leaf(items) => items.len() as u64,
             Node::Inner(children) => children.iter().map(|(_, child)| child.count()).sum(),
+        }
+    }
+
+    fn first(&self) -> Option<(&Bytes, &V)> {
+        match self {
+            Node::Leaf(items) => items.first().map(|(key, value)| (key, value)),
+            Node::Inner(children) => children.iter().find_map(|(_, child)| child.first()),
         }
     }
 
@@ -444,6 +456,7 @@ mod tests {
         check(&map.root, true, None, None);
         assert_eq!(map.len(), model.len() as u64);
         assert!(map.range(Bound::Unbounded).eq(model));
+        assert_eq!((map.first(), map.last()), (model.first_key_value(), model.last_key_value()));
     }
 
     fn consumed(map: CowMap<u32>) -> Model {

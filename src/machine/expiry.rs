@@ -1,7 +1,5 @@
 //! When keys expire, in log time.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 
 use super::cow_map::CowMap;
@@ -49,13 +47,13 @@ impl Expiries {
 
     /// When the next key expires.
     pub fn deadline(&self) -> Option<LogTime> {
-        let (first, ()) = self.by_time.range(Bound::Unbounded).next()?;
+        let (first, ()) = self.by_time.first()?;
         number_of(first, 0).map(LogTime)
     }
 
     /// A key that is due at this time, the first.
     pub fn due(&self, time: LogTime) -> Option<Bytes> {
-        let (first, ()) = self.by_time.range(Bound::Unbounded).next()?;
+        let (first, ()) = self.by_time.first()?;
         number_of(first, 0).filter(|until_ms| *until_ms <= time.0).map(|_| first.slice(8..))
     }
 

@@ -223,7 +223,7 @@ mod tests {
 
     fn apply(machine: &mut Composite, index: u64, change: Change) {
         let command = &Command::Change(change).encode();
-        machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command });
+        machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command, is_awaited: true });
     }
 
     fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Change {
@@ -271,7 +271,13 @@ mod tests {
         let mut machine = example();
         let mut run = |index, session, command: Command| {
             let command = &command.encode();
-            machine.apply(Applied { index: Index(index), time: LogTime(10 * index), session, command });
+            machine.apply(Applied {
+                index: Index(index),
+                time: LogTime(10 * index),
+                session,
+                command,
+                is_awaited: true,
+            });
         };
         let queue = |change| Change::Queue { topic: "jobs".into(), change };
         let put = |message: &'static str| queue(QueueChange::Put { message: message.into(), create: true });
@@ -314,11 +320,17 @@ mod tests {
     fn a_request_of_a_session_is_answered_and_not_run_again_after_a_snapshot() {
         let mut machine = example();
         let open = &Command::OpenSession.encode();
-        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command: open });
+        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command: open, is_awaited: true });
         let delete = &Command::Change(Change::Delete { keys: vec!["colour".into()] }).encode();
         let session = Some(SessionSequence { session: 5, sequence: 1 });
         let ask = |machine: &mut Composite, index| {
-            machine.apply(Applied { index: Index(index), time: LogTime(index), session, command: delete })
+            machine.apply(Applied {
+                index: Index(index),
+                time: LogTime(index),
+                session,
+                command: delete,
+                is_awaited: true,
+            })
         };
         let first = ask(&mut machine, 6);
         let mut restored = restored(&image(&machine)).unwrap();
@@ -334,7 +346,13 @@ mod tests {
         let mut machine = example();
         let change = |machine: &mut Composite, index, change: Change| {
             let command = &Command::Change(change).encode();
-            machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command })
+            machine.apply(Applied {
+                index: Index(index),
+                time: LogTime(index),
+                session: None,
+                command,
+                is_awaited: true,
+            })
         };
         let append = |value: &'static str| Change::Append { key: "log".into(), value: value.into() };
         change(&mut machine, 5, append("first"));
@@ -356,7 +374,7 @@ mod tests {
             Step::Change(Change::Queue { topic: topic.into(), change })
         };
         let command = &Command::Exec { watched: vec![], steps: ["a", "b", "c"].map(create).to_vec() }.encode();
-        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command });
+        machine.apply(Applied { index: Index(5), time: LogTime(5), session: None, command, is_awaited: true });
         apply(&mut machine, 6, Change::Queue { topic: "c".into(), change: QueueChange::Delete });
         machine
     }

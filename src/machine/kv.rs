@@ -108,7 +108,9 @@ impl KeyValue {
         lifetime: Option<Lifetime>,
         revision: u64,
     ) -> Answer {
-        let current = self.entries.get(&key).map(|value| &value.bytes);
+        // Looked up only where it matters.
+        let is_plain = *condition == Condition::Always && !want_old;
+        let current = if is_plain { None } else { self.entries.get(&key).map(|value| &value.bytes) };
         let holds = match condition {
             Condition::Always => true,
             Condition::Absent => current.is_none(),

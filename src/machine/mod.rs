@@ -104,6 +104,9 @@ pub struct Applied<'a> {
     pub session: Option<SessionSequence>,
     /// The command itself. It shares the log's memory: keeping slices of it copies nothing.
     pub command: &'a Bytes,
+    /// Whether somebody waits for the answer here. If not, any will do, an empty one for instance; but the state must not
+    /// depend on it, for it is not the same on every node.
+    pub is_awaited: bool,
 }
 
 /// A question about the state.

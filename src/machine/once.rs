@@ -1,7 +1,5 @@
 //! Requests that carry a key of their own instead of a session: each takes effect once, and is answered again.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +96,7 @@ impl Once {
     }
 
     fn forget_while(&mut self, too_old: impl Fn(u64, u64) -> bool) {
-        while let Some((first, ())) = self.by_age.range(Bound::Unbounded).next()
+        while let Some((first, ())) = self.by_age.first()
             && number_of(first, 0).is_some_and(|at_ms| too_old(at_ms, self.bytes))
         {
             let first = first.clone();

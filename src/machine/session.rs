@@ -1,7 +1,5 @@
 //! Client sessions: a command that is sent again takes effect once and gets the same answer (Raft thesis §6.3).
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +112,7 @@ impl Sessions {
 
     /// Log time has come this far: sessions end.
     pub fn expire(&mut self, time: LogTime) {
-        while let Some((first, ())) = self.by_use.range(Bound::Unbounded).next()
+        while let Some((first, ())) = self.by_use.first()
             && number_of(first, 0).is_some_and(|used| used.saturating_add(SESSION_MS) <= time.0)
         {
             let id = first.slice(8..);
@@ -166,7 +164,7 @@ impl Sessions {
 
     fn make_room(&mut self) {
         while self.sessions.len() > MAX_SESSIONS || (self.bytes > MAX_SESSIONS_BYTES && self.sessions.len() > 1) {
-            let Some(id) = self.by_use.range(Bound::Unbounded).next().map(|(first, ())| first.slice(8..)) else {
+            let Some(id) = self.by_use.first().map(|(first, ())| first.slice(8..)) else {
                 break;
             };
             self.end(&id);

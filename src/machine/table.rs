@@ -19,12 +19,17 @@ pub(super) struct Table<V> {
     digest: u64,
     /// Tells this table's rows from another's, in the digest and in snapshots.
     number: u32,
+    /// Where rows are encoded to be hashed; empty in between, kept for its memory.
+    scratch: Vec<u8>,
 }
+
+/// Room for encoded rows that is kept from one to the next.
+const KEPT_SCRATCH_BYTES: usize = 16 << 10;
 
 impl<V: Clone + Serialize> Table<V> {
     /// An empty table of this number.
     pub fn new(number: u32) -> Self {
-        Table { rows: CowMap::default(), digest: 0, number }
+        Table { rows: CowMap::default(), digest: 0, number, scratch: Vec::new() }
     }
 
     /// Number of rows.
@@ -54,38 +59,40 @@ impl<V: Clone + Serialize> Table<V> {
 
     /// Adds a row, in place of the one with this key.
     pub fn insert(&mut self, key: Bytes, row: V) {
-        self.digest = self.digest.wrapping_add(self.row_digest(&key, &row));
-        if let Some(old) = self.rows.insert(key.clone(), row) {
-            self.digest = self.digest.wrapping_sub(self.row_digest(&key, &old));
-        }
+        let of_key = key_digest(self.number, &key);
+        let after = row_digest(of_key, &row, &mut self.scratch);
+        let old = self.rows.insert(key, row);
+        let before = old.map_or(0, |old| row_digest(of_key, &old, &mut self.scratch));
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
     }
 
     /// Changes a row, if it is there, and returns what `change` does.
     pub fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> R) -> Option<R> {
-        // A look first: looking for something to change copies the nodes on the way.
-        self.rows.get(key)?;
-        let (number, row) = (self.number, self.rows.get_mut(key)?);
-        let before = row_digest(number, key, row);
+        let row = self.rows.get_mut(key)?;
+        let of_key = key_digest(self.number, key);
+        let before = row_digest(of_key, row, &mut self.scratch);
         let result = change(row);
-        self.digest = self.digest.wrapping_sub(before).wrapping_add(row_digest(number, key, row));
+        let after = row_digest(of_key, row, &mut self.scratch);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         Some(result)
     }
 
     /// Removes a row.
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         let row = self.rows.remove(key)?;
-        self.digest = self.digest.wrapping_sub(self.row_digest(key, &row));
+        let of_row = row_digest(key_digest(self.number, key), &row, &mut self.scratch);
+        self.digest = self.digest.wrapping_sub(of_row);
         Some(row)
     }
 
     /// Removes the rows from one key up to another, whose row stays, and shows each of them.
     pub fn remove_range(&mut self, from: &[u8], to: &[u8], mut visit: impl FnMut(&Bytes, &V)) {
-        let mut digest = self.digest;
+        let (mut digest, mut scratch) = (self.digest, std::mem::take(&mut self.scratch));
         for (key, row) in self.from(from).take_while(|(key, _)| key[..] < *to) {
             visit(key, row);
-            digest = digest.wrapping_sub(self.row_digest(key, row));
+            digest = digest.wrapping_sub(row_digest(key_digest(self.number, key), row, &mut scratch));
         }
-        self.digest = digest;
+        (self.digest, self.scratch) = (digest, scratch);
         self.rows.remove_range(from, to);
     }
 
@@ -104,10 +111,6 @@ impl<V: Clone + Serialize> Table<V> {
             to.write_all(key)?;
             to.write_all(&bytes)
         })
-    }
-
-    fn row_digest(&self, key: &[u8], row: &V) -> u64 {
-        row_digest(self.number, key, row)
     }
 }
 
@@ -131,9 +134,17 @@ impl<V: Clone + Serialize + DeserializeOwned> Table<V> {
     }
 }
 
-fn row_digest<V: Serialize>(number: u32, key: &[u8], row: &V) -> u64 {
-    let of_key = XxHash3_64::oneshot_with_seed(u64::from(number), key);
-    XxHash3_64::oneshot_with_seed(of_key, &binary::encode(row))
+fn key_digest(number: u32, key: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(u64::from(number), key)
+}
+
+/// What a row adds to the digest.
+fn row_digest<V: Serialize>(of_key: u64, row: &V, scratch: &mut Vec<u8>) -> u64 {
+    binary::encode_into(row, scratch);
+    let digest = XxHash3_64::oneshot_with_seed(of_key, scratch);
+    scratch.clear();
+    scratch.shrink_to(KEPT_SCRATCH_BYTES);
+    digest
 }
 
 /// A key made of numbers, in their order.

@@ -110,9 +110,13 @@ fn serve_from_machine(inboxes: &Inboxes) {
     let mut machine = Composite::default();
     for (index, ClientRequest { operation, reply, .. }) in (1..).zip(&inboxes.clients) {
         let answer = match operation {
-            Operation::Write(command) => {
-                machine.apply(Applied { index: Index(index), time: LogTime(0), session: None, command: &command.0 })
-            }
+            Operation::Write(command) => machine.apply(Applied {
+                index: Index(index),
+                time: LogTime(0),
+                session: None,
+                command: &command.0,
+                is_awaited: true,
+            }),
             Operation::Read(query) => machine.query(Asked { time: LogTime(0), query: &query.0 }),
             other => panic!("{other:?}"),
         };

@@ -71,7 +71,7 @@ impl FakeNode {
     fn apply(&mut self, session: Option<SessionSequence>, payload: &Payload) -> Response {
         self.index += 1;
         let (index, time) = (Index(self.index), self.time);
-        Response::Answer(self.machine.apply(Applied { index, time, session, command: &payload.0 }))
+        Response::Answer(self.machine.apply(Applied { index, time, session, command: &payload.0, is_awaited: true }))
     }
 
     fn outcome(&mut self, request: &ClientRequest) -> Outcome {

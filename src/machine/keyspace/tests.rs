@@ -23,7 +23,7 @@ impl Bench {
         self.index += 1;
         let command = &command.into().encode();
         let (index, time) = (Index(self.index), LogTime(self.time));
-        Answer::decode(&self.machine.apply(Applied { index, time, session: None, command })).unwrap()
+        Answer::decode(&self.machine.apply(Applied { index, time, session: None, command, is_awaited: true })).unwrap()
     }
 
     fn at(&mut self, time: u64, command: impl Into<Command>) -> Answer {

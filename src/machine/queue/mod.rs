@@ -185,7 +185,7 @@ impl Queue {
 
     /// When the next lease ends.
     pub fn deadline(&self) -> Option<LogTime> {
-        let (first, ()) = self.leases.range(Bound::Unbounded).next()?;
+        let (first, ()) = self.leases.first()?;
         number_of(first, 0).map(LogTime)
     }
 
@@ -201,7 +201,7 @@ impl Queue {
 
     /// At this entry log time has come this far: leases end.
     pub fn expire(&mut self, index: Index, time: LogTime) {
-        while let Some((first, ())) = self.leases.range(Bound::Unbounded).next()
+        while let Some((first, ())) = self.leases.first()
             && number_of(first, 0).is_some_and(|until| until <= time.0)
         {
             let place = first.slice(8..);

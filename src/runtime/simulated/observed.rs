@@ -34,8 +34,8 @@ pub enum Observation {
         index: Index,
         /// The command.
         command: Bytes,
-        /// The answer.
-        answer: Bytes,
+        /// The answer, if somebody waits for it.
+        answer: Option<Bytes>,
         /// A hash of the state afterwards.
         digest: u64,
     },
@@ -145,7 +145,7 @@ impl Machine for ObservedMachine {
         self.notes.write(Observation::Applied {
             index: applied.index,
             command: applied.command.clone(),
-            answer: answer.clone(),
+            answer: applied.is_awaited.then(|| answer.clone()),
             digest: self.machine.digest(),
         });
         answer

@@ -552,7 +552,7 @@ impl Simulation {
                 Observation::Snapshot => self.report.snapshots += 1,
                 Observation::Applied { index, command, answer, digest } => {
                     self.report.mix(mixed(index.0, digest));
-                    self.oracle.applied(id, index, &command, &answer, digest)?;
+                    self.oracle.applied(id, index, &command, answer.as_ref(), digest)?;
                 }
                 Observation::Restored { index, digest } => {
                     self.report.restored += 1;

@@ -201,10 +201,11 @@ impl ApplyStage {
                     "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
                 ));
             }
-            let answer = self.apply(entry);
+            let asker = askers.next_if(|(waiting_for, _)| *waiting_for == index);
+            let answer = self.apply(entry, asker.is_some());
             self.applied = index;
             self.applied_at = (entry.header.term, entry.header.time);
-            if let Some((_, asker)) = askers.next_if(|(waiting_for, _)| *waiting_for == index) {
+            if let Some((_, asker)) = asker {
                 self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
             }
             self.run_reads();
@@ -269,13 +270,14 @@ impl ApplyStage {
         self.node.deliver(Input::SnapshotView(SnapshotView { index: self.applied, term, time, state }));
     }
 
-    fn apply(&mut self, entry: &Entry) -> bytes::Bytes {
+    fn apply(&mut self, entry: &Entry, is_awaited: bool) -> bytes::Bytes {
         match entry.header.kind {
             EntryKind::Command => self.machine.apply(Applied {
                 index: entry.header.index,
                 time: entry.header.time,
                 session: entry.header.session,
                 command: &entry.payload.0,
+                is_awaited,
             }),
             EntryKind::Noop | EntryKind::Membership(_) | EntryKind::Tick => {
                 self.machine.advance(entry.header.index, entry.header.time);
@@ -577,6 +579,33 @@ mod tests {
             vec![entry(1, EntryKind::Noop, ""), entry(2, EntryKind::Tick, ""), entry(3, EntryKind::Command, "x")];
         bench.step(ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() });
         assert_eq!(bench.stage.machine.query(Asked { time: LogTime(0), query: b"" }), "x");
+    }
+
+    /// Remembers which answers were awaited.
+    struct Awaited(Arc<Mutex<Vec<Index>>>);
+
+    impl Machine for Awaited {
+        fn apply(&mut self, applied: Applied<'_>) -> Bytes {
+            self.0.lock().unwrap().extend(applied.is_awaited.then_some(applied.index));
+            Bytes::new()
+        }
+
+        fn query(&self, _: Asked<'_>) -> Bytes {
+            Bytes::new()
+        }
+
+        fn digest(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn the_machine_knows_which_answers_are_awaited() {
+        let mut bench = Bench::new(Vec::new());
+        let awaited = Arc::new(Mutex::new(Vec::new()));
+        bench.stage.machine = Box::new(Awaited(awaited.clone()));
+        bench.step(ApplyJob { commit: commit(commands(1..=4), &[2, 4]), ..ApplyJob::default() });
+        assert_eq!(*awaited.lock().unwrap(), [Index(2), Index(4)]);
     }
 
     #[derive(Default)]

@@ -84,7 +84,7 @@ fn set(machine: &mut Composite, index: u64) {
     let key = format!("key:{:016x}", (index % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into();
     let value = vec![index as u8; 1024].into();
     let command = &Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false }).encode();
-    machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command });
+    machine.apply(Applied { index: Index(index), time: LogTime(index), session: None, command, is_awaited: false });
 }
 
 /// Applies commands and syncs a log until told to stop, and says how long each took.

@@ -57,7 +57,7 @@ impl Log {
         let commands = self.entries.values().filter(|entry| entry.header.kind == EntryKind::Command);
         for Entry { header, payload } in commands {
             let (index, time, session) = (header.index, header.time, header.session);
-            machine.apply(Applied { index, time, session, command: &payload.0 });
+            machine.apply(Applied { index, time, session, command: &payload.0, is_awaited: true });
             digests.insert(index, machine.digest());
         }
         digests
