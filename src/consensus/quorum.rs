@@ -17,6 +17,9 @@ pub enum VoteResult {
     Pending,
 }
 
+/// How many voters a cluster usually has at most.
+const FEW: usize = 8;
+
 /// The highest value that a majority of the voters has reached, in both sets if the membership is joint. With match
 /// indexes that is the highest index that may commit; with times of last contact, when a quorum was last heard; with
 /// read rounds, the latest that a quorum confirmed. Without voters nothing is ever agreed: `T::default()`.
@@ -29,7 +32,13 @@ pub fn agreed<T: Ord + Copy + Default>(membership: &Membership, reached: impl Fn
 }
 
 fn agreed_in<T: Ord + Copy + Default>(voters: &BTreeSet<NodeId>, reached: &impl Fn(NodeId) -> T) -> T {
-    let mut values: Vec<T> = voters.iter().map(|&id| reached(id)).collect();
+    // The usual number of voters needs no allocation.
+    let (mut few, mut many) = ([T::default(); FEW], Vec::new());
+    let values = few.get_mut(..voters.len()).unwrap_or_else(|| {
+        many.resize(voters.len(), T::default());
+        &mut many
+    });
+    values.iter_mut().zip(voters).for_each(|(value, id)| *value = reached(*id));
     values.sort_unstable_by(|a, b| b.cmp(a));
     // Sorted from high to low, the last member of the smallest majority: of 5 the third, of 4 the third too.
     let last = if mutant(Mutant::M4a) { voters.len().saturating_sub(1) / 2 } else { voters.len() / 2 };

@@ -50,8 +50,11 @@ impl Common {
 
     /// Asks the voters that have not answered yet, again and again.
     pub fn ask_terms(&mut self, turn: &mut Turn<'_>) {
+        if self.recall.as_ref().is_none_or(|recall| recall.ask_at > turn.now) {
+            return;
+        }
         let (voters, term, pause) = (self.other_voters(), self.term(), self.config.heartbeat_interval);
-        let Some(recall) = self.recall.as_mut().filter(|recall| recall.ask_at <= turn.now) else { return };
+        let Some(recall) = &mut self.recall else { return };
         recall.ask_at = turn.now + pause;
         for to in voters.into_iter().filter(|voter| !recall.answered.contains(voter)) {
             turn.send(to, term, MessageBody::AskTerm { nonce: recall.nonce });

@@ -1,8 +1,10 @@
 //! The order of each client connection: where its requests are under way, and which have to wait for them.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::consensus::{Index, NodeId, Payload, Term};
 use crate::runtime::stage::Asker;
@@ -73,8 +75,8 @@ struct Connection {
 #[derive(Default)]
 pub(super) struct Connections {
     /// Without a random key: the order in which a node that ends lets go of them must be the same in every simulation. Keys are
-    /// numbers of our own.
-    active: HashMap<ConnectionKey, Connection, BuildHasherDefault<DefaultHasher>>,
+    /// numbers of our own, for which the cheapest hash is good enough; it is made several times for each request.
+    active: FxHashMap<ConnectionKey, Connection>,
     /// Those that hold requests.
     holding: BTreeSet<ConnectionKey>,
 }
@@ -103,12 +105,13 @@ impl Connections {
 
     /// A request that was under way no longer is. True if others were waiting for that.
     pub fn settled(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.active.get_mut(&key) else { return false };
+        let Entry::Occupied(mut entry) = self.active.entry(key) else { return false };
+        let connection = entry.get_mut();
         connection.under_way = connection.under_way.saturating_sub(1);
         let is_idle = connection.under_way == 0;
         let holds = !connection.held.is_empty();
         if is_idle && !holds {
-            self.active.remove(&key);
+            entry.remove();
         }
         is_idle && holds
     }
