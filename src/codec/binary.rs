@@ -5,8 +5,7 @@
 //! bytes that are left over.
 
 use bincode::Options;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// The bytes are not an encoding of the expected type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,9 +37,9 @@ pub fn encoded_bytes<T: Serialize>(value: &T) -> usize {
     options().serialized_size(value).expect("encoding to memory cannot fail") as usize
 }
 
-/// Decodes a value that fills `bytes` exactly. Never allocates more than a small multiple of `bytes.len()`: lengths are
-/// checked against what is there first.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+/// Decodes a value that fills `bytes` exactly, and may borrow from them. Never allocates more than a small multiple of
+/// `bytes.len()`: lengths are checked against what is there first.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     options().with_limit(bytes.len() as u64).deserialize(bytes).map_err(|error| DecodeError {
         what: std::any::type_name::<T>().rsplit("::").next().unwrap_or("a value"),
         why: error.to_string(),

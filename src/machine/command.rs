@@ -10,7 +10,6 @@
 //! and no bytes, however deep they nest, can exhaust the stack.
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::queue::command::{QueueAnswer, QueueChange, QueueQuery};
@@ -529,9 +528,9 @@ macro_rules! encoded {
 
 encoded!(Command, Query, Answer);
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, DecodeError> {
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result<T, DecodeError> {
     match bytes.split_first() {
-        Some((&FORMAT, body)) => binary::decode(body),
+        Some((&FORMAT, body)) => binary::decode(body).map_err(|error| DecodeError { what, ..error }),
         Some((version, _)) => Err(DecodeError { what, why: format!("format version {version}, expected {FORMAT}") }),
         None => Err(DecodeError { what, why: "it is empty".into() }),
     }
@@ -551,7 +550,35 @@ impl Query {
     }
 }
 
+/// Positions of [`Answer`]'s variants that [`Answer::decode_shared`] knows.
+const VALUE: u32 = 4;
+const QUEUE: u32 = 12;
+const POPPED: u32 = 22;
+/// That of [`QueueAnswer::Messages`].
+const MESSAGES: u32 = 3;
+
 impl Answer {
+    /// Like [`decode`](Self::decode), but a value, and messages that were taken, are slices of `bytes`.
+    pub fn decode_shared(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let share = |part: &[u8]| bytes.slice_ref(part);
+        let number = |at: usize| bytes.get(at..)?.first_chunk().map(|number| u32::from_le_bytes(*number));
+        match (number(1), number(5)) {
+            (Some(VALUE), _) => {
+                let (_, value): (u32, Option<(&[u8], u64)>) = decode(bytes, "Answer")?;
+                Ok(Answer::Value(value.map(|(part, revision)| Value { bytes: share(part), revision })))
+            }
+            (Some(QUEUE), Some(MESSAGES)) => {
+                let (_, _, messages): (u32, u32, Vec<&[u8]>) = decode(bytes, "Answer")?;
+                Ok(Answer::Queue(QueueAnswer::Messages(messages.into_iter().map(share).collect())))
+            }
+            (Some(POPPED), _) => {
+                let (_, popped): (u32, Option<[&[u8]; 2]>) = decode(bytes, "Answer")?;
+                Ok(Answer::Popped(popped.map(|[topic, message]| (share(topic), share(message)))))
+            }
+            _ => Answer::decode(bytes),
+        }
+    }
+
     /// Bytes of keys and values in it: nearly the size of its encoding.
     pub fn content_bytes(&self) -> usize {
         match self {
@@ -578,4 +605,57 @@ pub(super) fn key_bytes(key: &[u8]) -> usize {
 /// What a key and its value take in an answer, lengths and revision included.
 pub(super) fn item_bytes(key: &[u8], value: &Value) -> usize {
     key.len() + value.bytes.len() + 24
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether one is a part of the other's memory.
+    fn is_slice_of(part: &Bytes, whole: &Bytes) -> bool {
+        whole.as_ptr_range().contains(&part.as_ptr())
+    }
+
+    #[test]
+    fn values_and_messages_are_slices_of_the_answer() {
+        let value = Answer::Value(Some(Value { bytes: "value".into(), revision: 7 })).encode();
+        let messages = Answer::Queue(QueueAnswer::Messages(vec!["one".into(), "two".into()])).encode();
+        let popped = Answer::Popped(Some(("topic".into(), "message".into()))).encode();
+        let shared = |answer: &Bytes| match Answer::decode_shared(answer).unwrap() {
+            Answer::Value(Some(value)) => vec![value.bytes],
+            Answer::Queue(QueueAnswer::Messages(messages)) => messages,
+            Answer::Popped(Some((topic, message))) => vec![topic, message],
+            other => panic!("{other:?}"),
+        };
+        for (answer, parts) in [(value, 1), (messages, 2), (popped, 2)] {
+            let shared = shared(&answer);
+            assert!(shared.len() == parts && shared.iter().all(|part| is_slice_of(part, &answer)), "{shared:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_shared_an_answer_is_decoded_alike() {
+        let answers = [
+            Answer::Value(Some(Value { bytes: "value".into(), revision: u64::MAX })),
+            Answer::Value(Some(Value { bytes: Bytes::new(), revision: 0 })),
+            Answer::Value(None),
+            Answer::Queue(QueueAnswer::Messages(vec!["one".into(), Bytes::new()])),
+            Answer::Queue(QueueAnswer::Messages(Vec::new())),
+            Answer::Queue(QueueAnswer::NoTopic),
+            Answer::Popped(Some(("topic".into(), "message".into()))),
+            Answer::Popped(None),
+            Answer::Set { revision: Some(3), old: Some("old".into()) },
+        ];
+        for answer in answers {
+            let whole = answer.encode();
+            assert_eq!(Answer::decode_shared(&whole), Ok(answer));
+            let longer = Bytes::from([&whole[..], b"x"].concat());
+            assert_eq!(Answer::decode_shared(&longer), Answer::decode(&longer), "{longer:?}");
+            for length in 0..whole.len() {
+                let cut = whole.slice(..length);
+                assert_eq!(Answer::decode_shared(&cut), Answer::decode(&cut), "{cut:?}");
+                assert!(Answer::decode(&cut).is_err());
+            }
+        }
+    }
 }

@@ -47,6 +47,12 @@ pub trait Output: Send + Sync {
     /// Queues bytes.
     fn write(&self, bytes: &[u8]);
 
+    /// Queues all of `bytes`, which is empty afterwards, and may have other memory than before: that saves copying.
+    fn write_all_of(&self, bytes: &mut Vec<u8>) {
+        self.write(bytes);
+        bytes.clear();
+    }
+
     /// Sends what is queued as far as the socket takes it at once; the rest goes out when there is room.
     fn flush(&self);
 

@@ -17,6 +17,26 @@ use crate::machine::words::Words;
 use crate::runtime::{NodeStatus, Outcome, Response};
 use crate::transport::Failure;
 
+/// What came of a request, its answer decoded: that takes longest, and needs no connection.
+pub enum Decoded {
+    /// The state machine's answer, unless it cannot be read.
+    Answer(Result<Answer, DecodeError>),
+    /// What the node says itself.
+    Other(Response),
+    /// A failure.
+    Failed(Failure),
+}
+
+impl From<Outcome> for Decoded {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(Response::Answer(bytes)) => Decoded::Answer(Answer::decode_shared(&bytes)),
+            Ok(response) => Decoded::Other(response),
+            Err(failure) => Decoded::Failed(failure),
+        }
+    }
+}
+
 /// How a request wants its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -146,12 +166,12 @@ impl Shape {
     }
 
     /// The reply to a request of this shape.
-    pub fn frame(&self, outcome: Outcome, options: &RespOptions) -> Frame {
+    pub fn frame(&self, outcome: Decoded, options: &RespOptions) -> Frame {
         if let Shape::Watching(moment) = self {
             moment.set(index(&outcome));
         }
         match (outcome, self) {
-            (Ok(Response::Answer(bytes)), _) => match (self.answered(&bytes), self) {
+            (Decoded::Answer(answer), _) => match (answer.and_then(|answer| self.answered(answer)), self) {
                 (Ok(Some(frame)), _) => frame,
                 (Ok(None), Shape::InSession(_)) => {
                     Frame::error("ERR the session has used this number for another command; this one had no effect")
@@ -159,22 +179,27 @@ impl Shape {
                 (Ok(None), _) => unreadable("it answers another question"),
                 (Err(error), _) => unreadable(&error.to_string()),
             },
-            (Ok(Response::Status(status)), Shape::Status) => to_json(&*status),
-            (Ok(Response::Status(status)), Shape::Leader) => leader(&status, options),
-            (Ok(Response::Status(status)), Shape::Info(sections)) => Frame::Verbatim(info::text(&status, sections)),
-            (Ok(Response::Log(lines)), Shape::Log) => to_json(&lines),
-            (Ok(Response::Done), Shape::Done) => Frame::Simple("OK"),
-            (Ok(_), _) => unreadable("it is of another kind"),
-            (Err(failure), _) => failed(failure),
+            (Decoded::Other(Response::Status(status)), Shape::Status) => to_json(&*status),
+            (Decoded::Other(Response::Status(status)), Shape::Leader) => leader(&status, options),
+            (Decoded::Other(Response::Status(status)), Shape::Info(sections)) => {
+                Frame::Verbatim(info::text(&status, sections))
+            }
+            (Decoded::Other(Response::Log(lines)), Shape::Log) => to_json(&lines),
+            (Decoded::Other(Response::Done), Shape::Done) => Frame::Simple("OK"),
+            (Decoded::Other(_), _) => unreadable("it is of another kind"),
+            (Decoded::Failed(failure), _) => failed(failure),
         }
     }
 
     /// The reply to a request that was answered so; none if this answers another request.
-    fn answered(&self, answer: &[u8]) -> Result<Option<Frame>, DecodeError> {
-        let Shape::InSession(shape) = self else { return Ok(self.answer(Answer::decode(answer)?)) };
-        match Answer::decode(answer)? {
+    fn answered(&self, answer: Answer) -> Result<Option<Frame>, DecodeError> {
+        let Shape::InSession(shape) = self else { return Ok(self.answer(answer)) };
+        match answer {
             // A query in a session is a transaction of this one step.
-            Answer::Transaction(steps) => steps.first().map_or(Ok(None), |step| shape.answered(step)),
+            Answer::Transaction(steps) => match steps.first() {
+                Some(step) => shape.answered(Answer::decode_shared(step)?),
+                None => Ok(None),
+            },
             answer => Ok(shape.answer(answer)),
         }
     }
@@ -199,7 +224,9 @@ impl Shape {
             }),
             (Shape::Watching(_), Answer::Count(_)) => Frame::Simple("OK"),
             (Shape::Exec(parts), Answer::Transaction(answers)) => {
-                return transaction::answers(parts, &answers, |shape, answer| shape.answered(answer).ok().flatten());
+                return transaction::answers(parts, &answers, |shape, answer| {
+                    shape.answered(Answer::decode(answer).ok()?).ok().flatten()
+                });
             }
             (Shape::Exec(_), Answer::GuardFailed { .. }) => Frame::NullArray,
             (Shape::PoppedFrom, Answer::Popped(None)) => Frame::NullArray,
@@ -281,12 +308,9 @@ impl Shape {
 }
 
 /// The log index that was told.
-fn index(outcome: &Outcome) -> Option<u64> {
+fn index(outcome: &Decoded) -> Option<u64> {
     match outcome {
-        Ok(Response::Answer(bytes)) => match Answer::decode(bytes) {
-            Ok(Answer::Count(index)) => Some(index),
-            _ => None,
-        },
+        Decoded::Answer(Ok(Answer::Count(index))) => Some(*index),
         _ => None,
     }
 }

@@ -32,7 +32,7 @@ pub fn info(_: &mut Client, request: &[Bytes]) -> Ran {
 /// `CONFIG GET pattern...`
 pub fn config(_: &mut Client, request: &[Bytes]) -> Ran {
     match request {
-        [_, subcommand, patterns @ ..] if upper(subcommand) == "GET" && !patterns.is_empty() => {
+        [_, subcommand, patterns @ ..] if upper(subcommand).as_str() == "GET" && !patterns.is_empty() => {
             let wanted = |name: &str| {
                 patterns.iter().any(|pattern| {
                     pattern.len() <= MAX_PATTERN_BYTES && glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())
@@ -41,7 +41,7 @@ pub fn config(_: &mut Client, request: &[Bytes]) -> Ran {
             let found = SETTINGS.iter().filter(|(name, _)| wanted(name));
             reply(Frame::Map(found.map(|(name, value)| (Frame::text(*name), Frame::text(*value))).collect()))
         }
-        [_, subcommand] if upper(subcommand) == "GET" => Err(wrong_arity("config|get")),
+        [_, subcommand] if upper(subcommand).as_str() == "GET" => Err(wrong_arity("config|get")),
         [_, subcommand, ..] => Err(unknown_subcommand("config", subcommand)),
         _ => Err(wrong_arity("config")),
     }

@@ -199,9 +199,33 @@ pub fn integer(text: &[u8]) -> Result<i64, Frame> {
     numbers::parse(text).ok_or_else(|| Frame::error("ERR value is not an integer or out of range"))
 }
 
-/// The text in capitals, to compare with names; empty if it is longer than any name.
-pub fn upper(text: &[u8]) -> String {
-    if text.len() > 32 { String::new() } else { String::from_utf8_lossy(text).to_ascii_uppercase() }
+/// A word in capitals, without an allocation.
+pub struct Upper {
+    bytes: [u8; LONGEST_WORD],
+    length: usize,
+}
+
+/// Bytes of the longest word that is compared with names.
+const LONGEST_WORD: usize = 32;
+
+impl Upper {
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+/// The text in capitals, to compare with names; empty if it is longer than any name, or of other letters.
+pub fn upper(text: &[u8]) -> Upper {
+    let mut word = Upper { bytes: [0; LONGEST_WORD], length: 0 };
+    if text.is_ascii()
+        && let Some(place) = word.bytes.get_mut(..text.len())
+    {
+        place.copy_from_slice(text);
+        place.make_ascii_uppercase();
+        word.length = text.len();
+    }
+    word
 }
 
 /// As Redis puts it: clients look for these words.

@@ -179,7 +179,7 @@ pub fn client(client: &mut Client, request: &[Bytes]) -> Ran {
             _ => Err(Frame::error("ERR not supported: every request is answered")),
         },
         ("ID" | "GETNAME" | "SETNAME" | "SETINFO" | "INFO" | "LIST" | "NO-EVICT" | "NO-TOUCH" | "REPLY", _) => {
-            Err(wrong_arity(&format!("client|{}", name.to_ascii_lowercase())))
+            Err(wrong_arity(&format!("client|{}", name.as_str().to_ascii_lowercase())))
         }
         _ => Err(unknown_subcommand("client", subcommand)),
     }

@@ -1,7 +1,6 @@
 //! Replies into bytes, in both versions of the protocol.
 
 use std::borrow::Cow;
-use std::io::Write;
 
 use bytes::Bytes;
 
@@ -98,9 +97,8 @@ impl Frame {
     }
 }
 
-fn header(out: &mut Vec<u8>, kind: u8, number: impl std::fmt::Display) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{}{number}\r\n", char::from(kind));
+fn header(out: &mut Vec<u8>, kind: u8, number: impl itoa::Integer) {
+    line(out, kind, itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {

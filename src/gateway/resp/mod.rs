@@ -63,6 +63,8 @@ pub struct RespSession {
     /// The request at hand; empty in between, kept for its memory.
     request: Vec<Bytes>,
     slots: Arc<Slots>,
+    /// What the slots said last: whether one more request may be taken.
+    has_room: bool,
     /// Requests were handed in, and the event handler does not know yet.
     has_handed_in: bool,
     /// A request for which the node's inbox had no room, and since when.
@@ -92,6 +94,7 @@ impl RespSession {
             request: Vec::new(),
             slots: Slots::new(options.clone(), output),
             client: Client::new(connection, options),
+            has_room: false,
             has_handed_in: false,
             turned_away: None,
             is_held: false,
@@ -156,7 +159,8 @@ impl RespSession {
             return self.submit(Operation::Write(Payload(pop)), Shape::PoppedFrom, forward);
         }
         let bytes = topics.iter().map(Bytes::len).sum();
-        let slot = self.slots.open(Shape::PoppedFrom, self.client.protocol(), bytes);
+        let (slot, has_room) = self.slots.open(Shape::PoppedFrom, self.client.protocol(), bytes);
+        self.has_room = has_room;
         let (node, connection, slots) = (self.handle.clone(), self.client.id(), self.slots.clone());
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let waiter = waiting::Client { topics, node, connection, forward, slots, slot };
@@ -183,12 +187,13 @@ impl RespSession {
         })
     }
 
-    fn answer(&self, frame: &Frame) {
-        self.slots.answer(frame, self.client.protocol());
+    fn answer(&mut self, frame: &Frame) {
+        self.has_room = self.slots.answer(frame, self.client.protocol());
     }
 
     fn submit(&mut self, operation: Operation, shape: Shape, forward: bool) {
-        let slot = self.slots.open(shape, self.client.protocol(), operation.payload_bytes());
+        let (slot, has_room) = self.slots.open(shape, self.client.protocol(), operation.payload_bytes());
+        self.has_room = has_room;
         let reply = Reply::new(self.slots.clone(), slot);
         let request = ClientRequest { connection: self.client.id(), operation, forward, reply };
         match self.handle.leave(request) {
@@ -218,14 +223,15 @@ impl RespSession {
     }
 
     /// Whether one more request may be taken, once what can leave has left.
-    fn has_room(&self) -> bool {
-        self.slots.has_room() || {
+    fn has_room(&mut self) -> bool {
+        self.has_room = self.has_room || self.slots.has_room() || {
             self.slots.flush();
             self.slots.has_room()
-        }
+        };
+        self.has_room
     }
 
-    fn refuse_too_large(&self, size: u64) {
+    fn refuse_too_large(&mut self, size: u64) {
         let limit = self.client.options().limits.max_request_bytes;
         self.answer(&Frame::error(format!("ERR this request has {size} bytes, more than MaxRequestBytes = {limit}")));
     }
@@ -238,6 +244,8 @@ impl RespSession {
 
 impl Session for RespSession {
     fn receive(&mut self, input: &mut BytesMut) -> Result<Flow, Close> {
+        // What was said before this turn may be out of date.
+        self.has_room = false;
         let flow = self.take_requests(input);
         // Once for all that have arrived together: they shall share a turn.
         if std::mem::take(&mut self.has_handed_in) {

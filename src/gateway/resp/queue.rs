@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{Ran, number, read, syntax_error, unknown_subcommand, upper, write, wrong_arity};
+use super::command::{Ran, Upper, number, read, syntax_error, unknown_subcommand, upper, write, wrong_arity};
 use super::frame::Frame;
 use crate::machine::command::{Change, MAX_ITEMS, Query};
 use crate::machine::queue::command::{MAX_RECEIVED, QueueChange, QueueQuery, Settlement, TopicLimits};
@@ -49,7 +49,7 @@ fn topic(subcommand: &Bytes, arguments: &[Bytes]) -> Ran {
         ("LIST", [after]) => list(number(after)?, MAX_ITEMS),
         ("LIST", [after, limit]) => list(number(after)?, number(limit)?),
         ("CREATE" | "DELETE" | "PURGE" | "INFO" | "LIST", _) => {
-            Err(wrong_arity(&format!("raft|topic|{}", name.to_ascii_lowercase())))
+            Err(wrong_arity(&format!("raft|topic|{}", name.as_str().to_ascii_lowercase())))
         }
         _ => Err(unknown_subcommand("raft|topic", subcommand)),
     }
@@ -118,7 +118,7 @@ fn limits(options: &[Bytes]) -> Result<TopicLimits, Frame> {
 }
 
 /// Options in capitals, each with a number.
-fn pairs(options: &[Bytes]) -> Result<Vec<(String, u64)>, Frame> {
+fn pairs(options: &[Bytes]) -> Result<Vec<(Upper, u64)>, Frame> {
     let (pairs, rest) = options.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(syntax_error());

@@ -48,8 +48,8 @@ pub fn raft(client: &mut Client, request: &[Bytes]) -> Ran {
             "STATUS" | "LEADER" | "DEBUG" | "STATE" | "LOG" | "TRANSFER" | "CAS" | "GET" | "LIST" | "ONLY" | "SESSION"
             | "DO",
             _,
-        ) => Err(wrong_arity(&format!("raft|{}", name.to_ascii_lowercase()))),
-        _ => queue::command(&name, arguments).unwrap_or_else(|| Err(unknown_subcommand("raft", subcommand))),
+        ) => Err(wrong_arity(&format!("raft|{}", name.as_str().to_ascii_lowercase()))),
+        _ => queue::command(name.as_str(), arguments).unwrap_or_else(|| Err(unknown_subcommand("raft", subcommand))),
     }
 }
 

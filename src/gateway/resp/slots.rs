@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::RespOptions;
-use super::answer::Shape;
+use super::answer::{Decoded, Shape};
 use super::frame::{Frame, Protocol};
 use crate::runtime::session::Output;
 use crate::runtime::{Outcome, ReplySink};
@@ -79,18 +79,19 @@ impl Slots {
         Arc::new(Slots { options, queue: Mutex::new(queue) })
     }
 
-    /// A slot for a request that is about to be handed in, and has so many bytes.
-    pub fn open(&self, shape: Shape, protocol: Protocol, request_bytes: usize) -> u64 {
+    /// A slot for a request that is about to be handed in, and has so many bytes; and whether there is
+    /// [room](Self::has_room) for another one after it.
+    pub fn open(&self, shape: Shape, protocol: Protocol, request_bytes: usize) -> (u64, bool) {
         let mut queue = self.lock();
         let bytes = request_bytes + shape.answer_bytes(queue.value_bytes);
         queue.waiting += 1;
         queue.waiting_bytes += bytes;
         queue.slots.push_back(Slot::Waiting(Waiting { shape, protocol, bytes }));
-        queue.first + queue.slots.len() as u64 - 1
+        (queue.first + queue.slots.len() as u64 - 1, queue.has_room())
     }
 
-    /// Answers a request at once, in its turn.
-    pub fn answer(&self, frame: &Frame, protocol: Protocol) {
+    /// Answers a request at once, in its turn. Whether there is [room](Self::has_room) for another one.
+    pub fn answer(&self, frame: &Frame, protocol: Protocol) -> bool {
         let mut queue = self.lock();
         if queue.slots.is_empty() {
             frame.write(protocol, &mut queue.ready);
@@ -101,14 +102,12 @@ impl Slots {
             queue.held_bytes += bytes.len();
             queue.slots.push_back(Slot::Answered(bytes));
         }
+        queue.has_room()
     }
 
     /// Whether one more request may be taken.
     pub fn has_room(&self) -> bool {
-        let queue = self.lock();
-        queue.waiting < MAX_WAITING
-            && queue.waiting_bytes < MAX_WAITING_BYTES
-            && queue.unread_bytes() < MAX_QUEUED_BYTES
+        self.lock().has_room()
     }
 
     /// Whether every request was answered and every answer handed to the output.
@@ -133,6 +132,7 @@ impl Slots {
 
 impl ReplySink for Slots {
     fn reply(&self, slot: u64, outcome: Outcome) {
+        let outcome = Decoded::from(outcome);
         let mut queue = self.lock();
         let Some((position, waiting)) = queue.take(slot) else { return };
         // The first one's place is behind those that are ready.
@@ -168,9 +168,8 @@ impl ReplySink for Slots {
             if queue.ready.is_empty() {
                 return;
             }
-            // Under the lock, so that two flushes keep their order; `Output::write` only copies.
-            output.write(&queue.ready);
-            queue.ready.clear();
+            // Under the lock, so that two flushes keep their order; this copies at most.
+            output.write_all_of(&mut queue.ready);
             queue.ready.shrink_to(KEPT_READY_BYTES);
             output
         };
@@ -184,6 +183,10 @@ fn too_much_unread() -> Frame {
 }
 
 impl Queue {
+    fn has_room(&self) -> bool {
+        self.waiting < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES && self.unread_bytes() < MAX_QUEUED_BYTES
+    }
+
     /// Bytes of answers that have not left.
     fn unread_bytes(&self) -> usize {
         let queued = self.output.as_ref().map_or(0, |output| output.queued());

@@ -13,6 +13,8 @@ use crate::runtime::session::Output;
 /// Capacity that a buffer may keep once it is empty: idle connections must cost next to nothing, and a busy one should
 /// not allocate anew for every small answer.
 const RETAINED_BYTES: usize = 16 << 10;
+/// The same for connections that this node has made, which are few: enough for a batch of entries to a peer.
+const RETAINED_OWN_BYTES: usize = 64 << 10;
 
 /// A connection with no more than this in its queue is not closed because others have too much in theirs.
 const FAIR_BYTES: usize = 1 << 20;
@@ -22,7 +24,7 @@ const FAIR_BYTES: usize = 1 << 20;
 pub(in crate::runtime) struct OutputLimits {
     /// On one connection.
     pub own_bytes: usize,
-    /// On this one and others together, if that is limited.
+    /// On this one and others together, if that is limited: those of one listener.
     pub shared: Option<Arc<SharedLimit>>,
 }
 
@@ -33,6 +35,10 @@ pub(in crate::runtime) struct SharedLimit {
 }
 
 impl OutputLimits {
+    fn retained_bytes(&self) -> usize {
+        if self.shared.is_some() { RETAINED_BYTES } else { RETAINED_OWN_BYTES }
+    }
+
     fn are_broken_by(&self, queued: usize) -> bool {
         let together = |shared: &Arc<SharedLimit>| shared.queued_bytes.load(Ordering::Relaxed) > shared.limit_bytes;
         queued > self.own_bytes || (queued > FAIR_BYTES && self.shared.as_ref().is_some_and(together))
@@ -48,6 +54,8 @@ pub struct Connection {
     peer: SocketAddr,
     limits: OutputLimits,
     outgoing: Mutex<Outgoing>,
+    /// How much is queued in there, for those who need not wait until a system call has ended.
+    queued: AtomicUsize,
 }
 
 struct Outgoing {
@@ -65,7 +73,7 @@ impl Connection {
     /// The sending side of `stream`. More in the queue than the limits allow breaks the connection.
     pub(super) fn new(id: u64, peer: SocketAddr, limits: OutputLimits, stream: Arc<dyn Stream>) -> Self {
         let outgoing = Outgoing { stream: Some(stream), buffer: Vec::new(), sent: 0, counted: 0 };
-        Connection { id, peer, limits, outgoing: Mutex::new(outgoing) }
+        Connection { id, peer, limits, outgoing: Mutex::new(outgoing), queued: AtomicUsize::new(0) }
     }
 
     /// A number that no other connection of the same [`Sockets`](super::Sockets) has or had.
@@ -102,8 +110,9 @@ impl Connection {
         self.outgoing().stream.is_some()
     }
 
-    /// Tells the shared limit how much is in the buffer now.
+    /// Tells how much is in the buffer now, to the shared limit as well.
     fn count(&self, outgoing: &mut Outgoing) {
+        self.queued.store(outgoing.queued(), Ordering::Relaxed);
         let Some(shared) = &self.limits.shared else { return };
         let (before, now) = (outgoing.counted, outgoing.buffer.len());
         outgoing.counted = now;
@@ -129,9 +138,15 @@ impl Output for Connection {
         self.append(|buffer| buffer.extend_from_slice(bytes));
     }
 
+    fn write_all_of(&self, bytes: &mut Vec<u8>) {
+        self.append(|buffer| if buffer.is_empty() { std::mem::swap(buffer, bytes) } else { buffer.append(bytes) });
+        // Those that a connection which is over has not taken.
+        bytes.clear();
+    }
+
     fn flush(&self) {
         let mut outgoing = self.outgoing();
-        if let Err(error) = outgoing.send() {
+        if let Err(error) = outgoing.send(self.limits.retained_bytes()) {
             debug!("connection {} to {}: {error}", self.id, self.peer);
             outgoing.close();
         }
@@ -139,7 +154,7 @@ impl Output for Connection {
     }
 
     fn queued(&self) -> usize {
-        self.outgoing().queued()
+        self.queued.load(Ordering::Relaxed)
     }
 }
 
@@ -148,7 +163,7 @@ impl Outgoing {
         self.buffer.len() - self.sent
     }
 
-    fn send(&mut self) -> std::io::Result<()> {
+    fn send(&mut self, retained_bytes: usize) -> std::io::Result<()> {
         let Some(stream) = &self.stream else { return Ok(()) };
         while self.sent < self.buffer.len() {
             match stream.send(&self.buffer[self.sent..]) {
@@ -164,7 +179,7 @@ impl Outgoing {
         }
         self.buffer.clear();
         self.sent = 0;
-        if self.buffer.capacity() > RETAINED_BYTES {
+        if self.buffer.capacity() > retained_bytes {
             self.buffer = Vec::new();
         }
         Ok(())
