@@ -84,7 +84,7 @@ fn t48_a_snapshot_replaces_what_a_busy_machine_has_not_applied() {
         let scenario = with(scenario, 400, FaultKind::Busy { target, for_ms: 10 * ELECTION_TIMEOUT_MS });
         with(scenario, 550, FaultKind::Pause { target, for_ms: 3 * ELECTION_TIMEOUT_MS })
     };
-    let sum = each(6, scenario, |report| {
+    let sum = each(2, scenario, |report| {
         assert_eq!(befallen(report, 0).nodes, befallen(report, 1).nodes);
         assert!(report.busy > 0 && report.paused > 0);
     });
@@ -151,7 +151,7 @@ fn t50_a_snapshot_replaces_entries_that_came_right_before_it() {
             )
         })
     };
-    let sum = each(8, scenario, |report| assert!(report.paused > 0 && report.transfers > 0));
+    let sum = each(4, scenario, |report| assert!(report.paused > 0 && report.transfers > 0));
     taken(&sum, &[Mark::JobReplaced, Mark::SnapshotOvertookWrite]);
 }
 
@@ -203,7 +203,7 @@ fn t51_a_transfer_goes_on_from_what_has_arrived() {
         let scenario = with(scenario, 790, unheard);
         with(scenario, 1_050 + 40 * seed, FaultKind::Kill { target, down_ms: 50 })
     };
-    let sum = each(4, scenario, |report| assert!(report.crashes > 0 && report.transfers > 0));
+    let sum = each(2, scenario, |report| assert!(report.crashes > 0 && report.transfers > 0));
     taken(&sum, &[Mark::SendingFailed, Mark::SnapshotResumed]);
 }
 

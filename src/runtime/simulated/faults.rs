@@ -367,7 +367,7 @@ impl Simulation {
         };
         let at = match file {
             // Its end is looked at before all of it is.
-            Rotten::Snapshot if dice.once_in(2) => length - 1 - dice.below(length.min(16) as u64) as usize,
+            Rotten::Snapshot if dice.once_in(4) => length - 1 - dice.below(length.min(16) as u64) as usize,
             _ => dice.below(length as u64) as usize,
         };
         bytes[at] ^= 1 << dice.below(8);

@@ -168,8 +168,9 @@ pub(super) fn damage(dice: &mut Dice, scenario: &mut Scenario) {
     let (target, at_ms, down_ms) = (Target::Node(node), scenario.moment(dice, 2, 6), a_while(dice, timeout_ms));
     let kind = match dice.below(12) {
         0..4 => {
-            let kinds =
-                [Rotten::Any, Rotten::Segment, Rotten::Newest, Rotten::Snapshot, Rotten::Identity, Rotten::Peers];
+            let snapshots = [Rotten::Snapshot; 2];
+            let others = [Rotten::Any, Rotten::Segment, Rotten::Newest, Rotten::Identity, Rotten::Peers];
+            let kinds = [&snapshots[..], &others].concat();
             let file = *dice.pick(&kinds);
             if file == Rotten::Snapshot {
                 // There are two until the log, whose disk is slow, is durable as far as the newer one.
