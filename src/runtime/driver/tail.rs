@@ -7,7 +7,7 @@ use crate::marks::{Mark, mark};
 
 /// Most bytes of entries that are kept for peers once nobody else needs them. One that lags further behind is sent what is
 /// read back from the log.
-const KEPT_BYTES: u64 = 8 << 20;
+const KEPT_BYTES: u64 = 4 << 20;
 
 /// Recent entries, up to the log's last. An entry leaves memory only when there is no room, and then only after it is
 /// durable and was handed to the apply stage: from then on the storage can be asked for it.
