@@ -15,19 +15,18 @@ const STEPS: usize = 20_000;
 
 /// The smallest part that was found of a history that no order explains.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
+pub struct Explanation<A, R> {
     /// The part of the state: the key, or the topic.
     pub partition: Bytes,
     /// How many operations it has.
     pub operations: usize,
     /// Everything that was answered before this time can be explained.
     pub until: u64,
-    /// The answers that contradict each other, as lines of the history: there is no order of these operations, however many
-    /// of the others took effect.
-    pub contradiction: Vec<String>,
+    /// The operations whose answers contradict each other: there is no order of these, however many of the others took effect.
+    pub contradiction: Vec<Operation<A, R>>,
 }
 
-impl Display for Explanation {
+impl<A: Display, R: Display> Display for Explanation<A, R> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Explanation { partition, operations, until, contradiction } = self;
         write!(
@@ -38,7 +37,7 @@ impl Display for Explanation {
             partition.escape_ascii(),
             contradiction.len(),
         )?;
-        contradiction.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        contradiction.iter().try_for_each(|operation| write!(f, "\n  {operation}"))
     }
 }
 
@@ -47,7 +46,7 @@ pub(super) fn explain<M: Model>(
     model: &M,
     mut operations: Vec<Operation<M::Action, M::Answer>>,
     patience: &mut dyn FnMut(usize) -> bool,
-) -> Explanation {
+) -> Explanation<M::Action, M::Answer> {
     let count = operations.len();
     operations.retain(|operation| operation.outcome != Outcome::Failed);
     operations.sort_by_key(|operation| (operation.latest(), operation.began));
@@ -69,7 +68,7 @@ pub(super) fn explain<M: Model>(
         partition: core.first().map(|operation| operation.partition.clone()).unwrap_or_default(),
         operations: count,
         until,
-        contradiction: core.iter().filter(|operation| operation.answer().is_some()).map(ToString::to_string).collect(),
+        contradiction: core.into_iter().filter(|operation| operation.answer().is_some()).collect(),
     }
 }
 

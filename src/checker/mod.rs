@@ -18,4 +18,4 @@ pub mod search;
 pub use explain::Explanation;
 pub use history::{Operation, Outcome};
 pub use model::Model;
-pub use search::{Failure, check};
+pub use search::{Failure, check, check_partition};

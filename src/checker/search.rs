@@ -30,10 +30,10 @@ pub(super) type History<M> = [Operation<<M as Model>::Action, <M as Model>::Answ
 
 /// Why a history did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum Failure<A, R> {
     /// There is no order that explains it.
     #[error("{0}")]
-    Broken(Box<Explanation>),
+    Broken(Box<Explanation<A, R>>),
     /// The search was ended before it knew. This is no pass: somebody has to look at it.
     #[error(
         "the search for an order of {operations} operations on '{}' was ended undecided at {points} points: \
@@ -61,23 +61,39 @@ pub fn check<M: Model>(
     model: &M,
     history: &History<M>,
     patience: &mut dyn FnMut(usize) -> bool,
-) -> Result<(), Failure> {
+) -> Result<(), Failure<M::Action, M::Answer>> {
     let mut partitions: BTreeMap<&Bytes, Vec<_>> = BTreeMap::new();
     for operation in history {
         partitions.entry(&operation.partition).or_default().push(operation.clone());
     }
     let mut undecided = None;
-    for (partition, operations) in partitions {
-        match search(model, &operations, patience) {
-            Verdict::Linearizable => {}
-            Verdict::Broken => return Err(Failure::Broken(Box::new(explain::explain(model, operations, patience)))),
-            Verdict::Undecided { points } => {
-                let (partition, operations) = (partition.clone(), operations.len());
-                undecided.get_or_insert(Failure::Undecided { partition, operations, points });
-            }
+    for operations in partitions.into_values() {
+        match check_partition(model, operations, patience) {
+            Ok(()) => {}
+            Err(broken @ Failure::Broken(_)) => return Err(broken),
+            Err(failure @ Failure::Undecided { .. }) => drop(undecided.get_or_insert(failure)),
         }
     }
     undecided.map_or(Ok(()), Err)
+}
+
+/// Likewise, for operations that are all of one partition.
+///
+/// # Errors
+/// They are not linearizable, or that could not be decided.
+pub fn check_partition<M: Model>(
+    model: &M,
+    operations: Vec<Operation<M::Action, M::Answer>>,
+    patience: &mut dyn FnMut(usize) -> bool,
+) -> Result<(), Failure<M::Action, M::Answer>> {
+    match search(model, &operations, patience) {
+        Verdict::Linearizable => Ok(()),
+        Verdict::Broken => Err(Failure::Broken(Box::new(explain::explain(model, operations, patience)))),
+        Verdict::Undecided { points } => {
+            let partition = operations.first().map(|operation| operation.partition.clone()).unwrap_or_default();
+            Err(Failure::Undecided { partition, operations: operations.len(), points })
+        }
+    }
 }
 
 /// What the search of one partition has found.

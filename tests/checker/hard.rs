@@ -11,7 +11,7 @@ use crate::invent::{Plan, invent};
 use crate::{history, rounds, verdict};
 
 /// The verdict, and how many points it took.
-fn points(history: &[Operation]) -> (Result<(), Failure>, usize) {
+fn points(history: &[Operation]) -> (Result<(), crate::Failure>, usize) {
     let mut most = 0;
     let verdict = check(&KeyValue, history, &mut |points| {
         most = most.max(points);
@@ -49,7 +49,7 @@ fn assert_broken(history: &[Operation], what: &str, why: &str) {
     println!("{what}: {took} points");
 }
 
-fn is_broken(verdict: &Result<(), Failure>) -> bool {
+fn is_broken(verdict: &Result<(), crate::Failure>) -> bool {
     matches!(verdict, Err(Failure::Broken(_)))
 }
 

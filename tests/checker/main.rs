@@ -16,11 +16,15 @@ mod small;
 #[cfg(feature = "cli")]
 mod strict;
 
+use raft::checker::check;
+use raft::checker::key_value::{Action, Answer};
 use raft::checker::key_value::{KeyValue, Operation};
-use raft::checker::{Failure, check};
 
 /// More than any history here needs, fewer than take long.
 const PATIENCE: usize = 500_000;
+
+/// Why a history of the key-value store did not pass.
+type Failure = raft::checker::Failure<Action, Answer>;
 
 /// Checks a history with a patience that is the same everywhere.
 fn verdict(history: &[Operation]) -> Result<(), Failure> {

@@ -7,14 +7,14 @@ use raft::checker::{Failure, Model, Operation, Outcome, check};
 
 struct Queue;
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Put(u32),
     Take,
 }
 
 /// What was taken.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Answer(Option<u32>);
 
 impl Display for Action {
@@ -67,7 +67,7 @@ impl Model for Queue {
 /// Topic, action, what was taken if there was an answer, begin, end.
 type Row = (&'static str, Action, Option<Option<u32>>, u64, u64);
 
-fn verdict(operations: &[Row]) -> Result<(), Failure> {
+fn verdict(operations: &[Row]) -> Result<(), Failure<Action, Answer>> {
     let operation = |(topic, action, answer, began, ended): &Row| {
         let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Answered(Answer(answer)));
         Operation {

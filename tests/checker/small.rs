@@ -36,8 +36,7 @@ fn some_answer(dice: &mut Dice, action: &Action) -> Answer {
 }
 
 /// What is left of a history of which an explanation names all that matters: those answers, and that the rest was asked for.
-fn core(all: &[Operation], contradiction: &[String]) -> Vec<Operation> {
-    let claims: Vec<Operation> = history(&contradiction.join("\n"));
+fn core(all: &[Operation], claims: &[Operation]) -> Vec<Operation> {
     let forget = |operation: &Operation| match &operation.outcome {
         Outcome::Answered(_) if !claims.contains(operation) => {
             Operation { outcome: Outcome::Unknown, ..operation.clone() }

@@ -195,7 +195,7 @@ fn save(folder: &Path, history: &[Operation]) -> PathBuf {
 }
 
 /// The verdict; of a history that does not pass, with the place where it was saved.
-fn verdict(history: &[Operation]) -> Result<(), (Failure, PathBuf)> {
+fn verdict(history: &[Operation]) -> Result<(), (Failure<Action, Answer>, PathBuf)> {
     let deadline = Instant::now() + PATIENCE.0;
     check(&KeyValue, history, &mut |points| points < PATIENCE.1 && Instant::now() < deadline).map_err(|failure| {
         let folder = tempfile::Builder::new().prefix("raft-history-").tempdir().expect("a folder").keep();

@@ -3,7 +3,7 @@
 //! The search is that of [`checker`](crate::checker), key by key; here is what a register may answer. A `read` that is
 //! refused because there is no such key (20) has seen just that, and so has a `cas` (20, or 22: another value).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ type Step = checker::Operation<Action, Answer>;
 /// Checks all keys.
 pub fn check(findings: &mut Findings<'_>) {
     let mut values = Values::default();
-    let mut steps = Vec::new();
+    let mut keys: BTreeMap<Bytes, Vec<Step>> = BTreeMap::new();
     for (at, operation) in findings.operations() {
         let Some(action) = values.action(&operation.request) else { continue };
         let outcome = match &operation.outcome {
@@ -40,17 +40,12 @@ pub fn check(findings: &mut Findings<'_>) {
         let ended = if outcome == checker::Outcome::Unknown { NEVER } else { nanos(operation.ended) };
         let partition = Bytes::from(operation.request["key"].to_string());
         // The client does not matter to the search: its number is the operation's place, by which it is found again.
-        steps.push(Step { client: at as u64, partition, action, outcome, began: nanos(operation.began), ended });
-    }
-    let mut keys: HashMap<Bytes, Vec<Step>> = HashMap::new();
-    for step in steps {
+        let step = Step { client: at as u64, partition, action, outcome, began: nanos(operation.began), ended };
         keys.entry(step.partition.clone()).or_default().push(step);
     }
     findings.fact("keys", keys.len());
-    let mut keys: Vec<_> = keys.into_iter().collect();
-    keys.sort_by(|(one, _), (other, _)| one.cmp(other));
-    for (_, steps) in keys {
-        match checker::check(&Register, &steps, &mut |points| points < POINTS) {
+    for steps in keys.into_values() {
+        match checker::check_partition(&Register, steps, &mut |points| points < POINTS) {
             Ok(()) => {}
             Err(Failure::Broken(explanation)) => explain(findings, &explanation),
             Err(undecided) => findings.undecided(undecided.to_string()),
@@ -84,10 +79,9 @@ fn refusal(code: u64, action: Action) -> checker::Outcome<Answer> {
     }
 }
 
-fn explain(findings: &mut Findings<'_>, explanation: &Explanation) {
+fn explain(findings: &mut Findings<'_>, explanation: &Explanation<Action, Answer>) {
     let Explanation { partition, operations, until, contradiction } = explanation;
-    let places = contradiction.iter().filter_map(|line| line.split(' ').next()?.parse().ok());
-    let places: Vec<usize> = places.collect();
+    let places: Vec<usize> = contradiction.iter().map(|step| step.client as usize).collect();
     let (key, until) = (String::from_utf8_lossy(partition), *until as f64 / 1e9);
     findings.anomaly("not linearizable", &places, || {
         format!(

@@ -44,7 +44,7 @@ fn play(seed: u64, lies: u64) -> (Check, Vec<checker::key_value::Operation>) {
     (check, world.asked.into_iter().map(|asked| asked.seen).collect())
 }
 
-fn search(history: &[checker::key_value::Operation]) -> Result<(), Found> {
+fn search(history: &[checker::key_value::Operation]) -> Result<(), Found<Action, Told>> {
     checker::check(&KeyValue, history, &mut |points| points < 100_000)
 }
 
