@@ -1,6 +1,5 @@
 //! What is between the nodes: how long messages take, and which are lost. And how many there were.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,8 +17,8 @@ pub struct Network {
     lost: AtomicU64,
     /// Messages lost because their way was cut.
     cut: AtomicU64,
-    /// Messages from clients to nodes, and back.
-    of_clients: AtomicU64,
+    /// Messages lost because too many were waiting for a node that did not read.
+    unread: AtomicU64,
 }
 
 /// What belongs to the node that sends, so that nodes do not get into each other's way.
@@ -29,8 +28,6 @@ struct Sender {
     blocked: AtomicU64,
     /// Messages to other nodes.
     sent: AtomicU64,
-    /// Likewise, by type.
-    kinds: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What was carried, and what was not.
@@ -38,14 +35,12 @@ struct Sender {
 pub struct Traffic {
     /// Messages between nodes, with those that were lost.
     pub between_nodes: u64,
-    /// Likewise, by type.
-    pub kinds: BTreeMap<String, u64>,
-    /// Messages from clients to nodes, and back.
-    pub of_clients: u64,
     /// Messages between nodes, lost by chance.
     pub lost: u64,
     /// Messages between nodes, lost because their way was cut.
     pub cut: u64,
+    /// Messages of nodes and clients, lost because too many were waiting for a node that did not read.
+    pub unread: u64,
 }
 
 impl Network {
@@ -55,7 +50,6 @@ impl Network {
             dice: Mutex::new(Dice::new(seed, &format!("messages of n{node}"))),
             blocked: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            kinds: Mutex::default(),
         };
         Network {
             latency,
@@ -63,21 +57,14 @@ impl Network {
             senders: (0..nodes).map(sender).collect(),
             lost: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            of_clients: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
         }
     }
 
-    /// A message of this type sets out from one node to another: how long it takes. None: it is lost.
-    pub fn send(&self, src: usize, dest: usize, kind: &str) -> Option<Duration> {
+    /// A message sets out from one node to another: how long it takes. None: it is lost.
+    pub fn send(&self, src: usize, dest: usize) -> Option<Duration> {
         let sender = self.senders.get(src)?;
         sender.sent.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut kinds = sender.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            match kinds.get_mut(kind) {
-                Some(count) => *count += 1,
-                None => drop(kinds.insert(kind.to_owned(), 1)),
-            }
-        }
         if !self.passes(src, dest) {
             return None;
         }
@@ -99,9 +86,9 @@ impl Network {
         passes
     }
 
-    /// A message from or to a client was carried.
-    pub fn client_message(&self) {
-        self.of_clients.fetch_add(1, Ordering::Relaxed);
+    /// So many messages were lost because too many were waiting for a node that did not read.
+    pub fn unread(&self, messages: u64) {
+        self.unread.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Messages from the first to the second of each pair are lost from now on, and no others.
@@ -124,18 +111,11 @@ impl Network {
 
     /// What was carried so far.
     pub fn traffic(&self) -> Traffic {
-        let mut kinds = BTreeMap::new();
-        for sender in &self.senders {
-            for (kind, count) in &*sender.kinds.lock().unwrap_or_else(PoisonError::into_inner) {
-                *kinds.entry(kind.clone()).or_default() += count;
-            }
-        }
         Traffic {
             between_nodes: self.between_nodes(),
-            kinds,
-            of_clients: self.of_clients.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             cut: self.cut_so_far(),
+            unread: self.unread.load(Ordering::Relaxed),
         }
     }
 }
@@ -163,18 +143,17 @@ mod tests {
     #[test]
     fn a_share_of_messages_is_lost() {
         let network = Network::new(2, NONE, 0.2, 7);
-        let arrived = (0..10_000).filter(|_| network.send(0, 1, "x").is_some()).count();
+        let arrived = (0..10_000).filter(|_| network.send(0, 1).is_some()).count();
         assert!((7_800..8_200).contains(&arrived), "{arrived} of 10,000 arrived");
         let traffic = network.traffic();
         assert_eq!((traffic.between_nodes, traffic.lost, traffic.cut), (10_000, 10_000 - arrived as u64, 0));
-        assert_eq!(traffic.kinds, BTreeMap::from([("x".to_owned(), 10_000)]));
     }
 
     #[test]
     fn a_cut_goes_one_way_and_is_healed() {
         let network = Network::new(3, NONE, 0.0, 7);
         network.cut(&[(0, 1), (0, 2)]);
-        let reached = |src, dest| network.send(src, dest, "x").is_some();
+        let reached = |src, dest| network.send(src, dest).is_some();
         assert_eq!([reached(0, 1), reached(0, 2), reached(1, 0), reached(1, 2)], [false, false, true, true]);
         assert_eq!(network.cut_so_far(), 2);
         network.cut(&[]);
@@ -186,7 +165,7 @@ mod tests {
         let mean = Duration::from_millis(10);
         for spread in [Spread::Constant, Spread::Uniform, Spread::Exponential] {
             let network = Network::new(2, Latency { mean, spread }, 0.0, 7);
-            let mut drawn: Vec<_> = (0..10_000).filter_map(|_| network.send(0, 1, "x")).collect();
+            let mut drawn: Vec<_> = (0..10_000).filter_map(|_| network.send(0, 1)).collect();
             drawn.sort();
             let average = drawn.iter().sum::<Duration>() / 10_000;
             assert!(average.abs_diff(mean) < Duration::from_micros(300), "{spread:?}: {average:?}");

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,13 +117,14 @@ impl Process {
         life.initialised || life.number != number
     }
 
-    /// Brings whole lines. False: nobody will read them.
+    /// Brings whole lines; one that does not run, or was not sent its `init`, does not get them. False: it does not read, too many
+    /// are waiting already, and these are lost.
     pub fn deliver(&self, lines: &[u8]) -> bool {
         let inbox = {
             let life = self.lock();
             life.inbox.clone().filter(|_| life.initialised)
         };
-        inbox.is_some_and(|inbox| inbox.push(lines))
+        inbox.is_none_or(|inbox| inbox.push(lines))
     }
 
     /// Kills the node, without warning. False: it does not run.
@@ -196,12 +197,11 @@ fn group(child: &Child) -> Pid {
 }
 
 /// Ends a child and all that it has started.
-fn end(child: &mut Child) -> Option<ExitStatus> {
+fn end(child: &mut Child) {
     // It fails only for one that has ended.
     let _ = kill_process_group(group(child), Signal::KILL);
-    let status = child.wait().ok();
+    let _ = child.wait();
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|running| *running != group(child));
-    status
 }
 
 /// The last lines of a log, for people.

@@ -212,8 +212,12 @@ fn messages(run: &Run, figures: &Figures) -> String {
     let each = |messages: f64| messages / figures.asked.max(1) as f64;
     let all = traffic.between_nodes as f64;
     let idle = run.rest.as_ref().map_or(0.0, |rest| rest.idle_rate * figures.time.as_secs_f64());
+    let unread = match traffic.unread {
+        0 => String::new(),
+        unread => format!(", {} because a node did not read", grouped(unread)),
+    };
     format!(
-        "{} between nodes, {:.1} a request ({:.1} beyond those at rest); {} lost by cuts, {} by chance",
+        "{} between nodes, {:.1} a request ({:.1} beyond those at rest); {} lost by cuts, {} by chance{unread}",
         grouped(traffic.between_nodes),
         each(all),
         each((all - idle).max(0.0)),

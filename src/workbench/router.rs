@@ -107,7 +107,6 @@ impl Router {
         if let Some((name, process)) = self.0.node(node) {
             let body = json!({"type": "init", "msg_id": 1, "node_id": name, "node_ids": self.0.names});
             process.initialise(&line(&format!("c{CONTROL}"), name, &body));
-            self.0.network.client_message();
         }
     }
 
@@ -129,9 +128,8 @@ impl Router {
     /// Sends the body of a client's request to a node.
     pub fn request(&self, process: u64, node: usize, body: &Value) {
         if let Some((name, to)) = self.0.node(node) {
-            self.0.network.client_message();
             // One that does not run answers nothing, like one that is slow.
-            to.deliver(&line(&format!("c{process}"), name, body));
+            self.0.deliver(to, &line(&format!("c{process}"), name, body));
         }
     }
 
@@ -177,7 +175,7 @@ impl Shared {
                     .err()
                     .map(|why| format!("{name} wrote a line that {why}: {}", excerpt(line)))
             });
-            self.deliver(&mut batch);
+            self.deliver_all(&mut batch);
             if wrong.is_some() {
                 break wrong;
             }
@@ -204,7 +202,7 @@ impl Shared {
             return Err("comes before init".into());
         }
         if let Some(dest) = self.names.iter().position(|name| *name == message.dest) {
-            match self.network.send(src, dest, &message.kind) {
+            match self.network.send(src, dest) {
                 Some(wait) if wait.is_zero() => batch.add(dest, line),
                 Some(wait) => self.delay.push(Instant::now() + wait, src, dest, line.to_vec()),
                 None => {}
@@ -226,7 +224,7 @@ impl Shared {
             ("init_ok", Some(topology)) => {
                 let body = json!({"type": "topology", "msg_id": 2, "topology": topology});
                 if let Some(process) = self.nodes.get(node) {
-                    process.deliver(&line(&format!("c{CONTROL}"), name, &body));
+                    self.deliver(process, &line(&format!("c{CONTROL}"), name, &body));
                 }
             }
             ("init_ok", None) | ("topology_ok", _) => {
@@ -240,7 +238,6 @@ impl Shared {
     /// A node answers a client.
     fn answered(&self, process: u64, message: &Message<'_>) -> Result<(), String> {
         let at = Instant::now();
-        self.network.client_message();
         let in_reply_to = message.in_reply_to.ok_or("is for a client and has no `in_reply_to`")?;
         let body =
             serde_json::from_str(message.body.get()).map_err(|error| format!("has a `body` that is none: {error}"))?;
@@ -248,10 +245,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Brings a node lines.
+    fn deliver(&self, node: &Process, lines: &[u8]) {
+        if !node.deliver(lines) {
+            self.network.unread(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
+        }
+    }
+
     /// Brings every node its lines.
-    fn deliver(&self, batch: &mut Batch) {
+    fn deliver_all(&self, batch: &mut Batch) {
         for (node, lines) in self.nodes.iter().zip(&mut batch.0).filter(|(_, lines)| !lines.is_empty()) {
-            node.deliver(lines);
+            self.deliver(node, lines);
             lines.clear();
         }
     }
@@ -262,7 +266,7 @@ impl Shared {
             for message in due.iter().filter(|message| self.network.passes(message.src, message.dest)) {
                 batch.add(message.dest, &message.line);
             }
-            self.deliver(&mut batch);
+            self.deliver_all(&mut batch);
         }
     }
 }

@@ -205,6 +205,21 @@ fn a_paused_node_gets_everything_when_it_goes_on() {
 }
 
 #[test]
+fn what_too_many_wait_before_is_lost_and_counted() {
+    let fixture = Fixture::start(Duration::ZERO, 0.0).ready();
+    assert!(fixture.router.nodes()[1].pause());
+    let long = json!({"type": "read", "msg_id": 7, "long": "x".repeat(1 << 20)});
+    (0..64).for_each(|_| fixture.router.request(1, 1, &long));
+    assert_eq!(fixture.router.network().traffic().unread, 0);
+    (0..10).for_each(|_| fixture.router.request(1, 1, &long));
+    let unread = fixture.router.network().traffic().unread;
+    assert!((7..=10).contains(&unread), "{unread} of 74 are lost, and 64 MiB are waiting");
+    assert!(fixture.router.nodes()[1].kill());
+    fixture.router.request(1, 1, &long);
+    assert_eq!(fixture.router.network().traffic().unread, unread, "nobody is there who could read");
+}
+
+#[test]
 fn nodes_of_a_square_neighbour_those_beside_them() {
     let names: Vec<_> = (0..5).map(|node| format!("n{node}")).collect();
     let expected =
