@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use raft::consensus::{Entry, EntryKind, HardState, Membership};
+use raft::consensus::{Entry, EntryKind, HardState, Membership, Payload};
 use raft::storage::inspect::{DataFolder, Item, Record};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ struct Line {
     /// Where the record is, if it is one: its segment's name, and the offset.
     place: Option<(String, u64)>,
     fields: Vec<(&'static str, Value)>,
-    payload: Option<Vec<u8>>,
+    payload: Option<Payload>,
 }
 
 impl Line {
@@ -128,7 +128,7 @@ impl Line {
                     fields.push(("membership", membership(members)));
                 }
                 fields.push(("payload_bytes", json!(header.size)));
-                ("entry", fields, Some(payload.to_vec()))
+                ("entry", fields, Some(payload))
             }
             Record::HardState(hard_state) => ("hard_state", hard_state_fields(&hard_state), None),
             Record::Truncate(from, before) => {
@@ -148,7 +148,7 @@ impl Line {
             fields.extend([("file", json!(file)), ("offset", json!(offset))]);
         }
         fields.extend(self.fields);
-        fields.extend(self.payload.map(|payload| ("payload", json!(BASE64_STANDARD.encode(payload)))));
+        fields.extend(self.payload.map(|payload| ("payload", json!(BASE64_STANDARD.encode(&*payload)))));
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", fields.join(","))
     }
@@ -165,7 +165,7 @@ impl Line {
                 value => write!(text, " {name}={value}"),
             };
         }
-        let payload = self.payload.unwrap_or_default();
+        let payload = self.payload.unwrap_or(Payload::EMPTY);
         let preview = payload.get(..PREVIEW_BYTES).unwrap_or(&payload);
         if !preview.is_empty() {
             let more = if preview.len() < payload.len() { "..." } else { "" };
