@@ -3,6 +3,7 @@
 mod bench;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
         None => run_shell(&arguments),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        // Not `eprintln!`: nobody may be left to read it, which is no reason to panic.
+        let _ = writeln!(io::stderr(), "error: {error}");
         ExitCode::FAILURE
     })
 }

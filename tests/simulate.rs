@@ -131,6 +131,33 @@ fn a_trace_tells_messages_faults_and_what_nodes_log() {
     }
 }
 
+/// A run with `--marks` and nobody who reads: the table is lost, the exit code is not.
+#[test]
+fn a_closed_pipe_is_no_reason_to_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raft"));
+    command.args(["simulate", "--seed", "1", "--nodes", "1", "--time", "0", "--marks"]);
+    let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn a_seed_that_has_none_after_it_is_refused() {
+    let run = |seed: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raft"));
+        command.args(["simulate", "--seed", seed, "--nodes", "1", "--time", "0"]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let last = run("18446744073709551614");
+    assert_eq!(last.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&last.stdout).contains("simulations   1, 0 failed"), "{last:?}");
+    let refused = run("18446744073709551615");
+    assert_eq!(refused.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("18446744073709551615 is not in 0..18446744073709551615"), "{stderr}");
+}
+
 #[test]
 fn a_scenario_that_cannot_be_read_is_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -239,7 +239,7 @@ pub struct DumpArgs {
 #[derive(Args, Debug)]
 pub struct SimulateArgs {
     /// The one seed to run; with --for, the first
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub seed: Option<u64>,
     /// The seeds to run, from the first to before the last [default: 0..100]
     #[arg(long, value_name = "N..M", value_parser = range, conflicts_with_all = ["seed", "minutes"])]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 when all went as asked, 1 when something failed, 2 when the command line makes no sense.
 
+mod again;
 mod args;
 mod check;
 mod cluster;

@@ -72,6 +72,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         ("--loss 2", "expected a share"),
         ("--concurrency 0n", "expected a number from 1"),
         ("--rate 0", "expected requests a second"),
+        ("--page some/x.jsonl", "--page must be another file"),
     ] {
         let (output, _, folder) = run(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();

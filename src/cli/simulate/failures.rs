@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use raft::runtime::simulated::{Failed, Report, Scenario, Script, shrink, simulate};
 
 use super::{Cases, Outcome};
+use crate::cli::again;
 use crate::cli::args::SimulateArgs;
 
 /// The last steps that are shown.
@@ -70,15 +71,13 @@ fn name(cases: &Cases, number: u64) -> String {
 
 /// The command that does it again.
 fn command(cases: &Cases, number: u64, args: &SimulateArgs) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "raft".into());
+    let program = again::given().into_iter().next().unwrap_or_else(|| "raft".into());
     let mut command = format!("{program} simulate");
-    let _ = match cases {
-        Cases::Seeds(..) => write!(command, " --seed {number}"),
-        Cases::One(_) => {
-            args.scenario.as_ref().map_or(Ok(()), |path| write!(command, " --scenario {}", path.display()))
-        }
-    };
+    if let Some(path) = &args.scenario {
+        let _ = write!(command, " --scenario {}", again::quoted(&path.to_string_lossy()));
+    }
     if let Cases::Seeds(..) = cases {
+        let _ = write!(command, " --seed {number}");
         let profile = args.profile.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         let _ = write!(command, " --profile {profile}");
         let _ = args.nodes.map(|nodes| write!(command, " --nodes {nodes}"));

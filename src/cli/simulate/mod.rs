@@ -72,7 +72,7 @@ impl Cases {
         }
         let seeds = match (args.seed, args.minutes, &args.seeds) {
             (Some(first), Some(_), _) => first..u64::MAX,
-            (Some(seed), None, _) => seed..seed.saturating_add(1),
+            (Some(seed), None, _) => seed..seed + 1,
             (None, Some(_), _) => from_the_clock()..u64::MAX,
             (None, None, seeds) => seeds.clone().unwrap_or(0..100),
         };

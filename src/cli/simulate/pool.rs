@@ -21,12 +21,12 @@ pub fn run<T: Send>(
         for _ in 0..jobs {
             let (sender, next, stops, run, end) = (sender.clone(), &next, &stops, &run, numbers.end);
             scope.spawn(move || {
-                while !stops.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= end || sender.send((number, run(number))).is_err() {
-                        break;
-                    }
-                }
+                // Never beyond the end, which may be the last number there is.
+                let take = |number: u64| (number < end).then(|| number + 1);
+                while !stops.load(Ordering::Relaxed)
+                    && let Ok(number) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    && sender.send((number, run(number))).is_ok()
+                {}
             });
         }
         drop(sender);
@@ -66,6 +66,16 @@ mod tests {
             run(jobs, 5..25, slow, |number, square| seen.push((number, square)), || false);
             assert_eq!(seen, (5..25).map(|number| (number, number * number)).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn there_is_nothing_after_the_last_number() {
+        let (mut seen, begun) = (Vec::new(), AtomicU64::new(0));
+        let count = |_| begun.fetch_add(1, Ordering::Relaxed);
+        let mut each = |number, _| seen.push(number);
+        // Whoever begins anything else has begun a hundred of them soon, and is stopped.
+        run(3, u64::MAX - 1..u64::MAX, count, &mut each, || begun.load(Ordering::Relaxed) > 100);
+        assert_eq!((seen, begun.into_inner()), (vec![u64::MAX - 1], 1));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 pub mod args;
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -16,12 +15,16 @@ use raft::workbench::report;
 use raft::workbench::run::{self, Progress};
 
 use self::args::WorkbenchArgs;
-use super::{Error, progress, stop};
+use super::{Error, again, progress, stop};
 
 /// Runs what was asked for.
 pub(super) fn run(args: &WorkbenchArgs) -> Result<ExitCode, Error> {
     let options = args.options()?;
     let files = Files { page: args.page() };
+    if files.page == files.history() {
+        let page = files.page.display();
+        return Err(Error::Usage(format!("the history is written to {page}, so --page must be another file")));
+    }
     files.make_folder().map_err(|error| Error::failed(files.page.display(), error))?;
     let stops = stop::requests_until(false, processes::kill_all)
         .map_err(|error| Error::failed("cannot catch signals", error))?;
@@ -34,7 +37,7 @@ pub(super) fn run(args: &WorkbenchArgs) -> Result<ExitCode, Error> {
     bar.finish_and_clear();
     let run = outcome.map_err(Error::Failed)?;
     files.write_history(&run.history).map_err(|error| Error::failed(files.history().display(), error))?;
-    let again = again(args, options.seed);
+    let again = command(args, options.seed);
     let page = page::page(&options, &run, &again);
     fs::write(&files.page, page).map_err(|error| Error::failed(files.page.display(), error))?;
     // Whoever reads it may stop before the end: the exit code says what there is to say.
@@ -95,21 +98,11 @@ impl Files {
 }
 
 /// The command that does the same again, as this one was given, with its seed.
-fn again(args: &WorkbenchArgs, seed: u64) -> String {
-    let given: Vec<OsString> = std::env::args_os().collect();
-    let mut words: Vec<String> = given.iter().map(|word| quoted(&word.to_string_lossy())).collect();
+fn command(args: &WorkbenchArgs, seed: u64) -> String {
+    let mut words = again::given();
     if args.seed.is_none() {
         let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
         words.insert(end, format!("--seed {seed}"));
     }
     words.join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:%+@".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
 }
