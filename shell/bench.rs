@@ -13,6 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use raft::bench::{self, Mix, Options, Progress};
 use raft::client::Client;
+use raft::figures;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
@@ -57,7 +58,7 @@ pub struct BenchArgs {
     connections: u32,
 
     /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = figures::seconds)]
     seconds: Duration,
 
     /// What is asked, in what proportion
@@ -207,9 +208,4 @@ fn target(text: &str) -> Result<Target, String> {
         true => Err(expected()),
         false => Ok(Target { url: text.to_owned(), host: host.to_owned(), port }),
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, from 0.1 to 86400".into())
 }

@@ -1,4 +1,5 @@
-//! How figures are written for people, wherever the project shows them.
+//! How figures are written for people: counts, times that passed, and what is too long to be shown; and how a time is read that
+//! they give.
 
 use std::time::Duration;
 
@@ -30,9 +31,40 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// The beginning of a text that is longer than so many characters.
+pub fn excerpt(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// A time that is given in seconds, from a tenth of one to a day.
+///
+/// # Errors
+/// When it is none, or not in that range; in words for people.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, from 0.1 to 86400".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!((excerpt("abc", 3), excerpt("abcd", 3)), ("abc".to_owned(), "abc...".to_owned()));
+        assert_eq!(excerpt("äöü", 2), "äö...");
+    }
+
+    #[test]
+    fn seconds_are_a_number_in_range() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "x", "0", "-1", "NaN", "inf", "86401"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn digits_are_in_groups() {

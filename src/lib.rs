@@ -52,6 +52,8 @@ mod drawing;
 #[cfg(feature = "cli")]
 pub mod figures;
 pub mod gateway;
+#[cfg(feature = "cli")]
+pub mod latencies;
 pub mod machine;
 pub mod marks;
 #[cfg(feature = "mutants")]

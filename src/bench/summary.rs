@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use super::options::Kind;
+use crate::latencies::Latencies;
 
 /// A run over time is told in so many parts, each as long as this at least and at most.
 const PARTS: u32 = 400;
 const SLOT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(250));
-/// The longest time that is told apart.
-const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// What a run came to.
 pub struct Summary {
@@ -30,14 +27,17 @@ pub struct Summary {
     pub slots: Vec<Slot>,
     /// How long a slot is.
     pub slot_time: Duration,
-    current: (Histogram<u64>, u64),
+    /// The slot that is not over: what was answered in it, and how many failed.
+    current: (Latencies, u64),
 }
 
 /// What requests of a kind were answered.
+#[derive(Default)]
 pub struct Answers {
     /// Those that were answered with nothing: no such key, an empty list.
     pub nil: u64,
-    times: Histogram<u64>,
+    /// How long they took.
+    pub times: Latencies,
 }
 
 /// A short part of a run. An answer belongs to the part in which it came.
@@ -58,26 +58,25 @@ impl Summary {
     pub(super) fn new(time: Duration) -> Self {
         Summary {
             time,
-            puts: Answers::new(),
-            gets: Answers::new(),
+            puts: Answers::default(),
+            gets: Answers::default(),
             errors: BTreeMap::new(),
             lost_connections: 0,
             slots: Vec::new(),
             slot_time: (time / PARTS).clamp(SLOT.0, SLOT.1),
-            current: (histogram(), 0),
+            current: (Latencies::default(), 0),
         }
     }
 
     /// A request was answered, so long after the beginning.
     pub(super) fn answered(&mut self, kind: Kind, nil: bool, took: Duration, at: Duration) {
         self.close_slots(at);
-        let took = nanos(took);
-        self.current.0.saturating_record(took);
+        self.current.0.add(took);
         let answers = match kind {
             Kind::Put => &mut self.puts,
             Kind::Get => &mut self.gets,
         };
-        answers.times.saturating_record(took);
+        answers.times.add(took);
         answers.nil += u64::from(nil);
     }
 
@@ -95,9 +94,9 @@ impl Summary {
     pub(super) fn close_slots(&mut self, at: Duration) {
         while self.slot_time * (self.slots.len() as u32 + 1) <= at {
             let (times, failed) = &mut self.current;
-            let [p50, p99] = [0.5, 0.99].map(|part| Duration::from_nanos(times.value_at_quantile(part)));
-            self.slots.push(Slot { answered: times.len(), failed: *failed, p50, p99 });
-            times.reset();
+            let [p50, p99] = [0.5, 0.99].map(|part| times.quantile(part));
+            self.slots.push(Slot { answered: times.count(), failed: *failed, p50, p99 });
+            times.clear();
             *failed = 0;
         }
     }
@@ -107,7 +106,7 @@ impl Summary {
     pub(super) fn finish(&mut self) {
         self.close_slots(self.time);
         let (times, failed) = &self.current;
-        if !times.is_empty() || *failed > 0 {
+        if times.count() > 0 || *failed > 0 {
             self.close_slots(self.slot_time * (self.slots.len() as u32 + 1));
         }
     }
@@ -115,14 +114,13 @@ impl Summary {
     /// All answers.
     pub fn all(&self) -> Answers {
         let mut times = self.puts.times.clone();
-        // They have the same bounds.
-        let _ = times.add(&self.gets.times);
+        times.add_all(&self.gets.times);
         Answers { nil: self.puts.nil + self.gets.nil, times }
     }
 
     /// How many requests were answered.
     pub fn answered_count(&self) -> u64 {
-        self.puts.count() + self.gets.count()
+        self.puts.times.count() + self.gets.times.count()
     }
 
     /// How many requests failed.
@@ -134,41 +132,6 @@ impl Summary {
     pub fn rate(&self, count: u64) -> f64 {
         count as f64 / self.time.as_secs_f64().max(1e-9)
     }
-}
-
-impl Answers {
-    fn new() -> Self {
-        Answers { nil: 0, times: histogram() }
-    }
-
-    /// How many.
-    pub fn count(&self) -> u64 {
-        self.times.len()
-    }
-
-    /// This part of all, from 0 to 1, took no longer.
-    pub fn quantile(&self, part: f64) -> Duration {
-        Duration::from_nanos(self.times.value_at_quantile(part))
-    }
-
-    /// What they took on average.
-    pub fn mean(&self) -> Duration {
-        Duration::from_nanos(self.times.mean() as u64)
-    }
-
-    /// The slowest.
-    pub fn max(&self) -> Duration {
-        Duration::from_nanos(self.times.max())
-    }
-}
-
-/// Nanoseconds to three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, nanos(LONGEST), 3).unwrap_or_else(|_| unreachable!("bounds that are fit"))
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -188,8 +151,8 @@ mod tests {
         assert_eq!(counts, [(2, 0), (0, 0), (0, 2), (0, 0)]);
         assert_eq!(summary.slots[0].p50.as_micros() / 10, 100);
         assert_eq!((summary.answered_count(), summary.failed_count()), (2, 2));
-        assert_eq!((summary.all().nil, summary.all().count()), (1, 2));
-        assert_eq!(summary.all().max().as_micros() / 10, 300);
+        assert_eq!((summary.all().nil, summary.all().times.count()), (1, 2));
+        assert_eq!(summary.all().times.max().as_micros() / 10, 300);
         assert_eq!(summary.rate(2), 5.0);
     }
 

@@ -55,13 +55,13 @@ pub struct Latency {
 }
 
 /// How the latencies of messages are distributed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Spread {
-    /// Each message takes the mean.
+    /// Each message takes the mean
     Constant,
-    /// From nothing to twice the mean.
+    /// From nothing to twice the mean
     Uniform,
-    /// Most take less than the mean, and some up to ten times as long.
+    /// Most take less than the mean, and some up to ten times as long
     Exponential,
 }
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use super::history::{Operation, Outcome};
 use super::nemesis::{Fault, Happened};
 use super::options::{Nemesis, Options};
 use super::run::{Rest, Run};
 use crate::figures::{duration, grouped};
+use crate::latencies::Latencies;
 
 /// The figures of a run, of what clients asked as often as they were told to: not of what was asked at the end.
 pub struct Figures {
@@ -30,43 +29,6 @@ pub struct Figures {
     pub latency: Latencies,
     /// Likewise, by type of request.
     pub by_kind: BTreeMap<String, Latencies>,
-}
-
-/// How long requests took.
-pub struct Latencies(Histogram<u64>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        // From a microsecond to ten minutes, to three digits.
-        let bounded = Histogram::new_with_bounds(1, 600_000_000, 3);
-        Latencies(bounded.unwrap_or_else(|_| unreachable!("bounds that are fit")))
-    }
-}
-
-impl Latencies {
-    fn add(&mut self, took: Duration) {
-        self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// How many.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// So many of a hundred took no longer.
-    pub fn percentile(&self, percent: f64) -> Duration {
-        Duration::from_micros(self.0.value_at_percentile(percent))
-    }
-
-    /// The slowest.
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.max())
-    }
-
-    fn words(&self) -> String {
-        let [p50, p95, p99] = [50.0, 95.0, 99.0].map(|percent| duration(self.percentile(percent)));
-        format!("p50 {p50}, p95 {p95}, p99 {p99}, max {}", duration(self.max()))
-    }
 }
 
 impl Figures {
@@ -132,13 +94,13 @@ pub fn table(options: &Options, run: &Run) -> String {
         ("throughput".to_owned(), format!("{:.1} served a second", figures.throughput())),
     ];
     if figures.served() > 0 {
-        rows.push(("latency".to_owned(), figures.latency.words()));
+        rows.push(("latency".to_owned(), took(&figures.latency)));
     }
     if figures.by_kind.len() > 1 {
         let kinds = figures.by_kind.iter();
         rows.extend(
-            kinds.map(|(kind, took)| {
-                (format!("  {kind}"), format!("{}, {} served", took.words(), grouped(took.count())))
+            kinds.map(|(kind, times)| {
+                (format!("  {kind}"), format!("{}, {} served", took(times), grouped(times.count())))
             }),
         );
     }
@@ -154,6 +116,11 @@ pub fn table(options: &Options, run: &Run) -> String {
         let _ = writeln!(table, "{name:<width$}  {value}");
     }
     table + &findings(run)
+}
+
+fn took(times: &Latencies) -> String {
+    let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| duration(times.quantile(part)));
+    format!("p50 {p50}, p95 {p95}, p99 {p99}, max {}", duration(times.max()))
 }
 
 fn workload(options: &Options) -> String {
@@ -182,7 +149,7 @@ fn verdict(run: &Run) -> String {
         0 => String::new(),
         count => format!(": {}", counted(count, "anomaly")),
     };
-    format!("{}{found}; checked in {:.1} s", verdict_word(run), run.checked_in.as_secs_f64())
+    format!("{}{found}; checked in {}", verdict_word(run), duration(run.checked_in))
 }
 
 /// What is wrong, at length.

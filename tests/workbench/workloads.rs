@@ -60,7 +60,7 @@ fn lin_kv_over_a_slow_network_that_loses() {
     options.rest = Duration::from_secs(1);
     let run = assert_valid(&options);
     assert!(run.traffic.lost > 0, "{:?}", run.traffic);
-    let median = Figures::of(&run).latency.percentile(50.0);
+    let median = Figures::of(&run).latency.quantile(0.5);
     assert!(median > Duration::from_millis(10), "there and back takes 20 ms on average: {median:?}");
     let rest = run.rest.expect("messages at rest were counted");
     assert!(rest.idle_rate > 1.0 && rest.singles.iter().all(|(asked, _)| *asked > 0), "{rest:?}");

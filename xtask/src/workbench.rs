@@ -1,8 +1,14 @@
 //! `cargo xtask workbench`: every workload, under every kind of fault, on clusters of every usual size, in the workbench.
 
+/// The program's own table of their names. What is built here is the program, so it cannot be a dependency.
+#[path = "../../src/gateway/maelstrom/workload.rs"]
+mod workload;
+
 use std::io::Write as _;
 use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
+
+use workload::Workload;
 
 pub const HELP: &str = "\
 cargo xtask workbench [--time SECONDS]
@@ -12,18 +18,6 @@ cargo xtask workbench [--time SECONDS]
   until everything has been read at the end. Prints a table, and what failed with the command that does it again. The pages, histories and
   logs are in target/workbench.";
 
-const WORKLOADS: [&str; 10] = [
-    "lin-kv",
-    "txn-list-append",
-    "txn-rw-register",
-    "kafka",
-    "broadcast",
-    "g-set",
-    "g-counter",
-    "pn-counter",
-    "echo",
-    "unique-ids",
-];
 const FAULTS: [&str; 5] = ["none", "partition", "kill", "pause", "all"];
 const SIZES: [&str; 3] = ["1", "3", "5"];
 const FOLDER: &str = "target/workbench";
@@ -54,7 +48,7 @@ fn matrix(seconds: u64) -> ExitCode {
     }
     println!("{:<16} {:<10} {}", "workload", "faults", SIZES.map(|size| format!("{size:<22}")).concat());
     let (began, mut runs, mut failed) = (Instant::now(), 0, Vec::new());
-    for workload in WORKLOADS {
+    for (workload, _) in Workload::NAMES {
         for faults in FAULTS {
             print!("{workload:<16} {faults:<10} ");
             for size in SIZES {

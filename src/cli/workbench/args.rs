@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use raft::figures;
 use raft::gateway::maelstrom::Workload;
 use raft::workbench::options::{DATA_PLACEHOLDER, Latency, Nemesis, Options, Spread};
 
@@ -40,7 +41,7 @@ pub struct WorkbenchArgs {
     pub latency: u64,
     /// How these differ from message to message
     #[arg(long, value_enum, value_name = "NAME", default_value = "constant")]
-    pub latency_dist: LatencyDist,
+    pub latency_dist: Spread,
     /// The share of messages between nodes that are lost, as in 5% or 0.05
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub loss: f64,
@@ -49,8 +50,8 @@ pub struct WorkbenchArgs {
     pub nemesis: Nemeses,
     /// Seconds from one fault of a kind to the next, on average; about half of them with the fault
     /// [default: a fifth of --time, from 1 to 10]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub nemesis_interval: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = figures::seconds)]
+    pub nemesis_interval: Option<Duration>,
     /// Milliseconds after which a client without an answer gives up, not knowing what came of its request
     /// [default: 1000, and 20 times the latency]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
@@ -79,17 +80,6 @@ pub enum Concurrency {
     PerNode(usize),
 }
 
-/// How latencies are distributed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LatencyDist {
-    /// Each message takes that long
-    Constant,
-    /// From nothing to twice that long
-    Uniform,
-    /// Most take less, and some up to ten times as long
-    Exponential,
-}
-
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nemeses(BTreeSet<Nemesis>);
@@ -103,12 +93,7 @@ impl WorkbenchArgs {
         };
         let nodes = usize::from(self.nodes);
         let time = Duration::from_secs(self.time);
-        let interval = self.nemesis_interval.unwrap_or((self.time as f64 / 5.0).clamp(1.0, 10.0));
-        let spread = match self.latency_dist {
-            LatencyDist::Constant => Spread::Constant,
-            LatencyDist::Uniform => Spread::Uniform,
-            LatencyDist::Exponential => Spread::Exponential,
-        };
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
         let seed = match self.seed {
             Some(seed) => seed,
             // Short enough to be typed.
@@ -125,10 +110,10 @@ impl WorkbenchArgs {
                 Concurrency::Clients(clients) => clients,
                 Concurrency::PerNode(clients) => clients * nodes,
             },
-            latency: Latency { mean: Duration::from_millis(self.latency), spread },
+            latency: Latency { mean: Duration::from_millis(self.latency), spread: self.latency_dist },
             loss: self.loss,
             nemeses: self.nemesis.0.clone(),
-            nemesis_interval: Duration::from_secs_f64(interval),
+            nemesis_interval: self.nemesis_interval.unwrap_or((time / 5).clamp(least, most)),
             timeout: Duration::from_millis(self.timeout.unwrap_or(1_000 + 20 * self.latency)),
             rest: REST,
             keys: self.keys.into(),
@@ -167,11 +152,6 @@ fn concurrency(text: &str) -> Result<Concurrency, String> {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=1e6).contains(rate));
     rate.ok_or_else(|| "expected requests a second, from 0.01 to 1000000".into())
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
-    seconds.ok_or_else(|| "expected seconds, from 0.1 to 86400".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {

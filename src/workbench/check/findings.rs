@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::kind;
+use crate::figures::excerpt;
 use crate::workbench::history::{Operation, Outcome};
 use crate::workbench::verdict::{Anomaly, Verdict};
 
 /// So many anomalies of one name are explained. The others are only counted.
 const EXAMPLES: usize = 5;
 /// Longest part of a request or an answer in an explanation, in characters.
-const EXCERPT_CHARS: usize = 300;
+pub const EXCERPT_CHARS: usize = 300;
 
 /// What was found so far in a history.
 pub struct Findings<'a> {
@@ -123,11 +124,6 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.6}", time.as_secs_f64())
 }
 
-/// A time that passed, in milliseconds.
-pub fn milliseconds(time: Duration) -> String {
-    format!("{:.3} ms", time.as_secs_f64() * 1_000.0)
-}
-
 fn asked(operation: &Operation) -> String {
     // The answer to a transaction repeats all of it.
     let is_answered = matches!(operation.outcome, Outcome::Answered(_));
@@ -137,24 +133,16 @@ fn asked(operation: &Operation) -> String {
 fn told(operation: &Operation) -> String {
     match &operation.outcome {
         Outcome::Answered(body) => shown(body),
-        Outcome::Refused { code, text } => excerpt(&format!("error {code}, {text}")),
-        Outcome::Unknown(why) => excerpt(&format!("unknown ({why})")),
+        Outcome::Refused { code, text } => excerpt(&format!("error {code}, {text}"), EXCERPT_CHARS),
+        Outcome::Unknown(why) => excerpt(&format!("unknown ({why})"), EXCERPT_CHARS),
     }
 }
 
 /// The body of a message, as short as possible: its type, and what else it says.
 fn shown(body: &Value) -> String {
-    let Some(members) = body.as_object() else { return excerpt(&body.to_string()) };
+    let Some(members) = body.as_object() else { return excerpt(&body.to_string(), EXCERPT_CHARS) };
     let known = ["type", "msg_id", "in_reply_to"];
     let others = members.iter().filter(|(name, _)| !known.contains(&name.as_str()));
     let others: String = others.map(|(name, value)| format!(" {name} {value}")).collect();
-    excerpt(&format!("{}{others}", body["type"].as_str().unwrap_or("(no type)")))
-}
-
-/// No more of it than fits into a line.
-pub fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(EXCERPT_CHARS) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
+    excerpt(&format!("{}{others}", body["type"].as_str().unwrap_or("(no type)")), EXCERPT_CHARS)
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::findings::{Findings, milliseconds, seconds};
+use super::findings::{Findings, seconds};
 use super::{is_refused, kind};
+use crate::figures::duration;
 
 /// What a workload calls things.
 pub struct Names {
@@ -167,5 +168,5 @@ fn look_for_staleness(findings: &mut Findings<'_>, elements: &HashMap<&Value, El
         }
     }
     findings.fact("stale reads", stale);
-    findings.fact("oldest of what stale reads had missed", milliseconds(worst));
+    findings.fact("oldest of what stale reads had missed", duration(worst));
 }

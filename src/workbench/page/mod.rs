@@ -11,8 +11,11 @@ use super::options::Options;
 use super::report;
 use super::run::Run;
 use crate::drawing::{Time, escaped};
+use crate::figures::{duration, excerpt};
 
 const STYLE: &str = include_str!("page.css");
+/// Longest part of a request or an answer that is shown, in characters.
+const EXCERPT_CHARS: usize = 160;
 
 /// The page of a run. `again` is the command that does the same again.
 pub fn page(options: &Options, run: &Run, again: &str) -> String {
@@ -80,23 +83,14 @@ fn words(number: usize, operation: &Operation) -> String {
     };
     let (began, took) = (operation.began, operation.ended.saturating_sub(operation.began));
     format!(
-        "{number}: process {} at n{}, {:.3} s, {:.1} ms\n{}\n{}",
+        "{number}: process {} at n{}, {:.3} s, {}\n{}\n{}",
         operation.process,
         operation.node,
         began.as_secs_f64(),
-        took.as_secs_f64() * 1_000.0,
-        cut(&operation.request.to_string()),
-        cut(&outcome)
+        duration(took),
+        excerpt(&operation.request.to_string(), EXCERPT_CHARS),
+        excerpt(&outcome, EXCERPT_CHARS)
     )
-}
-
-/// The beginning of a text.
-fn cut(text: &str) -> String {
-    const CHARS_MAX: usize = 160;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 /// Which of so many are shown, so that no more than `most` are: all those for which `always` is true, and of the others one in so many.

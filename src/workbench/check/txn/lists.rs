@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::order::Order;
 use super::reads::Read;
 use super::transactions::{Fate, Step, Transaction, Transactions};
-use crate::workbench::check::findings::{Findings, excerpt};
+use crate::figures::excerpt;
+use crate::workbench::check::findings::{EXCERPT_CHARS, Findings};
 
 /// The longest read of a list, and who read it.
 #[derive(Clone, Copy)]
@@ -75,7 +76,7 @@ fn look_for_contradictions(
 ) {
     let values = |list: &[u32]| {
         let values = list.iter().map(|version| transactions.versions[*version as usize].value.to_string());
-        excerpt(&format!("[{}]", values.collect::<Vec<_>>().join(", ")))
+        excerpt(&format!("[{}]", values.collect::<Vec<_>>().join(", ")), EXCERPT_CHARS)
     };
     for (key, read) in lists(transactions) {
         let Some(longest) = longest.get(&key) else { continue };
