@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::cow_map::CowMap;
-use super::table::{Table, number_of};
+use super::due::Due;
+use super::table::Table;
 use crate::consensus::LogTime;
 
 /// The keys that expire, and when.
@@ -11,23 +11,23 @@ use crate::consensus::LogTime;
 pub(super) struct Expiries {
     /// In log time, by key.
     by_key: Table<u64>,
-    /// The same, by time and key.
-    by_time: CowMap<()>,
+    /// The same.
+    due: Due,
 }
 
 impl Expiries {
     /// Nothing expires, in a table of this number.
     pub fn new(number: u32) -> Self {
-        Expiries { by_key: Table::new(number), by_time: CowMap::default() }
+        Expiries { by_key: Table::new(number), due: Due::default() }
     }
 
     /// These times.
     pub fn of(by_key: Table<u64>) -> Self {
-        let mut by_time = CowMap::default();
+        let mut due = Due::default();
         for (key, until_ms) in by_key.from(b"") {
-            by_time.insert(time_key(*until_ms, key), ());
+            due.insert(*until_ms, key);
         }
-        Expiries { by_key, by_time }
+        Expiries { by_key, due }
     }
 
     /// The table as it is now, however it changes afterwards.
@@ -47,31 +47,25 @@ impl Expiries {
 
     /// When the next key expires.
     pub fn deadline(&self) -> Option<LogTime> {
-        let (first, ()) = self.by_time.first()?;
-        number_of(first, 0).map(LogTime)
+        self.due.first().map(|(until_ms, _)| LogTime(until_ms))
     }
 
     /// A key that is due at this time, the first.
     pub fn due(&self, time: LogTime) -> Option<Bytes> {
-        let (first, ()) = self.by_time.first()?;
-        number_of(first, 0).filter(|until_ms| *until_ms <= time.0).map(|_| first.slice(8..))
+        self.due.by(time.0)
     }
 
     /// The key expires then.
     pub fn set(&mut self, key: Bytes, until: LogTime) {
         self.remove(&key);
-        self.by_time.insert(time_key(until.0, &key), ());
+        self.due.insert(until.0, &key);
         self.by_key.insert(key, until.0);
     }
 
     /// The key does not expire any more; whether it would have.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let Some(until_ms) = self.by_key.remove(key) else { return false };
-        self.by_time.remove(&time_key(until_ms, key));
+        self.due.remove(until_ms, key);
         true
     }
-}
-
-fn time_key(until_ms: u64, key: &[u8]) -> Bytes {
-    [&until_ms.to_be_bytes(), key].concat().into()
 }

@@ -5,6 +5,7 @@
 pub mod command;
 pub mod composite;
 mod cow_map;
+mod due;
 mod expiry;
 pub mod glob;
 mod image;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::cow_map::CowMap;
-use super::table::{Table, number_of};
+use super::due::Due;
+use super::table::Table;
 use crate::consensus::LogTime;
 
 /// How long an answer is kept at least, unless there are too many bytes: 10 minutes of log time.
@@ -17,7 +17,7 @@ pub const MAX_KEPT_BYTES: u64 = 64 << 20;
 pub struct Once {
     answers: Table<Answered>,
     /// When they came, and their keys.
-    by_age: CowMap<()>,
+    by_age: Due,
     bytes: u64,
 }
 
@@ -44,7 +44,7 @@ pub enum Known {
 impl Once {
     /// No keys, in a table of this number.
     pub(super) fn new(number: u32) -> Self {
-        Once { answers: Table::new(number), by_age: CowMap::default(), bytes: 0 }
+        Once { answers: Table::new(number), by_age: Due::default(), bytes: 0 }
     }
 
     /// These answers.
@@ -52,7 +52,7 @@ impl Once {
         let mut once = Once { answers, ..Once::new(0) };
         for (key, answered) in once.answers.from(b"") {
             once.bytes += bytes(key, answered);
-            once.by_age.insert(age_key(answered.at_ms, key), ());
+            once.by_age.insert(answered.at_ms, key);
         }
         once
     }
@@ -90,29 +90,23 @@ impl Once {
     pub fn keep(&mut self, key: Bytes, request: u64, answer: Bytes, time: LogTime) {
         let answered = Answered { at_ms: time.0, request, answer };
         self.bytes += bytes(&key, &answered);
-        self.by_age.insert(age_key(time.0, &key), ());
+        self.by_age.insert(time.0, &key);
         self.answers.insert(key, answered);
         self.forget_while(|_, bytes| bytes > MAX_KEPT_BYTES);
     }
 
     fn forget_while(&mut self, too_old: impl Fn(u64, u64) -> bool) {
-        while let Some((first, ())) = self.by_age.first()
-            && number_of(first, 0).is_some_and(|at_ms| too_old(at_ms, self.bytes))
+        while let Some((at_ms, key)) = self.by_age.first()
+            && too_old(at_ms, self.bytes)
         {
-            let first = first.clone();
-            let key = first.slice(8..);
             self.bytes -= self.answers.remove(&key).map_or(0, |answered| bytes(&key, &answered));
-            self.by_age.remove(&first);
+            self.by_age.remove(at_ms, &key);
         }
     }
 }
 
 fn bytes(key: &[u8], answered: &Answered) -> u64 {
     (key.len() + answered.answer.len()) as u64
-}
-
-fn age_key(at_ms: u64, key: &[u8]) -> Bytes {
-    [&at_ms.to_be_bytes(), key].concat().into()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::cow_map::CowMap;
+use super::due::Due;
 use super::table::{Table, key, number_of};
 use crate::consensus::{LogTime, SessionSequence};
 
@@ -26,7 +26,7 @@ pub struct Sessions {
     /// By session and sequence number.
     answers: Table<Bytes>,
     /// When sessions were used last, and their ids.
-    by_use: CowMap<()>,
+    by_use: Due,
     /// Of all answers.
     bytes: u64,
 }
@@ -58,7 +58,7 @@ impl Sessions {
     /// No sessions, in tables of these numbers.
     pub(super) fn new(sessions: u32, answers: u32) -> Self {
         let (sessions, answers) = (Table::new(sessions), Table::new(answers));
-        Sessions { sessions, answers, by_use: CowMap::default(), bytes: 0 }
+        Sessions { sessions, answers, by_use: Due::default(), bytes: 0 }
     }
 
     /// These sessions and answers, if they agree with each other.
@@ -74,7 +74,7 @@ impl Sessions {
             }
             count += session.answers;
             of.bytes += bytes;
-            of.by_use.insert(use_key(session.used_ms, id), ());
+            of.by_use.insert(session.used_ms, id);
         }
         if count != of.answers.len() {
             return Err("there are answers without a session".into());
@@ -105,17 +105,14 @@ impl Sessions {
     /// Opens a session, whose id is the log index of the command that does so.
     pub fn open(&mut self, id: u64, time: LogTime) {
         let id = key([id]);
-        self.by_use.insert(use_key(time.0, &id), ());
+        self.by_use.insert(time.0, &id);
         self.sessions.insert(id, Session { used_ms: time.0, floor: 1, answers: 0, bytes: 0 });
         self.make_room();
     }
 
     /// Log time has come this far: sessions end.
     pub fn expire(&mut self, time: LogTime) {
-        while let Some((first, ())) = self.by_use.first()
-            && number_of(first, 0).is_some_and(|used| used.saturating_add(SESSION_MS) <= time.0)
-        {
-            let id = first.slice(8..);
+        while let Some(id) = time.0.checked_sub(SESSION_MS).and_then(|used_ms| self.by_use.by(used_ms)) {
             self.end(&id);
         }
     }
@@ -127,8 +124,8 @@ impl Sessions {
             self.sessions.update(&id, |session| (std::mem::replace(&mut session.used_ms, time.0), session.floor));
         let Some((used_ms, floor)) = used else { return Known::NoSession };
         if used_ms != time.0 {
-            self.by_use.remove(&use_key(used_ms, &id));
-            self.by_use.insert(use_key(time.0, &id), ());
+            self.by_use.remove(used_ms, &id);
+            self.by_use.insert(time.0, &id);
         }
         match self.answers.get(&key([stamp.session, stamp.sequence])) {
             Some(answer) => Known::Answered(answer.clone()),
@@ -164,24 +161,18 @@ impl Sessions {
 
     fn make_room(&mut self) {
         while self.sessions.len() > MAX_SESSIONS || (self.bytes > MAX_SESSIONS_BYTES && self.sessions.len() > 1) {
-            let Some(id) = self.by_use.first().map(|(first, ())| first.slice(8..)) else {
-                break;
-            };
+            let Some((_, id)) = self.by_use.first() else { break };
             self.end(&id);
         }
     }
 
     fn end(&mut self, id: &[u8]) {
         let Some(session) = self.sessions.remove(id) else { return };
-        self.by_use.remove(&use_key(session.used_ms, id));
+        self.by_use.remove(session.used_ms, id);
         self.bytes -= session.bytes;
         let places: Vec<Bytes> = self.answers.with_prefix(id).map(|(place, _)| place.clone()).collect();
         places.iter().for_each(|place| drop(self.answers.remove(place)));
     }
-}
-
-fn use_key(used_ms: u64, id: &[u8]) -> Bytes {
-    [&used_ms.to_be_bytes(), id].concat().into()
 }
 
 #[cfg(test)]

@@ -5,10 +5,7 @@ use std::time::Duration;
 use super::command::Usage;
 use super::output::Output;
 use crate::client::{Client, Error};
-use crate::machine::queue::command::{Settlement, TopicLimits};
-
-/// How long a lease lasts unless it is said.
-const LEASE_MS: u64 = 30_000;
+use crate::machine::queue::command::{Settlement, TopicLimits, USUAL_LEASE_MS};
 
 /// A command on topics or messages, checked as far as its words go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +96,7 @@ impl QueueCommand {
             ("receive", &[topic, ref rest @ ..]) if rest.len() <= 2 => QueueCommand::Receive {
                 topic: owned(topic),
                 count: rest.first().map_or(Ok(1), |count| number("COUNT", count))?,
-                lease_ms: rest.get(1).map_or(Ok(LEASE_MS), |time| number("LEASE_MS", time))?,
+                lease_ms: rest.get(1).map_or(Ok(USUAL_LEASE_MS), |time| number("LEASE_MS", time))?,
             },
             ("ack", &[topic, id, lease]) => settle(topic, id, lease, Settlement::Ack)?,
             ("nack", &[topic, id, lease]) => settle(topic, id, lease, Settlement::Nack)?,

@@ -18,15 +18,12 @@ use super::waiting::WakeUp;
 use super::{Gateway, change};
 use crate::machine::command::{Answer, Query};
 use crate::machine::queue::command::{
-    Delivery, MAX_LEASE_MS, MAX_RECEIVED, QueueAnswer, QueueChange, QueueQuery, Settlement,
+    Delivery, MAX_LEASE_MS, MAX_RECEIVED, QueueAnswer, QueueChange, QueueQuery, Settlement, USUAL_LEASE_MS,
 };
 use crate::transport::Failure;
 
 /// Longest time that a client waits for a message.
 const MAX_WAIT_MS: u64 = 60_000;
-/// How long a lease lasts, unless the client says so.
-const LEASE_MS: u64 = 30_000;
-
 /// `POST /message/{topic}/receive`.
 #[derive(Serialize)]
 struct Received {
@@ -46,7 +43,7 @@ struct Message {
 pub async fn receive(gateway: Arc<Gateway>, call: Call) -> Answered {
     let query = call.query(&["wait_ms", "lease_ms", "max"])?;
     let wait_ms = query.number("wait_ms", 0, 0..=MAX_WAIT_MS)?;
-    let lease_ms = query.number("lease_ms", LEASE_MS, 1..=MAX_LEASE_MS)?;
+    let lease_ms = query.number("lease_ms", USUAL_LEASE_MS, 1..=MAX_LEASE_MS)?;
     let max = query.number("max", 1, 1..=MAX_RECEIVED)?;
     let attempt = || change(&gateway, &call, QueueChange::Receive { max, lease_ms });
     // What a key stands for happens once: so it is kept until there is something to receive, or no more time.
@@ -143,7 +140,7 @@ pub async fn nack(gateway: Arc<Gateway>, call: Call) -> Answered {
 }
 
 pub async fn extend(gateway: Arc<Gateway>, call: Call) -> Answered {
-    settle(gateway, call, |lease| match lease.lease_ms.unwrap_or(LEASE_MS) {
+    settle(gateway, call, |lease| match lease.lease_ms.unwrap_or(USUAL_LEASE_MS) {
         lease_ms @ 1..=MAX_LEASE_MS => Ok(Settlement::Extend { lease_ms }),
         lease_ms => {
             Err(Refusal::malformed(format!("lease_ms is {lease_ms}, but a lease lasts 1 to {MAX_LEASE_MS} ms")))

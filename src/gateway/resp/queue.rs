@@ -6,10 +6,7 @@ use super::answer::Shape;
 use super::command::{Ran, Upper, number, read, syntax_error, unknown_subcommand, upper, write, wrong_arity};
 use super::frame::Frame;
 use crate::machine::command::{Change, MAX_ITEMS, Query};
-use crate::machine::queue::command::{MAX_RECEIVED, QueueChange, QueueQuery, Settlement, TopicLimits};
-
-/// How long a lease lasts when the client does not say: enough for most work, and not too long when a consumer dies.
-const LEASE_MS: u64 = 30_000;
+use crate::machine::queue::command::{MAX_RECEIVED, QueueChange, QueueQuery, Settlement, TopicLimits, USUAL_LEASE_MS};
 
 /// `RAFT name ...`, if the queue has a command of that name.
 pub fn command(name: &str, arguments: &[Bytes]) -> Option<Ran> {
@@ -73,7 +70,7 @@ fn take(topic: &Bytes, max: &[u8]) -> Ran {
 }
 
 fn receive(topic: &Bytes, options: &[Bytes]) -> Ran {
-    let (mut max, mut lease_ms) = (1, LEASE_MS);
+    let (mut max, mut lease_ms) = (1, USUAL_LEASE_MS);
     for (name, value) in pairs(options)? {
         match name.as_str() {
             "MAX" => max = value.min(MAX_RECEIVED),

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 /// Longest lease: 12 hours.
 pub const MAX_LEASE_MS: u64 = 12 * 60 * 60 * 1000;
 
+/// How long a lease lasts where the client does not say, in milliseconds: enough for most work, and not too long when a consumer
+/// dies.
+pub const USUAL_LEASE_MS: u64 = 30_000;
+
 /// Most messages of one [`QueueChange::Take`] or [`QueueChange::Receive`].
 pub const MAX_RECEIVED: u64 = 1000;
 

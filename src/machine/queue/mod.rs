@@ -19,6 +19,7 @@ use self::command::{
 };
 use super::command::{Answer, MAX_ANSWER_BYTES, MAX_ITEMS};
 use super::cow_map::CowMap;
+use super::due::Due;
 use super::scan::ScanIndex;
 use super::table::{Table, key, number_of};
 use crate::consensus::{Index, LogTime};
@@ -44,7 +45,7 @@ pub struct Queue {
     /// The keys of the messages that are not leased.
     ready: CowMap<()>,
     /// When leases end, and the keys of their messages.
-    leases: CowMap<()>,
+    leases: Due,
     /// The names of topics with messages that are not leased.
     pub(super) listed: ScanIndex,
     /// How many messages of which topic became ready since that was asked last.
@@ -118,7 +119,7 @@ impl Queue {
             names: CowMap::default(),
             highest: 0,
             ready: CowMap::default(),
-            leases: CowMap::default(),
+            leases: Due::default(),
             listed: ScanIndex::default(),
             woken: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -144,7 +145,7 @@ impl Queue {
                     None => drop(queue.ready.insert(place.clone(), ())),
                     Some(lease) => {
                         leased += 1;
-                        queue.leases.insert(lease_key(lease.until_ms, place), ());
+                        queue.leases.insert(lease.until_ms, place);
                     }
                 }
             }
@@ -185,8 +186,7 @@ impl Queue {
 
     /// When the next lease ends.
     pub fn deadline(&self) -> Option<LogTime> {
-        let (first, ()) = self.leases.first()?;
-        number_of(first, 0).map(LogTime)
+        self.leases.first().map(|(until_ms, _)| LogTime(until_ms))
     }
 
     /// How many messages of which topic became ready since the last call.
@@ -201,10 +201,7 @@ impl Queue {
 
     /// At this entry log time has come this far: leases end.
     pub fn expire(&mut self, index: Index, time: LogTime) {
-        while let Some((first, ())) = self.leases.first()
-            && number_of(first, 0).is_some_and(|until| until <= time.0)
-        {
-            let place = first.slice(8..);
+        while let Some(place) = self.leases.by(time.0) {
             let name = number_of(&place, 0).and_then(|number| self.names.get(&key([number]))).cloned();
             match name {
                 Some(name) => {
@@ -395,7 +392,7 @@ impl Queue {
         let leases = &mut self.leases;
         self.messages.remove_range(&first, &end, |place, message| {
             if let Some(lease) = &message.lease {
-                leases.remove(&lease_key(lease.until_ms, place));
+                leases.remove(lease.until_ms, place);
             }
         });
         self.ready.remove_range(&first, &end);
@@ -454,7 +451,7 @@ impl Queue {
             });
             let (Some((message, count)), Some(id)) = (delivered, number_of(&place, 1)) else { continue };
             self.ready.remove(&place);
-            self.leases.insert(lease_key(until_ms, &place), ());
+            self.leases.insert(until_ms, &place);
             deliveries.push(Delivery { id, message, deliveries: count, lease: at.index });
         }
         if !deliveries.is_empty() {
@@ -476,8 +473,8 @@ impl Queue {
                     return Answer::Malformed(why);
                 }
                 let until_ms = at.time.0.saturating_add(lease_ms);
-                self.leases.remove(&lease_key(lease.until_ms, place));
-                self.leases.insert(lease_key(until_ms, place), ());
+                self.leases.remove(lease.until_ms, place);
+                self.leases.insert(until_ms, place);
                 self.messages.update(place, |message| message.lease = Some(Lease { token, until_ms }));
                 self.touch(name);
             }
@@ -489,7 +486,7 @@ impl Queue {
     fn release(&mut self, name: &Bytes, place: &Bytes, index: u64, time: LogTime) {
         let ended = self.messages.update(place, |message| (message.lease.take(), message.deliveries));
         let Some((Some(lease), deliveries)) = ended else { return };
-        self.leases.remove(&lease_key(lease.until_ms, place));
+        self.leases.remove(lease.until_ms, place);
         self.ready.insert(place.clone(), ());
         let most = self.count(name, |topic| {
             topic.leased -= 1;
@@ -510,8 +507,8 @@ impl Queue {
     fn remove(&mut self, name: &Bytes, place: &Bytes) -> Option<Bytes> {
         let Message { bytes, lease, .. } = self.messages.remove(place)?;
         match &lease {
-            Some(lease) => self.leases.remove(&lease_key(lease.until_ms, place)),
-            None => self.ready.remove(place),
+            Some(lease) => self.leases.remove(lease.until_ms, place),
+            None => drop(self.ready.remove(place)),
         };
         self.count(name, |topic| {
             topic.messages -= 1;
@@ -598,8 +595,4 @@ fn check_lease(lease_ms: u64) -> Result<(), String> {
         1..=MAX_LEASE_MS => Ok(()),
         _ => Err(format!("a lease lasts 1 to {MAX_LEASE_MS} ms, not {lease_ms}")),
     }
-}
-
-fn lease_key(until_ms: u64, place: &[u8]) -> Bytes {
-    [&until_ms.to_be_bytes(), place].concat().into()
 }
