@@ -243,8 +243,7 @@ pub enum ExpireCondition {
 pub enum Step {
     /// Change something.
     Change(Change),
-    /// Look at something; sees the steps before. Only what its answer bounds: [`Query::Get`], [`Query::Exists`],
-    /// [`Query::List`], [`Query::Size`] and [`Query::Queue`].
+    /// Look at something; sees the steps before. Only what [is bounded](Query::is_bounded).
     Query(Query),
 }
 

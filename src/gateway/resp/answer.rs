@@ -209,7 +209,8 @@ impl Shape {
             (_, Answer::Malformed(why)) => Frame::error(format!("ERR {why}")),
             (_, Answer::TooLarge) => {
                 let limit_mib = MAX_ANSWER_BYTES >> 20;
-                Frame::error(format!("ERR the answer would be larger than {limit_mib} MiB: use SCAN or RAFT LIST"))
+                let way = "ask for less at a time, for keys with SCAN or RAFT LIST";
+                Frame::error(format!("ERR the answer would be larger than {limit_mib} MiB: {way}"))
             }
             (_, Answer::WrongType) => Frame::error("WRONGTYPE Operation against a key holding the wrong kind of value"),
             (Shape::Value | Shape::Removed, Answer::Value(value)) => bulk_or_null(value.map(|value| value.bytes)),

@@ -146,3 +146,21 @@ fn golden_conversation_about_lists() {
         "#,
     );
 }
+
+#[test]
+fn an_answer_that_is_too_large_says_how_to_ask_for_less() {
+    let mut conversation = conversation();
+    let messages = vec![vec![b'x'; MAX_ANSWER_BYTES / 2].into(); 2];
+    let push = Command::from(Change::Push { topic: "q".into(), messages }).encode();
+    conversation.node.apply(None, &Payload(push));
+    let message = "x".repeat(MAX_ANSWER_BYTES / 2);
+    let why = "ERR the answer would be larger than 4 MiB: ask for less at a time, for keys with SCAN or RAFT LIST";
+    conversation.check(&format!(
+        "LRANGE q 0 -1 => -{why}|
+         MULTI => +OK|
+         LPOP q => +QUEUED|
+         LPOP q => +QUEUED|
+         EXEC => *2|$2097152|{message}|-{why}|
+         LLEN q => :1|"
+    ));
+}
