@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 
-use crate::support::cluster::{Cluster, read_all, rounds, wait_until};
+use crate::support::cluster::{Cluster, PATIENCE, read_all, rounds, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -226,6 +227,22 @@ fn errors_of(child: &mut Child) -> impl FnOnce() -> String + use<> {
     move || reading.join().expect("stderr is read")
 }
 
+/// The lines that a process prints, wherever it does. There are no more once it has ended.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let errors = child.stderr.take().expect("a pipe");
+    let out = child.stdout.take().expect("a pipe");
+    let (lines, received) = std::sync::mpsc::channel();
+    for pipe in [Box::new(errors) as Box<dyn Read + Send>, Box::new(out)] {
+        let lines = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+    }
+    received
+}
+
 /// The processes whose parent is `pid`.
 fn children_of(pid: u32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
@@ -260,17 +277,7 @@ pub fn the_cluster_command_stops_its_children_on_sigterm_and_even_when_killed() 
         // Where nobody can type there is no shell anyway.
         let arguments: &[&str] = if signal == Signal::INT { &[] } else { &["--no-shell"] };
         let mut child = start_cluster_command(&cluster, arguments, Stdio::null());
-        let errors = child.stderr.take().expect("a pipe");
-        let out = child.stdout.take().expect("a pipe");
-        let (lines, received) = std::sync::mpsc::channel();
-        for pipe in [Box::new(errors) as Box<dyn std::io::Read + Send>, Box::new(out)] {
-            let lines = lines.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    let _ = lines.send(line);
-                }
-            });
-        }
+        let received = lines_of(&mut child);
         let announced = received.iter().find(|line| line.contains("leader"));
         assert!(announced.is_some(), "a line when a leader is elected");
         let nodes = children_of(child.id());
@@ -290,24 +297,22 @@ pub fn five_nodes_that_are_interrupted_at_once_do_not_wait_for_each_other() {
     let mut handed_over = 0;
     for _ in 0..rounds(3, 20) {
         let mut child = start_cluster_command(&cluster, &["--no-shell"], Stdio::null());
-        let errors = errors_of(&mut child);
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        let lines = lines_of(&mut child);
         let knows_leader = |line: &String| line.contains(" is leader of term ") || line.contains(" follows node ");
         let mut said: Vec<String> = Vec::new();
         while said.iter().filter(|line| knows_leader(line)).count() < 5 {
-            said.extend(lines.next());
-            assert!(child.try_wait().expect("it can be waited for").is_none(), "{said:#?}\n{}", errors());
+            let line = lines.recv_timeout(PATIENCE);
+            said.push(line.unwrap_or_else(|error| panic!("not all know a leader, {error}: {said:#?}")));
         }
         kill_process(Pid::from_raw(child.id() as i32).expect("a process id"), Signal::INT)
             .expect("the signal is delivered");
+        let status = wait_until("raft cluster ends", || child.try_wait().expect("it can be waited for"));
         said.extend(lines);
-        let status = child.wait().expect("raft cluster ends");
-        let errors = errors();
-        assert_eq!(status.code(), Some(0), "{said:#?}\n{errors}");
-        let says = |what: &str| said.iter().map(String::as_str).chain(errors.lines()).any(|line| line.contains(what));
+        assert_eq!(status.code(), Some(0), "{said:#?}");
+        let says = |what: &str| said.iter().any(|line| line.contains(what));
         handed_over += usize::from(says("hands leadership over before it stops"));
         for too_long in ["stops without waiting any longer", "did not stop within", "has stopped with an error"] {
-            assert!(!says(too_long), "{said:#?}\n{errors}");
+            assert!(!says(too_long), "{said:#?}");
         }
     }
     assert!(handed_over > 0, "a leader was among them");
