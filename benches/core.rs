@@ -104,5 +104,5 @@ fn main() {
     let time = if is_test { Duration::from_millis(1) } else { Duration::from_secs(2) };
     println!("| batch | entries / s | ns / entry | messages / batch |");
     println!("| ---: | ---: | ---: | ---: |");
-    [1, 64, 256].into_iter().for_each(|batch| measure(batch, time));
+    [1, 64, 256, 4096].into_iter().for_each(|batch| measure(batch, time));
 }
