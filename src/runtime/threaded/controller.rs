@@ -86,7 +86,7 @@ impl Drop for Controller {
 pub struct OwnSockets {
     shared: Arc<Shared>,
     /// What that thread calls.
-    pub worker: Worker,
+    pub(super) worker: Worker,
 }
 
 impl OwnSockets {
@@ -105,7 +105,7 @@ impl OwnSockets {
         self.shared.clone()
     }
 
-    /// Wakes the thread out of [`Worker::wait`].
+    /// Wakes the thread that waits for them.
     pub fn waker(&self) -> std::task::Waker {
         Arc::clone(&self.shared).into()
     }
@@ -122,7 +122,7 @@ impl Wake for Shared {
 }
 
 /// What all workers share.
-pub struct Shared {
+pub(super) struct Shared {
     mailboxes: Vec<Mailbox>,
     turn: AtomicUsize,
     ids: AtomicU64,

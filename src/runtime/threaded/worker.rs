@@ -21,7 +21,7 @@ const EVENTS: usize = 256;
 const ACCEPTS: usize = 64;
 
 /// Some of the sockets, for the one thread that serves them.
-pub struct Worker {
+pub(super) struct Worker {
     shared: Arc<Shared>,
     poll: Poll,
     events: Events,
@@ -62,7 +62,7 @@ impl Worker {
     ///
     /// # Errors
     /// The system cannot tell what sockets are ready.
-    pub fn wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
         let patience = [longest, self.patience()].into_iter().flatten().min();
         match self.poll.poll(&mut self.events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -71,7 +71,7 @@ impl Worker {
     }
 
     /// Gives each socket that has something to do one turn.
-    pub fn serve(&mut self) {
+    pub(super) fn serve(&mut self) {
         let mut turns = std::mem::take(&mut self.again);
         for event in &self.events {
             if let Some(socket) = self.sockets.get_mut(&event.token()) {
