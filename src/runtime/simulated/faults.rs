@@ -76,6 +76,11 @@ impl Memory {
     pub fn down_for(&self, id: NodeId) -> Duration {
         self.down.get(&id).copied().unwrap_or(Duration::from_millis(50))
     }
+
+    /// From now on no node stays down for long: one may still be on its way to an end that began before.
+    pub fn are_over(&mut self) {
+        self.down.clear();
+    }
 }
 
 /// Nobody waits for the answer.

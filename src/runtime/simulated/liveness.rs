@@ -18,6 +18,7 @@ const EQUAL: u32 = 260;
 
 /// The time to recover.
 pub struct Liveness {
+    /// When nothing that the faults held up was left.
     began: Duration,
     /// A majority whose links and disks work from now on; nobody hears from the others.
     core: Vec<NodeId>,
@@ -56,8 +57,9 @@ impl Simulation {
         let mut core = able[..size].to_vec();
         core.sort_unstable();
         self.trace.line(now, || format!("the faults are over for nodes {core:?}; nobody hears from any other"));
-        self.network.heal(&core, self.scenario.nodes);
+        let began = self.network.heal(&core, self.scenario.nodes).max(now);
         self.client_links = ClientLinks::default();
+        self.faults.are_over();
         for host in self.hosts.values_mut() {
             host.disk.mend();
             (host.paused_until, host.slow) = (now, (1, now));
@@ -66,7 +68,7 @@ impl Simulation {
             self.schedule.at(now, Happening::Start { node: host.id, epoch: host.epoch });
         }
         let answered = self.report.answered;
-        self.liveness = Some(Liveness { began: now, core, answered, wrote: false, is_over: !is_possible });
+        self.liveness = Some(Liveness { began, core, answered, wrote: false, is_over: !is_possible });
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             // What has failed is replaced, as it is found.
             if self.hosts[&id].disk.trouble().is_some() {
@@ -81,7 +83,7 @@ impl Simulation {
     pub(super) fn look(&mut self) -> Check {
         let (now, timeout) = (self.now, self.scenario.election_timeout());
         let Some(liveness) = &self.liveness else { return Ok(()) };
-        let (since, core) = (now - liveness.began, liveness.core.clone());
+        let (since, core) = (now.saturating_sub(liveness.began), liveness.core.clone());
         let leader = self.leader_of(&core);
         let is_equal = self.are_equal(&core);
         let states = || core.iter().map(|id| self.state_of(*id)).collect::<Vec<_>>().join("; ");

@@ -83,8 +83,9 @@ impl Network {
         }
     }
 
-    /// Every link works, and loses nothing, but for those of nodes that are not among these.
-    pub fn heal(&mut self, among: &[NodeId], all: u64) {
+    /// Every link works, and loses nothing, but for those of nodes that are not among these. Returns when the last of what is
+    /// held up between these arrives, which all that is sent later must wait for.
+    pub fn heal(&mut self, among: &[NodeId], all: u64) -> Duration {
         (self.ways.lost, self.ways.twice, self.ways.overtaken) = (0, 0, 0);
         self.storm = (0, Duration::ZERO);
         self.cut.clear();
@@ -95,6 +96,8 @@ impl Network {
                 self.cut.insert((from, to), Duration::MAX);
             }
         }
+        let between = |(from, to): &Link| among.contains(from) && among.contains(to);
+        self.last.iter().filter(|(link, _)| between(link)).map(|(_, at)| *at).max().unwrap_or_default()
     }
 
     pub(super) fn is_cut(&self, link: Link, now: Duration) -> bool {
