@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use raft::bench::{self, Mix, Options, Progress};
+use raft::bench::{self, Mix, Options, Progress, Protocol};
 use raft::client::Client;
 use raft::figures;
 use signal_hook::consts::SIGINT;
@@ -25,14 +25,16 @@ const INTERRUPTED: i32 = 130;
 #[command(
     about = "Measure how many requests a second are served, and how long each takes",
     long_about = "Measures how many requests a second are served, and how long each takes: of the cluster that -c names, or of \
-        any server that speaks the Redis protocol.\n\n\
+        any server that speaks the Redis protocol, or etcd's.\n\n\
         Each client sends its next request when its last is answered. Clients share connections, over which requests are \
         pipelined. Without a TARGET all connections go to the leader; one that is lost goes on to the next node.\n\n\
         Puts are SET and gets are GET of keys bench-00000000 and so on, each as likely; with --queue, RPUSH to and LPOP from the \
-        list bench-queue. They stay there afterwards: do not run it where those names matter. If there are gets, every key is \
+        list bench-queue. Of etcd they are Put and Range of the same keys, linearizable; it has no lists. \
+        They stay there afterwards: do not run it where those names matter. If there are gets, every key is \
         set first. Then a second of warming up, which does not count. What counts is what was sent in the time measured, \
         however late it was answered.\n\n\
-        A request that is answered with an error is counted by the error's first word, and its client waits 10 ms. A connection that \
+        A request that is answered with an error is counted by the error's first word (of etcd: its gRPC status, such as \
+        UNAVAILABLE), and its client waits 10 ms. A connection that \
         breaks is made anew after 100 ms, and its requests count as LOST; as TIMEOUT, if one of them was not answered within \
         --timeout; as PROTOCOL, if an answer made no sense.\n\n\
         Ctrl-C ends it early, with what was measured. Exit code 0: there were answers and no request failed; 1: none, or one did; \
@@ -42,10 +44,12 @@ const INTERRUPTED: i32 = 130;
         raft-shell -c raft.ini bench --clients 256 --mix put=1 --seconds 30\n  \
         raft-shell bench --queue --clients 64\n  \
         raft-shell bench redis://127.0.0.1:6379 --svg redis.svg\n  \
-        raft-shell bench --json | jq .all.latency_ms.p99"
+        raft-shell bench etcd://127.0.0.1:2379 --mix put=1 --svg etcd.svg\n  \
+        raft-shell bench --json | jq .all.latency_ms.p99\n\n\
+        benches/compare.sh starts a cluster of ours, and one of etcd, and compares them."
 )]
 pub struct BenchArgs {
-    /// A server that speaks the Redis protocol, as redis://HOST:PORT [default: the nodes of raft.ini]
+    /// A server: redis://HOST:PORT, or etcd://HOST:PORT [default: the nodes of raft.ini]
     #[arg(value_name = "TARGET", value_parser = target)]
     target: Option<Target>,
 
@@ -90,6 +94,7 @@ pub struct BenchArgs {
 #[derive(Clone)]
 struct Target {
     url: String,
+    protocol: Protocol,
     host: String,
     port: u16,
 }
@@ -99,11 +104,11 @@ struct Target {
 /// # Errors
 /// In words for people, when there is nobody to ask or the plot cannot be written.
 pub fn run(args: &BenchArgs, config: &Path, timeout: Duration, json: bool) -> Result<ExitCode, String> {
-    let (target, addresses) = match &args.target {
-        Some(target) => (target.url.clone(), target.addresses(timeout)?),
-        None => (config.display().to_string(), nodes(config, timeout)?),
+    let (target, protocol, addresses) = match &args.target {
+        Some(target) => (target.url.clone(), target.protocol, target.addresses(timeout)?),
+        None => (config.display().to_string(), Protocol::Redis, nodes(config, timeout)?),
     };
-    let options = args.options(addresses, timeout);
+    let options = args.options(protocol, addresses, timeout);
     let stop = stop_flag().map_err(|error| format!("cannot catch Ctrl-C: {error}"))?;
     let bar = progress_bar(options.time);
     let mut tell = |now: Progress| {
@@ -130,9 +135,15 @@ pub fn run(args: &BenchArgs, config: &Path, timeout: Duration, json: bool) -> Re
 }
 
 impl BenchArgs {
-    fn options(&self, addresses: Vec<SocketAddr>, timeout: Duration) -> Options {
+    /// Whether the target has no lists, but is to be asked for one.
+    pub fn has_no_queue(&self) -> bool {
+        self.queue && self.target.as_ref().is_some_and(|target| target.protocol == Protocol::Etcd)
+    }
+
+    fn options(&self, protocol: Protocol, addresses: Vec<SocketAddr>, timeout: Duration) -> Options {
         Options {
             addresses,
+            protocol,
             clients: self.clients as usize,
             connections: self.connections as usize,
             time: self.seconds,
@@ -199,13 +210,20 @@ fn show(bar: &ProgressBar, now: Progress) {
 }
 
 fn target(text: &str) -> Result<Target, String> {
-    let expected = || "expected redis://HOST:PORT, without a user, a password or a number of a database".to_owned();
-    let address = text.strip_prefix("redis://").ok_or_else(expected)?;
+    let expected = || {
+        "expected redis://HOST:PORT or etcd://HOST:PORT, without a user, a password or a number of a database"
+            .to_owned()
+    };
+    let (protocol, address) = match text.split_once("://") {
+        Some(("redis", address)) => (Protocol::Redis, address),
+        Some(("etcd", address)) => (Protocol::Etcd, address),
+        _ => return Err(expected()),
+    };
     let (host, port) = address.strip_suffix('/').unwrap_or(address).rsplit_once(':').ok_or_else(expected)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(expected)?;
     match host.is_empty() || host.contains(['/', '@']) {
         true => Err(expected()),
-        false => Ok(Target { url: text.to_owned(), host: host.to_owned(), port }),
+        false => Ok(Target { url: text.to_owned(), protocol, host: host.to_owned(), port }),
     }
 }

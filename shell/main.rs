@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         Some(Tool::Bench(_)) if !arguments.execute.is_empty() => {
             Arguments::command().error(ErrorKind::ArgumentConflict, "-e and bench do not go together").exit()
         }
+        Some(Tool::Bench(args)) if args.has_no_queue() => Arguments::command()
+            .error(ErrorKind::ArgumentConflict, "etcd has no lists: --queue needs another TARGET")
+            .exit(),
         Some(Tool::Bench(args)) => bench::run(args, &arguments.config, arguments.timeout, arguments.json),
         None => run_shell(&arguments),
     };

@@ -13,8 +13,8 @@ use super::course::{Course, Request};
 use super::reply::{self, Malformed, Reply};
 
 /// How long a client waits after an error, and a connection before it is made anew.
-const PAUSE: Duration = Duration::from_millis(10);
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Room for replies at first; more if one does not fit.
 const INPUT_BYTES: usize = 64 << 10;
 
@@ -51,7 +51,7 @@ enum State {
 }
 
 /// Why a connection is of no more use: the word that its requests are counted by.
-struct Lost(&'static str);
+pub(super) struct Lost(pub &'static str);
 
 impl From<io::Error> for Lost {
     fn from(_: io::Error) -> Self {

@@ -13,7 +13,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// A request that waits for its answer.
 #[derive(Clone, Copy)]
 pub struct Request {
-    kind: Kind,
+    /// What it does.
+    pub kind: Kind,
     /// When.
     pub sent: Instant,
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Options {
     /// Where to send requests: to the first, and when a connection is lost, to the next.
     pub addresses: Vec<SocketAddr>,
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// How many clients, each with one request at a time. At least 1.
     pub clients: usize,
     /// How many connections they share. At least 1; those beyond the number of clients are not opened.
@@ -21,12 +23,21 @@ pub struct Options {
     pub value_size: usize,
     /// How many keys, 1 to 100,000,000; each is as likely.
     pub keys: u64,
-    /// Puts append to a list, and gets take from it, instead of setting and getting keys.
+    /// Puts append to a list, and gets take from it, instead of setting and getting keys; not with etcd, which has none.
     pub queue: bool,
     /// A connection with a request that was not answered for so long counts as lost.
     pub timeout: Duration,
     /// Decides the order of puts and gets, and their keys.
     pub seed: u64,
+}
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The Redis protocol.
+    Redis,
+    /// etcd's version 3: gRPC.
+    Etcd,
 }
 
 /// The proportion of puts and gets.
@@ -45,6 +56,14 @@ pub enum Kind {
     Put,
     /// Gets a key, or takes from the list.
     Get,
+}
+
+impl Options {
+    /// The number of clients of each connection.
+    pub(super) fn shares(&self) -> impl Iterator<Item = usize> {
+        let count = self.connections.min(self.clients).max(1);
+        (0..count).map(move |number| (self.clients + count - 1 - number) / count)
+    }
 }
 
 impl FromStr for Mix {

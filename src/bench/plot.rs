@@ -91,13 +91,14 @@ impl Axis {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{Kind, Mix};
+    use super::super::options::{Kind, Mix, Protocol};
     use super::*;
     use crate::drawing::tests::assert_well_formed;
 
     fn options() -> Options {
         Options {
             addresses: vec![([127, 0, 0, 1], 1).into()],
+            protocol: Protocol::Redis,
             clients: 2,
             connections: 1,
             time: Duration::from_secs(1),

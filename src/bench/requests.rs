@@ -1,6 +1,7 @@
 //! Requests, drawn and written without allocating.
 
-use super::options::{Kind, Options};
+use super::grpc;
+use super::options::{Kind, Options, Protocol};
 use crate::client::encode;
 use crate::consensus::Random;
 
@@ -33,9 +34,10 @@ impl Requests {
     /// What these options ask for, and before that a put for each key, if any will be asked for.
     pub fn new(options: &Options) -> Self {
         let value = vec![b'x'; options.value_size];
-        let (put, get) = match options.queue {
-            true => (encode(&[b"RPUSH", LIST, &value]), encode(&[b"LPOP", LIST])),
-            false => (encode(&[b"SET", KEY, &value]), encode(&[b"GET", KEY])),
+        let (put, get) = match options.protocol {
+            Protocol::Redis if options.queue => (encode(&[b"RPUSH", LIST, &value]), encode(&[b"LPOP", LIST])),
+            Protocol::Redis => (encode(&[b"SET", KEY, &value]), encode(&[b"GET", KEY])),
+            Protocol::Etcd => (grpc::put(KEY, &value), grpc::range(KEY)),
         };
         Requests {
             random: Random::new(options.seed),
@@ -105,6 +107,7 @@ mod tests {
         let (time, timeout) = (Duration::from_secs(1), Duration::from_secs(1));
         Requests::new(&Options {
             addresses: Vec::new(),
+            protocol: Protocol::Redis,
             clients: 1,
             connections: 1,
             time,

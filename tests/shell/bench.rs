@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::fake_node::{Act, FakeNode, line};
 
 /// A run, and where its plot is.
-struct Bench {
+pub struct Bench {
     child: Child,
     folder: TempDir,
 }
 
 impl Bench {
-    fn start(target: &str, arguments: &[&str]) -> Bench {
+    pub fn start(target: &str, arguments: &[&str]) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let child = Command::new(env!("CARGO_BIN_EXE_raft-shell"))
             .args(["bench", target, "--json", "--clients", "8", "--connections", "2", "--keys", "50"])
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     /// What it printed, its plot, and its exit code.
-    fn end(self) -> (Value, String, Option<i32>) {
+    pub fn end(self) -> (Value, String, Option<i32>) {
         let Output { status, stdout, stderr } = self.child.wait_with_output().expect("raft-shell ends");
         let json = serde_json::from_slice(&stdout)
             .unwrap_or_else(|error| panic!("no JSON: {error}: {}", String::from_utf8_lossy(&stderr)));
@@ -57,12 +57,12 @@ fn served(request: &str) -> Act {
     }
 }
 
-fn count(json: &Value, path: &str) -> u64 {
+pub fn count(json: &Value, path: &str) -> u64 {
     json.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {path} in {json}"))
 }
 
 /// The counts that every run has to keep to.
-fn assert_adds_up(json: &Value) {
+pub fn assert_adds_up(json: &Value) {
     let errors: u64 = json["errors"].as_object().expect("errors").values().filter_map(Value::as_u64).sum();
     assert_eq!(count(json, "/failed"), errors, "{json}");
     assert_eq!(count(json, "/all/answered"), count(json, "/put/answered") + count(json, "/get/answered"), "{json}");
@@ -211,6 +211,8 @@ fn nobody_there_is_an_error_in_words() {
 fn a_command_line_that_makes_no_sense_exits_with_2() {
     for wrong in [
         &["bench", "127.0.0.1:6379"][..],
+        &["bench", "http://127.0.0.1:2379"],
+        &["bench", "etcd://127.0.0.1:2379", "--queue"],
         &["bench", "redis://user@127.0.0.1:6379"],
         &["bench", "redis://127.0.0.1:0"],
         &["bench", "--mix", "put=0,get=0"],

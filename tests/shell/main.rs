@@ -4,5 +4,6 @@ mod bench;
 mod binary;
 mod client;
 mod commands;
+mod etcd;
 mod fake_node;
 mod queue;
