@@ -50,15 +50,17 @@ HELP
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "compare.sh: $*"; exit 1; }
 wrong() { say "compare.sh: $*; --help tells what there is"; exit 2; }
-calc() { awk "BEGIN { printf \"%.6g\", $1 }"; }
+calc() { awk "BEGIN { printf \"%.6g\", ($1) }"; }
 
 # --- Options --------------------------------------------------------------------------------------
 
 runs=3 seconds=4 kills=10 folder=${TMPDIR:-/tmp} port=27100 keys=10000 memory_puts=200000 idle_seconds=10
+# Before the others, so that those mean the same on either side of it.
+case " $* " in *" --quick "*) runs=1 seconds=1 kills=1 keys=1000 memory_puts=20000 idle_seconds=2 ;; esac
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --quick) runs=1 seconds=1 kills=1 keys=1000 memory_puts=20000 idle_seconds=2; shift; continue ;;
+    --quick) shift; continue ;;
     -[rskdp]) (($# > 1)) || wrong "$1 needs a value" ;;
     *) wrong "\"$1\" is no option" ;;
   esac
@@ -73,7 +75,8 @@ while (($#)); do
   shift 2
 done
 [[ -d $folder && -w $folder ]] && folder=$(cd "$folder" && pwd) || wrong "-d: \"$folder\" is no folder that can be written to"
-[[ $(stat -f -c %T "$folder") != tmpfs ]] || wrong "$folder is in memory, where an fsync does nothing: name another folder with -d"
+disk=$(df --output=fstype "$folder" | tail -1)
+[[ $disk != tmpfs ]] || wrong "$folder is in memory, where an fsync does nothing: name another folder with -d"
 [[ -r /proc/self/stat ]] || fail "there is no /proc: this needs Linux"
 
 # --- Processes, and how all of this ends ----------------------------------------------------------
@@ -88,15 +91,10 @@ launch() { # NAME COMMAND...
   pids[$name]=$!
 }
 
-stop() { # NAME...: ends them, and gives them 10 s to do so
-  local name try
-  for name; do [[ -z ${pids[$name]-} ]] || kill "${pids[$name]}"; done 2>/dev/null
+stop() { # NAME...: at once, for their data is thrown away
+  local name
   for name; do
     [[ -n ${pids[$name]-} ]] || continue
-    for ((try = 0; try < 100; try++)); do
-      kill -0 "${pids[$name]}" || break
-      sleep 0.1
-    done
     kill -KILL "${pids[$name]}"
     wait "${pids[$name]}"
     unset "pids[$name]"
@@ -106,6 +104,7 @@ stop() { # NAME...: ends them, and gives them 10 s to do so
 clean_up() {
   trap '' INT TERM
   stop "${!pids[@]}"
+  { kill -KILL $(jobs -p); wait; } 2>/dev/null # probes
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -233,7 +232,7 @@ cpu_ticks() { # SYSTEM: what its processes have used
   echo $sum
 }
 
-bench() { # SYSTEM CLIENTS SECONDS FLAGS...: sets `rate` and `p99` of what was answered, and `cpu`, in s per 1,000 requests
+bench() { # SYSTEM CLIENTS SECONDS FLAGS...: sets `rate` (of answers with something) and `p99`, and `cpu`, in s per 1,000 requests
   local system=$1 clients=$2 time=$3 out=$work/bench.log before after began window
   shift 3
   find_leader "$system"
@@ -296,7 +295,7 @@ measure_memory() {
   done
 }
 
-to_int() { awk "BEGIN { printf \"%d\", $1 }"; }
+to_int() { awk "BEGIN { printf \"%d\", ($1) }"; }
 
 measure_idle() {
   local system share
@@ -350,6 +349,7 @@ measure_kill() {
       for name in $(nodes "$system"); do [[ $name == "$leader" ]] || others+=("$name"); done
       began=${EPOCHREALTIME/./}
       kill -KILL "${pids[$leader]}" && { wait "${pids[$leader]}"; } 2>/dev/null
+      unset "pids[$leader]"
       first_success "$system" "$began" "${others[@]}"
       note kill "$system" "$ms"
       say "kill $run of $kills: $system $ms ms"
@@ -388,11 +388,11 @@ table() {
   done
   printf '%s\n%s\n' "$head" "$line"
   for clients in 1 64 256; do
-    row "puts/s, $clients clients" put$clients rate %.0f
+    row "puts/s, clients: $clients" put$clients rate %.0f
     row "— p99, ms" put${clients}_p99 cost %.2f
   done
   for clients in 1 64 256; do
-    row "linearizable gets/s, $clients clients" get$clients rate %.0f
+    row "linearizable gets/s, clients: $clients" get$clients rate %.0f
     row "— p99, ms" get${clients}_p99 cost %.2f
   done
   row "server CPU per 1,000 puts, 64 clients, all nodes, s" cpu cost %.4f
@@ -412,9 +412,16 @@ for ((n = port; n < port + 60; n++)); do
 done
 (cd "$work" && "$RAFT" init --nodes 3 -o raft.ini >init.log 2>&1) || fail "raft init: $(<"$work/init.log")"
 for n in 1 2 3; do
-  sed -i -E "s/^(Port = )311$n\b/\1$((port + n))/; s/^(ClientPort = )411$n\b/\1${client_port[ours$n]}/; s/^(HttpPort = )511$n\b/\1$((port + 20 + n))/" "$work/raft.ini"
+  sed -i -E "s/^(Port = )311$n\b/\1$((port + n))/; s/^(ClientPort = )411$n\b/\1${client_port[ours$n]}/" "$work/raft.ini"
+  sed -i -E "s/^(HttpPort = )511$n\b/\1$((port + 20 + n))/" "$work/raft.ini"
 done
 sed -i -E "s|^(DataDirectory = )[^ ]*|\1$work/ours|" "$work/raft.ini"
+
+busy_ticks() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat; }
+busy=$(busy_ticks)
+sleep 1
+busy=$(calc "($(busy_ticks) - $busy) / $(getconf CLK_TCK)")
+[[ $(calc "$busy > 0.2") == 0 ]] || say "something else uses $busy cores: these figures will be off"
 
 measure_start
 measure_memory
@@ -424,9 +431,12 @@ measure_load
 measure_queue
 measure_kill
 
-echo "$(uname -sr), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo), data on $(stat -f -c %T "$folder")"
-echo "$("$RAFT" --version)${ETCD:+; $("$ETCD" --version | head -1)}${REDIS_SERVER:+; Redis, one node, fsync always: $("$REDIS_SERVER" --version | grep -o 'v=[0-9.]*')}"
-echo "medians of $runs runs of $seconds s each"
+echo "$(uname -sr), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo), data on $disk"
+echo "others used $busy cores before it began"
+"$RAFT" --version
+[[ -z $ETCD ]] || "$ETCD" --version | head -1
+[[ -z $REDIS_SERVER ]] || echo "Redis $("$REDIS_SERVER" --version | grep -o 'v=[0-9.]*'), one node, fsync always"
+echo "runs of each load: $runs of $seconds s; medians"
 echo
 table
 if ((${#failures[@]})); then

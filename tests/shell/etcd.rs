@@ -29,11 +29,14 @@ enum Answer {
     Hang,
 }
 
+/// Paths and messages.
+type Requests = Vec<(String, Vec<u8>)>;
+
 /// A server, for as long as the process lives.
 struct FakeEtcd {
     address: SocketAddr,
-    /// What it was asked: paths and messages.
-    asked: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    /// What it was asked.
+    asked: Arc<Mutex<Requests>>,
 }
 
 impl FakeEtcd {
@@ -59,7 +62,7 @@ impl FakeEtcd {
         format!("etcd://{}", self.address)
     }
 
-    fn asked(&self) -> Vec<(String, Vec<u8>)> {
+    fn asked(&self) -> Requests {
         self.asked.lock().expect("nobody panicked").clone()
     }
 }
@@ -67,7 +70,7 @@ impl FakeEtcd {
 async fn serve(
     stream: TcpStream,
     answer: Arc<impl Fn(&str, usize) -> Answer + Send + Sync + 'static>,
-    log: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    log: Arc<Mutex<Requests>>,
 ) {
     // One that only looks whether there is somebody sends nothing.
     let Ok(mut connection) = server::handshake(stream).await else { return };
