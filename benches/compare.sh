@@ -192,10 +192,11 @@ first_success() { # SYSTEM SINCE NODE...: sets `ms`, from SINCE (in µs) until a
       probes+=($!)
     done
     sleep 0.01
-    if ((SECONDS > limit)); then
-      tail -n 5 "$work/$1.log" >&2
-      fail "$system served no put within 30 s; the last of its log is above"
-    fi
+    for name; do
+      kill -0 "${pids[$name]}" 2>/dev/null && ((SECONDS <= limit)) && continue
+      tail -n 5 "$work/$name.log" >&2
+      fail "$name ended, or served no put within 30 s; the last of its log is above"
+    done
   done
   { kill "${probes[@]}"; wait "${probes[@]}"; } 2>/dev/null
   ms=$(calc "($(<"$found") - $since) / 1000")
@@ -249,7 +250,7 @@ bench() { # SYSTEM CLIENTS SECONDS FLAGS...: sets `rate` (of answers with someth
   unset 'pids[bench]'
   local answers='"all":\{"answered":([0-9]+),"latency_ms":\{[^}]*"p99":([0-9.e+-]+)[^}]*\},"nil":([0-9]+),"per_second":([0-9.e+]+)'
   [[ $(<"$out") =~ $answers ]] || fail "raft-shell bench on $system: $(<"$out")"
-  p99=${BASH_REMATCH[2]} rate=$(calc "${BASH_REMATCH[4]} * (1 - ${BASH_REMATCH[3]} / (${BASH_REMATCH[1]} + 1e-9))")
+  p99=$(calc "${BASH_REMATCH[2]}") rate=$(calc "${BASH_REMATCH[4]} * (1 - ${BASH_REMATCH[3]} / (${BASH_REMATCH[1]} + 1e-9))")
   cpu=$(calc "($after - $before) / $(getconf CLK_TCK) / ($window / 1e6) / ($rate + 1e-9) * 1000")
 }
 
