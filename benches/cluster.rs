@@ -51,7 +51,7 @@ impl Clients {
         let reply = Reply::new(me, client);
         let operation = Operation::Write(Payload::EMPTY);
         let request = ClientRequest { connection: client, operation, forward: true, reply };
-        assert!(self.leader.leave(request).is_ok(), "there is room for all clients");
+        assert!(self.leader.enqueue(request).is_ok(), "there is room for all clients");
     }
 }
 

@@ -291,13 +291,13 @@ impl NodeHandle {
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
     /// answers it with [`Failure::NotReady`].
     pub fn request(&self, request: ClientRequest) -> Result<(), ClientRequest> {
-        let handed_in = self.leave(request);
+        let handed_in = self.enqueue(request);
         self.ring();
         handed_in
     }
 
     /// Does the same without waking the event handler: for those who hand in several, and [`ring`](Self::ring) then.
-    pub fn leave(&self, request: ClientRequest) -> Result<(), ClientRequest> {
+    pub fn enqueue(&self, request: ClientRequest) -> Result<(), ClientRequest> {
         if self.clients.len() >= CLIENT_REQUESTS {
             self.metrics.inbox_full.add(1);
             return Err(request);
@@ -332,12 +332,12 @@ impl NodeHandle {
 
     /// Hands in anything else. Never waits. A node that has stopped needs no more inputs: they are dropped.
     pub fn deliver(&self, input: Input) {
-        self.leave_input(input);
+        self.enqueue_input(input);
         self.ring();
     }
 
     /// Does the same without waking the event handler: for those who hand in several, and [`ring`](Self::ring) then.
-    pub fn leave_input(&self, input: Input) {
+    pub fn enqueue_input(&self, input: Input) {
         let _ = self.internal.send(input);
     }
 

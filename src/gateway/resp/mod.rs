@@ -196,7 +196,7 @@ impl RespSession {
         self.has_room = has_room;
         let reply = Reply::new(self.slots.clone(), slot);
         let request = ClientRequest { connection: self.client.id(), operation, forward, reply };
-        match self.handle.leave(request) {
+        match self.handle.enqueue(request) {
             Ok(()) => self.has_handed_in = true,
             Err(request) => self.turned_away = Some((request, Instant::now())),
         }
@@ -206,7 +206,7 @@ impl RespSession {
     /// learn that the node has too much to do.
     fn hand_in_again(&mut self) -> bool {
         let Some((request, since)) = self.turned_away.take() else { return true };
-        match self.handle.leave(request) {
+        match self.handle.enqueue(request) {
             Ok(()) => {
                 self.has_handed_in = true;
                 true

@@ -181,14 +181,14 @@ impl InboundSession {
     /// turn.
     fn deliver(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
         let before = input.len();
-        let flow = self.leave(from, life, input);
+        let flow = self.enqueue(from, life, input);
         if input.len() < before {
             self.shared.handle.ring();
         }
         flow
     }
 
-    fn leave(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
+    fn enqueue(&self, from: NodeId, life: Life, input: &mut BytesMut) -> Result<Flow, Close> {
         let peer = self.shared.peers.get(&from).ok_or(Close::Requested)?;
         let inbound = lock(&peer.inbound);
         if !inbound.is(&self.connection) || self.shared.is_stopping() {
@@ -200,7 +200,7 @@ impl InboundSession {
             let frame = frame::decode(input, limit).map_err(|error| broken(error.to_string()))?;
             let Some(frame) = frame else { return Ok(Flow::Continue) };
             let message = peer::decode(frame).map_err(|error| broken(error.to_string()))?;
-            self.shared.handle.leave_input(Input::Peer { from, life, message });
+            self.shared.handle.enqueue_input(Input::Peer { from, life, message });
         }
         Ok(Flow::Pause)
     }

@@ -201,7 +201,7 @@ fn whoever_is_refused_waits_on_in_its_place_and_looks_again() {
     let (_, screen) = conversation.colleague(2_000);
     let fill = || {
         let reply = Reply::new(Slots::new(conversation.options.clone(), screen.clone()), 0);
-        handle.leave(ClientRequest { connection: 7, operation: Operation::Debug, forward: true, reply })
+        handle.enqueue(ClientRequest { connection: 7, operation: Operation::Debug, forward: true, reply })
     };
     while fill().is_ok() {}
     let refusals = || handle.metrics().inbox_full.get();
