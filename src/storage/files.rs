@@ -1,6 +1,8 @@
 //! The operations on files that storage needs, behind one trait: whatever touches the disk goes through it, so that every
 //! single input and output can be made to fail.
 
+#[cfg(target_os = "linux")]
+mod direct;
 pub mod memory;
 
 use std::fs;
@@ -24,6 +26,12 @@ pub trait Files: Send + Sync {
 
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>>;
+
+    /// The same, for a file that is written sector by sector and not read here: where the system can, what is written goes
+    /// past its cache.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        self.open(path)
+    }
 
     /// Makes an empty file, in place of the one that may be there.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>>;
@@ -112,6 +120,11 @@ impl Files for DiskFiles {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
         Ok(Arc::new(fs::OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+        direct::open(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {

@@ -98,6 +98,7 @@ impl Segment {
             file.write_at(&header.encode(), 0)?;
             file.sync_all()?;
             files.rename(&from, &path)?;
+            let file = files.open_direct(&path)?;
             Ok(ZeroedFile { file, size_bytes: size_bytes.max(SECTOR_BYTES as u64) })
         };
         let zeroed = create().map_err(|error| StorageError::io("create", &path, &error))?;
@@ -123,7 +124,7 @@ impl Segment {
             }
             file.sync_all()?;
             files.sync_folder(folder)?;
-            Ok(ZeroedFile { file, size_bytes })
+            Ok(ZeroedFile { file: files.open_direct(&path)?, size_bytes })
         };
         let zeroed = reopen().map_err(|error| StorageError::io("reopen", &path, &error))?;
         Ok(Segment { path, zeroed, number, end })
