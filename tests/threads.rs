@@ -1,20 +1,23 @@
 //! Whole clusters under both runtimes, over a network and storage in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::TryRecvError;
 use raft::config::RuntimeKind;
-use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role};
+use raft::consensus::{Entry, EntryHeader, HardState, Index, NodeId, Payload, Role, SnapshotMeta, Term};
 use raft::machine::{Applied, Asked, Machine};
-use raft::runtime::{ClientRequest, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response};
+use raft::runtime::{
+    ClientRequest, Input, Life, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
+};
 use raft::storage::snapshot::{FileSnapshots, SnapshotStore};
 use raft::storage::{LogReader, Recovered, Storage, StorageError, WriteBatch};
-use raft::transport::Failure;
 use raft::transport::memory::MemoryNetwork;
+use raft::transport::{Failure, PeerMessage, Transport, Undelivered};
 use raft::{Node, NodeOptions};
 
 #[path = "support/runtimes.rs"]
@@ -793,4 +796,86 @@ fn a_machine_that_panics_stops_its_node_and_says_so() {
     assert!(node.propose("boom").is_err_and(|failure| !failure.is_definite()));
     assert_eq!(node.wait(), Err("the apply thread panicked".into()));
     node.handle().deliver(Input::Tick);
+}
+
+// Turns of the event handler on other threads, which only the threaded runtime has.
+
+/// Notes on which threads messages leave, and panics on those of one name if it shall.
+struct Noting<T> {
+    transport: T,
+    threads: Arc<Mutex<BTreeSet<String>>>,
+    panics_on: Option<&'static str>,
+}
+
+impl<T: Transport> Transport for Noting<T> {
+    fn life(&self) -> Life {
+        self.transport.life()
+    }
+
+    fn send(&mut self, to: NodeId, message: PeerMessage) -> Result<(), Undelivered> {
+        let thread = thread::current();
+        assert!(thread.name() != self.panics_on, "on purpose");
+        self.threads.lock().unwrap().extend(thread.name().map(ToOwned::to_owned));
+        self.transport.send(to, message)
+    }
+
+    fn flush(&mut self) {
+        self.transport.flush();
+    }
+
+    fn keep_snapshots_in(&mut self, store: Arc<dyn SnapshotStore>) {
+        self.transport.keep_snapshots_in(store);
+    }
+
+    fn send_snapshot(&mut self, to: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<(), Undelivered> {
+        self.transport.send_snapshot(to, term, snapshot)
+    }
+
+    fn abandon_snapshots(&mut self) {
+        self.transport.abandon_snapshots();
+    }
+}
+
+/// Three nodes, and the threads on which messages left them. On those of this name the first node panics.
+fn noting_cluster(panics_on: Option<&'static str>) -> (Vec<Node>, Arc<Mutex<BTreeSet<String>>>) {
+    let (network, threads) = (MemoryNetwork::new(), Arc::<Mutex<BTreeSet<String>>>::default());
+    let members = [1, 2, 3].map(NodeId);
+    let start = |id: NodeId| {
+        let connect = |handle: &NodeHandle| Noting {
+            transport: network.transport(id, handle),
+            threads: threads.clone(),
+            panics_on: panics_on.filter(|_| id == members[0]),
+        };
+        let (options, storage) = (NodeOptions::new(id, members), Box::new(TestStorage::new()));
+        Node::start(options, storage, Box::<Lists>::default(), connect).unwrap()
+    };
+    let nodes = members.map(start).into();
+    (nodes, threads)
+}
+
+#[test]
+fn acknowledgements_leave_on_the_thread_that_has_synced() {
+    let (nodes, threads) = noting_cluster(None);
+    await_that("a turn on the storage thread of a node", || {
+        // Whether the event handler is free just then is up to the system.
+        let _ = nodes[0].propose("list word");
+        threads.lock().unwrap().contains("storage")
+    });
+    assert!(threads.lock().unwrap().contains("event handler"));
+    for node in nodes {
+        assert_eq!(node.stop(PATIENCE), Ok(()));
+    }
+}
+
+#[test]
+fn a_turn_that_panics_on_another_thread_stops_the_node() {
+    let (nodes, _) = noting_cluster(Some("storage"));
+    let running = nodes[0].running().clone();
+    await_that("a turn on the storage thread of the first node", || {
+        let _ = nodes[1].propose("list word");
+        running.is_empty() && running.try_recv() == Err(TryRecvError::Disconnected)
+    });
+    assert_eq!(nodes[0].wait(), Err("the event handler panicked on another thread".into()));
+    let late = nodes[0].propose("list word");
+    assert!(matches!(&late, Err(Failure::NotReady(_))), "{late:?}");
 }

@@ -19,7 +19,7 @@ pub mod threaded;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, SendError, Sender};
@@ -146,6 +146,14 @@ pub struct NodeHandle {
     metrics: Arc<Metrics>,
     /// Whoever attends to the inboxes listens to it.
     bell: Arc<Bell>,
+    /// Where other threads can give the event handler its turn, if its runtime allows that.
+    turns: Arc<OnceLock<Weak<dyn Turns>>>,
+}
+
+/// An event handler that can have its turn on any thread.
+trait Turns: Send + Sync {
+    /// Gives it a turn on this thread, unless it has one just now. Whether it did.
+    fn try_turn(&self) -> bool;
 }
 
 /// What the apply stage tells the event handler without waking it.
@@ -235,6 +243,8 @@ impl Inboxes {
 const INTERNAL_INPUTS: usize = 64 << 10;
 /// About how many client requests may wait in their inbox; beyond that the controller stops reading clients' sockets.
 pub(crate) const CLIENT_REQUESTS: usize = 16 << 10;
+/// With no more than this in the inboxes, a turn takes less time than waking a thread for it.
+const SMALL_TURN: usize = 4;
 
 impl NodeHandle {
     /// A handle, and the inboxes it leads to.
@@ -285,7 +295,8 @@ impl NodeHandle {
             attendant,
             listeners: Listeners(Arc::clone(&waiting)),
         };
-        (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell }, inboxes)
+        let turns = Arc::default();
+        (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell, turns }, inboxes)
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -311,6 +322,16 @@ impl NodeHandle {
     /// Wakes the event handler.
     pub fn ring(&self) {
         self.bell.ring();
+    }
+
+    /// Does the same, or, if what waits in the inboxes is little and the event handler is free, gives it its turn on this thread,
+    /// which saves waking another. For threads that have nothing more urgent to do, and hold no lock.
+    pub(crate) fn turn_or_ring(&self) {
+        let is_little = self.internal.len() + self.clients.len() <= SMALL_TURN;
+        let turns = self.turns.get().filter(|_| is_little).and_then(Weak::upgrade);
+        if !turns.is_some_and(|turns| turns.try_turn()) {
+            self.ring();
+        }
     }
 
     /// What the node counts.

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::asynchronous::{self, AsyncRuntime};
 use super::guard::spawn_guarded;
 use super::handler::EventHandler;
-use super::threaded::{self, OwnSockets, clock::Clock};
+use super::threaded::{OwnSockets, clock::Clock, handler::SharedHandler};
 use crate::config::RuntimeKind;
 use crate::consensus::Payload;
 use crate::machine::Machine;
@@ -295,10 +295,10 @@ impl Threads {
             let (clock, node) = (Arc::clone(clock), self.handle.clone());
             self.spawn(name, move || clock.run(&node))?;
         }
+        let handler = SharedHandler::new(handler, clocks.clone(), &self.handle);
         self.spawn(EVENT_HANDLER, move || {
-            let [election_clock, heartbeat_clock] = &clocks;
-            let run = || threaded::handler::run(handler, sockets, election_clock, heartbeat_clock);
-            let outcome = catch_unwind(AssertUnwindSafe(run));
+            let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(sockets)));
+            handler.discard();
             clocks.iter().for_each(|clock| clock.stop());
             end(outcome.unwrap_or_else(|_| Err(PANICKED.into())));
         })

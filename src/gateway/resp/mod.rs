@@ -249,7 +249,7 @@ impl Session for RespSession {
         let flow = self.take_requests(input);
         // Once for all that have arrived together: they shall share a turn.
         if std::mem::take(&mut self.has_handed_in) {
-            self.handle.ring();
+            self.handle.turn_or_ring();
         }
         self.slots.flush();
         let Some(close) = &self.closing else { return Ok(flow) };

@@ -373,7 +373,8 @@ impl Driver {
         let waits = self.stop.is_some() || !self.requests.is_idle();
         let soon = self.next_sweep.filter(|at| *at > self.now).unwrap_or(self.now + self.config.election_timeout / 4);
         let next = if self.requests.release { self.now } else { soon };
-        self.next_sweep = waits.then_some(next);
+        // If nothing waits now, something may by then, and a limit that stays need not be told anybody anew.
+        self.next_sweep = if waits { Some(next) } else { self.next_sweep.filter(|at| *at > self.now) };
     }
 
     /// Abstains from now on. The transport may say so only then: nothing that vouches for something must leave after that.

@@ -82,7 +82,13 @@ impl StorageStage {
             log::info!("storage: there is space on the disk again, and the node goes on");
             self.node.deliver(Input::DiskFreed);
         }
-        self.node.deliver(Input::Persisted { token });
+        self.node.enqueue_input(Input::Persisted { token });
+        // If there is more to write already, this thread has no time for a turn.
+        if self.jobs.is_empty() {
+            self.node.turn_or_ring()
+        } else {
+            self.node.ring()
+        }
         keep_from.map_or(Ok(()), |keep_from| self.storage.compact(keep_from))
     }
 
