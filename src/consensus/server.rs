@@ -674,27 +674,33 @@ impl Server {
         }
     }
 
-    /// Everything worth showing.
-    pub fn status(&self) -> ServerStatus {
-        let peers = match &self.role {
-            RoleState::Leader(leader) => leader.peers.iter().map(|(&id, peer)| PeerProgress {
-                id,
-                matched: peer.matched,
-                next: peer.next,
-                state: peer.state_name(),
-                heard: peer.heard,
-                abstains: peer.abstains,
-            }),
-            _ => return ServerStatus { peers: Vec::new(), ..self.own_status() },
-        };
-        ServerStatus { peers: peers.collect(), ..self.own_status() }
+    /// Whom it has voted for in its term.
+    pub fn voted_for(&self) -> Option<NodeId> {
+        self.common.hard_state.vote
     }
 
-    fn own_status(&self) -> ServerStatus {
+    /// What a leader knows of its peers, in order of their ids; nothing of anybody else.
+    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> + '_ {
+        let leader = match &self.role {
+            RoleState::Leader(leader) => Some(leader),
+            _ => None,
+        };
+        leader.into_iter().flat_map(|leader| &leader.peers).map(|(&id, peer)| PeerProgress {
+            id,
+            matched: peer.matched,
+            next: peer.next,
+            state: peer.state_name(),
+            heard: peer.heard,
+            abstains: peer.abstains,
+        })
+    }
+
+    /// Everything worth showing.
+    pub fn status(&self) -> ServerStatus {
         ServerStatus {
             role: self.role(),
             term: self.term(),
-            vote: self.common.hard_state.vote,
+            vote: self.voted_for(),
             leader: self.leader(),
             first: self.common.log.base_index().next(),
             last: self.last_index(),
@@ -702,7 +708,7 @@ impl Server {
             commit: self.commit(),
             applied: self.applied(),
             abstains: self.common.abstains(),
-            peers: Vec::new(),
+            peers: self.progress().collect(),
         }
     }
 }

@@ -212,8 +212,7 @@ impl Driver {
         let least = self.server.tail_start(index, self.snapshots.max_bytes / 4);
         let most = self.server.tail_start(index, self.snapshots.threshold_bytes());
         let heard_since = self.now.saturating_sub(2 * self.config.election_timeout);
-        let peers = self.server.status().peers;
-        let listening = peers.iter().filter(|peer| peer.state == "replicate" && peer.heard >= heard_since);
+        let listening = self.server.progress().filter(|peer| peer.state == "replicate" && peer.heard >= heard_since);
         let receiving = self.snapshots.sending.values().map(|sending| sending.index);
         let needed = listening.map(|peer| peer.matched).chain(receiving).map(Index::next).min();
         let keep_from = needed.map_or(least, |needed| needed.max(most).min(least));
@@ -335,7 +334,7 @@ impl Driver {
             self.snapshots.sending.iter().filter(|(_, sending)| is_over(sending)).map(|(&to, _)| to).collect();
         for to in over {
             self.snapshots.sending.remove(&to);
-            if self.server.status().peers.iter().any(|peer| peer.id == to && peer.state == "snapshot") {
+            if self.server.progress().any(|peer| peer.id == to && peer.state == "snapshot") {
                 mark(Mark::SendingForgotten);
                 self.unreachable(to);
             }

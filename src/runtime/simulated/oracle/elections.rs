@@ -6,7 +6,7 @@ use crate::consensus::{NodeId, Role, Server, Term};
 impl Oracle {
     /// After a turn: the vote is kept, and who leads may lead.
     pub(super) fn check_role(&mut self, id: NodeId, server: &Server) -> Check {
-        let (term, vote, leads) = (server.term(), server.status().vote, server.role() == Role::Leader);
+        let (term, vote, leads) = (server.term(), server.voted_for(), server.role() == Role::Leader);
         let seen = self.seen(id);
         if term == seen.term && seen.vote.is_some() {
             let before = seen.vote;

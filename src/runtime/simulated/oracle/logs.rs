@@ -169,10 +169,7 @@ impl Oracle {
     }
 
     fn check_progress(&mut self, id: NodeId, server: &Server) -> Check {
-        if server.role() != Role::Leader {
-            return Ok(());
-        }
-        for peer in server.status().peers {
+        for peer in server.progress() {
             let Some(seen) = self.nodes.get_mut(&id) else { return Ok(()) };
             let before = seen.matched.insert(peer.id, peer.matched).unwrap_or_default();
             let (matched, name) = (peer.matched, peer.id);
