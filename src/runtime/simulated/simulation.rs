@@ -415,7 +415,7 @@ impl Simulation {
         if let Some(next) = next {
             self.plan_turn(id, next);
         }
-        self.check_bounds(id)
+        self.check_entries_bound(id)
     }
 
     fn node_ended(&mut self, id: NodeId, ended: Result<(), String>) -> Check {
@@ -536,7 +536,7 @@ impl Simulation {
         if !inputs.is_empty() {
             self.give(id, inputs);
         }
-        Ok(())
+        if stage == StageKind::Snapshot { self.check_snapshots_bound(id) } else { Ok(()) }
     }
 
     /// Lets the oracle hear what was written down in a node.
@@ -563,13 +563,19 @@ impl Simulation {
         Ok(())
     }
 
-    /// Limits on what a node keeps (I21).
-    fn check_bounds(&mut self, id: NodeId) -> Check {
+    /// The limit on what a node keeps in memory (I21).
+    fn check_entries_bound(&self, id: NodeId) -> Check {
         let Some(process) = self.hosts.get(&id).and_then(|host| host.process.as_ref()) else { return Ok(()) };
         let bytes = process.driver.entries_bytes();
         // Its own limit, and what a leader may have under way to it.
         let limit = 4 * self.scenario.settings.max_pending_bytes + (1 << 20);
         hold!("I21 bounds", bytes <= limit, "node {id} has {bytes} bytes of entries in memory, of {limit}");
+        Ok(())
+    }
+
+    /// The limit on how many snapshots it keeps (I21), after whatever may have added one.
+    pub fn check_snapshots_bound(&self, id: NodeId) -> Check {
+        let Some(process) = self.hosts.get(&id).and_then(|host| host.process.as_ref()) else { return Ok(()) };
         let snapshots = process.store.list().len();
         hold!("I21 bounds", snapshots <= 12, "node {id} keeps {snapshots} snapshots");
         Ok(())

@@ -214,6 +214,7 @@ impl Simulation {
             }
         }
         self.give(to.0, inputs);
+        self.check_snapshots_bound(to.0)?;
         let answer: Bytes = snapshot::encode_answer(&answer).into();
         self.report.mix_bytes(&answer);
         for at in self.network.arrivals((to.0, from), now) {
