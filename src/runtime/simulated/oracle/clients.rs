@@ -8,6 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::values::{Look, Values};
 use super::{Check, Oracle, hold};
@@ -86,14 +87,14 @@ struct Record {
 #[derive(Default)]
 pub struct History {
     records: Vec<Record>,
-    /// Writes by their bytes.
-    writes: BTreeMap<Bytes, OperationId>,
+    /// Writes by their bytes. Only looked up: its order is nobody's business.
+    writes: FxHashMap<Bytes, OperationId>,
     in_sessions: BTreeMap<SessionSequence, Attempts>,
     openings: Attempts,
     /// Sessions of which somebody was told.
     told: BTreeSet<Index>,
-    /// The last write of each connection that was committed, and its place in the log.
-    connections: BTreeMap<u64, (OperationId, Index)>,
+    /// The last write of each connection that was committed, and its place in the log. Likewise.
+    connections: FxHashMap<u64, (OperationId, Index)>,
     /// Answers that were checked.
     checked: u64,
 }

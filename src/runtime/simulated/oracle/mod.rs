@@ -31,6 +31,8 @@ mod values;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rustc_hash::FxHashMap;
+
 use self::clients::History;
 pub use self::clients::{Operation, OperationId, Outline};
 use self::disks::DiskMemory;
@@ -76,8 +78,8 @@ pub struct Oracle {
     leaders: BTreeMap<Term, NodeId>,
     /// Votes that became durable.
     votes: BTreeMap<(Term, NodeId), NodeId>,
-    /// Every entry that any node has written to its disk.
-    made: BTreeMap<(Index, Term), Made>,
+    /// Every entry that any node has written to its disk. Only looked up: its order is nobody's business.
+    made: FxHashMap<(Index, Term), Made>,
     nodes: BTreeMap<NodeId, Seen>,
     chain: Chain,
     history: History,
@@ -127,7 +129,7 @@ impl Oracle {
             membership,
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
-            made: BTreeMap::new(),
+            made: FxHashMap::default(),
             nodes,
             chain: Chain::default(),
             history: History::default(),
