@@ -1,7 +1,7 @@
 //! Simulated clients: each asks, waits, gives up, and goes elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +15,9 @@ use crate::machine::command::{Answer, Change, Command, Condition, Query};
 use crate::machine::queue::command::{QueueAnswer, QueueChange, Settlement, TopicLimits};
 use crate::runtime::{ClientRequest, Operation as Asked, Outcome, Reply, ReplySink, Response};
 
-/// What all clients are answered, until it is looked at. Clones share it.
-#[derive(Clone, Default)]
-pub struct Answers(Arc<Mutex<Vec<(u64, Outcome)>>>);
+/// What all clients are answered, until it is looked at.
+#[derive(Default)]
+pub struct Answers(Mutex<Vec<(u64, Outcome)>>);
 
 impl Answers {
     fn take(&self) -> Vec<(u64, Outcome)> {
@@ -44,7 +44,7 @@ pub struct Client {
     asked: u64,
     /// What it will ask, until it reaches the node.
     planned: BTreeMap<u64, Outline>,
-    /// What was asked and not answered, and since when.
+    /// What was asked and not answered, and since when, in order of both.
     waiting: Vec<(OperationId, Duration)>,
     /// It is about to do something.
     is_planned: bool,
@@ -99,6 +99,16 @@ struct Session {
     leased: Vec<(Bytes, u64, u64)>,
 }
 
+/// The nth connection of a client.
+fn connection(client: usize, nth: u64) -> u64 {
+    (client as u64) << 32 | nth
+}
+
+/// The client whose connection this is.
+fn owner(connection: u64) -> usize {
+    (connection >> 32) as usize
+}
+
 impl Client {
     /// A client that begins somewhere.
     pub fn new(number: usize, scenario: &Scenario) -> Self {
@@ -108,7 +118,7 @@ impl Client {
             dice,
             number,
             target,
-            connection: (number as u64) << 32,
+            connection: connection(number, 0),
             connections: 0,
             asked: 0,
             planned: BTreeMap::new(),
@@ -120,15 +130,15 @@ impl Client {
         }
     }
 
-    /// Since when it waits for this answer, if it does.
-    fn waits_for(&self, operation: OperationId) -> Option<Duration> {
-        self.waiting.iter().find(|(waiting, _)| *waiting == operation).map(|(_, since)| *since)
+    /// Its place among what it waits for, if it does.
+    fn waits_for(&self, operation: OperationId) -> Option<usize> {
+        self.waiting.binary_search_by_key(&operation, |(waiting, _)| *waiting).ok()
     }
 
     /// Goes elsewhere, with a new connection.
     fn leave(&mut self, nodes: u64) {
         self.connections += 1;
-        self.connection = (self.number as u64) << 32 | self.connections;
+        self.connection = connection(self.number, self.connections);
         self.target = NodeId(self.dice.between(1, nodes));
         self.waiting.clear();
         self.planned.clear();
@@ -375,7 +385,7 @@ impl Simulation {
         if arrives.is_none() {
             return Ok(());
         }
-        let reply = Reply::new(Arc::new(self.answers.clone()), id.0);
+        let reply = Reply::new(self.answers.clone(), id.0);
         let request = ClientRequest { connection, operation, forward: true, reply };
         let Some(host) = self.hosts.get_mut(&to) else { return Ok(()) };
         if let Some(process) = &mut host.process {
@@ -383,6 +393,12 @@ impl Simulation {
         }
         self.give(to, []);
         Ok(())
+    }
+
+    /// The client that waits for this, and its place there.
+    fn asker(&self, id: OperationId) -> Option<(usize, usize)> {
+        let number = owner(self.oracle.operation(id)?.connection);
+        Some((number, self.clients.get(number)?.waits_for(id)?))
     }
 
     pub(super) fn give_up(&mut self, number: usize, operation: OperationId) -> Check {
@@ -406,9 +422,8 @@ impl Simulation {
                 Ok(_) => self.report.mix(1),
                 Err(failure) => self.report.mix_bytes(failure.to_string().as_bytes()),
             }
-            let asker = self.clients.iter().find(|client| client.waits_for(id).is_some());
-            let Some(asker) = asker else { continue };
-            match self.client_links.arrives(ClientLinks::FROM, asker.target, self.now) {
+            let Some((number, _)) = self.asker(id) else { continue };
+            match self.client_links.arrives(ClientLinks::FROM, self.clients[number].target, self.now) {
                 Some(at) if at == self.now => self.told(id, outcome)?,
                 later => {
                     self.report.unheard += 1;
@@ -423,18 +438,16 @@ impl Simulation {
 
     /// A client is told what came of its request, if it still waits.
     pub(super) fn told(&mut self, id: OperationId, outcome: Outcome) -> Check {
-        let asker = self.clients.iter().position(|client| client.waits_for(id).is_some());
-        let Some(number) = asker else { return Ok(()) };
+        let Some((number, place)) = self.asker(id) else { return Ok(()) };
         let client = &mut self.clients[number];
-        let since = client.waits_for(id).unwrap_or_default();
-        client.waiting.retain(|(waiting, _)| *waiting != id);
+        let (_, since) = client.waiting.remove(place);
         let mut pause = client.dice.around(Duration::from_micros(self.scenario.load.pause_us));
         match outcome {
             Ok(answer) => {
                 self.report.answered += 1;
                 self.report.waits.note(self.now - since);
-                if let (Response::Answer(answer), Some(outline)) = (answer, self.oracle.outline(id)) {
-                    client.answered_in_session(outline, &answer);
+                if let (Response::Answer(answer), Some(operation)) = (answer, self.oracle.operation(id)) {
+                    client.answered_in_session(&operation.outline, &answer);
                 }
             }
             Err(failure) => {

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,7 +75,7 @@ pub(super) struct Simulation {
     pub transfers: Transfers,
     pub clients: Vec<Client>,
     pub client_links: ClientLinks,
-    pub answers: Answers,
+    pub answers: Arc<Answers>,
     pub oracle: Oracle,
     pub notes: Notes,
     pub report: Report,
@@ -173,7 +174,7 @@ impl Simulation {
             transfers: Transfers::default(),
             clients,
             client_links: ClientLinks::default(),
-            answers: Answers::default(),
+            answers: Arc::default(),
             oracle: Oracle::new(scenario.nodes),
             notes: Notes::default(),
             report: Report::default(),

@@ -166,8 +166,8 @@ impl Oracle {
     }
 
     /// What was asked.
-    pub fn outline(&self, id: OperationId) -> Option<&Outline> {
-        Some(&self.history.records.get(id.0 as usize)?.operation.outline)
+    pub fn operation(&self, id: OperationId) -> Option<&Operation> {
+        Some(&self.history.records.get(id.0 as usize)?.operation)
     }
 
     /// How many answers were checked.
