@@ -48,6 +48,8 @@ pub struct Client {
     waiting: Vec<(OperationId, Duration)>,
     /// It is about to do something.
     is_planned: bool,
+    /// It will look whether it has waited for too long.
+    is_impatient: bool,
     /// When the last request reaches its node: those of a connection arrive in order.
     arrives: Duration,
     /// The last value that it wrote to some key, to compare with.
@@ -124,6 +126,7 @@ impl Client {
             planned: BTreeMap::new(),
             waiting: Vec::new(),
             is_planned: true,
+            is_impatient: false,
             arrives: Duration::ZERO,
             last: None,
             session: Session::default(),
@@ -380,8 +383,7 @@ impl Simulation {
         let connection = client.connection;
         let id = self.oracle.begins(Operation { connection, outline });
         client.waiting.push((id, now));
-        let patience = Duration::from_millis(self.scenario.load.patience_ms);
-        self.schedule.at(now + patience, Happening::GiveUp { client: number, operation: id });
+        self.plan_give_up(number);
         if arrives.is_none() {
             return Ok(());
         }
@@ -401,13 +403,26 @@ impl Simulation {
         Some((number, self.clients.get(number)?.waits_for(id)?))
     }
 
-    pub(super) fn give_up(&mut self, number: usize, operation: OperationId) -> Check {
+    /// When the first of what it waits for will have taken too long, the client is to look.
+    fn plan_give_up(&mut self, number: usize) {
+        let patience = Duration::from_millis(self.scenario.load.patience_ms);
+        let Some(client) = self.clients.get_mut(number) else { return };
+        if let Some((_, since)) = client.waiting.first().filter(|_| !client.is_impatient) {
+            client.is_impatient = true;
+            self.schedule.at(*since + patience, Happening::GiveUp { client: number });
+        }
+    }
+
+    pub(super) fn give_up(&mut self, number: usize) -> Check {
+        let patience = Duration::from_millis(self.scenario.load.patience_ms);
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        if client.waits_for(operation).is_some() {
+        client.is_impatient = false;
+        if client.waiting.first().is_some_and(|(_, since)| *since + patience <= self.now) {
             self.report.given_up += 1;
             client.leave(self.scenario.nodes);
             self.plan_client(number, Duration::from_millis(1));
         }
+        self.plan_give_up(number);
         Ok(())
     }
 

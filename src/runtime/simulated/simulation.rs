@@ -51,8 +51,8 @@ pub(super) enum Happening {
     Request { client: usize, to: NodeId, number: u64 },
     /// An answer that was held up reaches its client.
     Answer { operation: OperationId, outcome: Outcome },
-    /// A client waits no longer.
-    GiveUp { client: usize, operation: OperationId },
+    /// A client looks whether it has waited for too long.
+    GiveUp { client: usize },
     /// The fault with this number.
     Fault(usize),
     /// A fault ends.
@@ -219,7 +219,7 @@ impl Simulation {
             Happening::Client(number) => self.client_acts(number),
             Happening::Request { client, to, number } => self.request_arrives(client, to, number),
             Happening::Answer { operation, outcome } => self.told(operation, outcome),
-            Happening::GiveUp { client, operation } => self.give_up(client, operation),
+            Happening::GiveUp { client } => self.give_up(client),
             Happening::Fault(number) => self.fault(number),
             Happening::Ends(ending) => self.fault_ends(ending),
             Happening::Start { node, epoch } => self.start(node, epoch),
