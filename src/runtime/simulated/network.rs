@@ -158,8 +158,8 @@ impl Simulation {
                 self.network.under_way += arrivals.len();
                 let under_way = self.network.under_way;
                 hold!("I21 bounds", under_way <= UNDER_WAY_MAX, "{under_way} messages are under way");
-                for at in arrivals {
-                    let bytes = bytes.clone();
+                let copies = std::iter::repeat_n(bytes, arrivals.len());
+                for (at, bytes) in arrivals.into_iter().zip(copies) {
                     self.schedule.at(at, Happening::Frame { from: (from, own), to: (to, theirs), bytes });
                 }
                 Ok(())

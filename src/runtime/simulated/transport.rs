@@ -77,6 +77,8 @@ pub struct SimulatedTransport {
     life: Life,
     keeps_order: bool,
     outbox: Outbox,
+    /// Where frames are written first: it need not grow for each of them.
+    scratch: Vec<u8>,
     /// Tells the snapshots on their way from here that nobody wants them.
     abandoned: Arc<AtomicBool>,
 }
@@ -84,7 +86,7 @@ pub struct SimulatedTransport {
 impl SimulatedTransport {
     /// A transport of a node in this life, which leaves everything in this outbox.
     pub fn new(life: Life, keeps_order: bool, outbox: Outbox) -> Self {
-        SimulatedTransport { life, keeps_order, outbox, abandoned: Arc::default() }
+        SimulatedTransport { life, keeps_order, outbox, scratch: Vec::new(), abandoned: Arc::default() }
     }
 }
 
@@ -101,9 +103,10 @@ impl Transport for SimulatedTransport {
         if !self.outbox.is_connected(to) {
             return Err(Undelivered);
         }
-        let mut bytes = Vec::new();
-        peer::encode(&message, MAX_FRAME_BYTES, &mut bytes).map_err(|_| Undelivered)?;
-        self.outbox.contents().outgoing.push(Outgoing::Frame { to, message, bytes: bytes.into() });
+        self.scratch.clear();
+        peer::encode(&message, MAX_FRAME_BYTES, &mut self.scratch).map_err(|_| Undelivered)?;
+        let bytes = Bytes::copy_from_slice(&self.scratch);
+        self.outbox.contents().outgoing.push(Outgoing::Frame { to, message, bytes });
         Ok(())
     }
 

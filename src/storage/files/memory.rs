@@ -240,7 +240,8 @@ impl Content {
     /// Remembers what these bytes are now, until the next sync.
     fn remember(&mut self, start: usize, end: usize) {
         for sector in start / SECTOR..end.div_ceil(SECTOR) {
-            let mut version = self.now[sector * SECTOR..self.now.len().min((sector + 1) * SECTOR)].to_vec();
+            let mut version = Vec::with_capacity(SECTOR);
+            version.extend_from_slice(&self.now[sector * SECTOR..self.now.len().min((sector + 1) * SECTOR)]);
             version.resize(SECTOR, 0);
             self.pending.entry(sector).or_default().push(version);
         }
