@@ -43,8 +43,8 @@ the other cluster runs meanwhile, with what it has behind it and nothing to do. 
 machine's cores: leave it alone meanwhile. A ratio under 0.85 is marked.
 
 Examples:
-  benches/history.sh                     all of it, 5 minutes or so
-  benches/history.sh idle slow           these two, 2 minutes
+  benches/history.sh                     all of it; most of the time goes into putting entries and state
+  benches/history.sh idle slow           these two, a minute and a half
   benches/history.sh -n 1000000 entries
 
 Programs: RAFT and RAFT_SHELL in the environment name others than target/release/raft and
@@ -127,17 +127,22 @@ still_leads() { # NODE: for what was done to one leader is not there at the next
 
 # --- Cases: what gives the old cluster its history, and what makes sure that it was there during a run ----------
 
-give_entries() {
-  local shown=0 before=0 limit=$((SECONDS + 30))
+fill() { # CASE ENTRIES KEYS FLAGS...: launches `filling`, a load of 256 clients, and waits until the log has so many entries
+  local total=$2 shown=0 before=0 limit=$((SECONDS + 30))
   find_leader old
-  launch filling "$RAFT_SHELL" --json bench "redis://127.0.0.1:${client_port[$leader]}" --clients 256 --seconds 86400 \
-    --keys "$keys" --mix put=1 --svg "$work/plot.svg"
-  while last "$leader" && ((number < entries)); do
+  launch filling "$RAFT_SHELL" --json bench "redis://127.0.0.1:${client_port[$leader]}" --clients 256 --keys "$3" \
+    --svg "$work/plot.svg" "${@:4}"
+  while last "$leader" && ((number < total)); do
     ((number == before)) || before=$number limit=$((SECONDS + 30))
-    ((SECONDS < limit)) || fail "no entry came to $number in 30 s: $(tail -c 1500 "$work/filling.log")"
-    ((number < shown)) || { say "entries: $(grouped "$number") of $(grouped "$entries")"; shown=$((number + entries / 10)); }
+    kill -0 "${pids[filling]}" 2>/dev/null && ((SECONDS < limit)) ||
+      fail "$1: after $number entries of $total no more came: $(tail -c 1500 "$work/filling.log")"
+    ((number < shown)) || { say "$1: $(grouped "$number") entries of $(grouped "$total")"; shown=$((number + total / 10)); }
     sleep 0.1
   done
+}
+
+give_entries() {
+  fill entries "$entries" "$keys" --mix put=1 --seconds 86400
   stop filling
   await_applied "$entries"
 }
@@ -147,10 +152,11 @@ check_entries() { await_applied "$entries"; }
 row_entries() { echo "$(grouped "$entries") entries behind it"; }
 
 give_state() {
-  say "state: $(grouped "$state_keys") keys of $(grouped "$state_bytes") bytes"
-  # What sets every key once is that there are gets.
-  keys=$((keys + state_keys)) bench old 256 0.2 --mix get=1 --value-size "$state_bytes"
-  ((${#failures[@]} == 0)) || fail "${failures[*]}"
+  local all=$((keys + state_keys))
+  # Because there are gets, every key is set first; for them there is the least of time.
+  fill state "$all" "$all" --mix get=1 --value-size "$state_bytes" --seconds 0.1
+  wait "${pids[filling]}" || fail "state: $(tail -c 1500 "$work/filling.log")"
+  unset 'pids[filling]'
   check_state
   last "$leader"
   await_applied "$number"
@@ -223,7 +229,8 @@ watch_lag() { # LEADER ID PROCESS: a line each time, with the follower's state i
 check_slow() {
   local found
   still_leads "$slow_leader"
-  found=$(awk -v clients="$clients" '$1 == "T" && $2 > clients { n++; if ($2 > most) most = $2 } END { print n + 0, most + 0 }' "$work/lag")
+  found=$(awk -v clients="$clients" \
+    '$1 == "T" && $2 > clients { n++; if ($2 > most) most = $2 } END { print n + 0, most + 0 }' "$work/lag")
   ((${found% *} > 0)) || fail "$slow_node was not slow: of $(wc -l <"$work/lag") looks none found it stopped and more than $clients entries behind"
   say "slow: stopped and behind in ${found% *} of $(wc -l <"$work/lag") looks, by ${found#* } entries at most"
   : >"$work/lag"
