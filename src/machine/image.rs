@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::command::Value;
 use super::composite::Composite;
 use super::cow_map::CowMap;
-use super::kv::KeyValue;
+use super::kv::{Item, KeyValue};
 use super::once::{Answered, Once};
 use super::queue::{Message, Queue, Topic};
 use super::session::{Session, Sessions};
@@ -36,7 +36,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// The composite machine's state at one moment.
 pub(super) struct Image {
     applied: u64,
-    entries: CowMap<Value>,
+    entries: CowMap<Item>,
     queue: (Table<Topic>, Table<Message>),
     sessions: (Table<Session>, Table<Bytes>),
     once: Table<Answered>,
@@ -75,7 +75,7 @@ impl MachineSnapshot for Image {
         to.write_all(&applied.to_le_bytes())?;
         to.write_all(&KEY_VALUE.to_le_bytes())?;
         to.write_all(&entries.len().to_le_bytes())?;
-        entries.consume(|key, value| write_item(to, key, value))?;
+        entries.consume(|key, item| write_item(to, key, item.value()))?;
         write_table(queue.0, to)?;
         write_table(queue.1, to)?;
         if !mutant(Mutant::M26a) {
@@ -152,7 +152,7 @@ fn read_parts(from: &mut dyn Read) -> io::Result<Composite> {
     Ok(machine)
 }
 
-fn read_entries(from: &mut dyn Read, applied: u64) -> io::Result<CowMap<Value>> {
+fn read_entries(from: &mut dyn Read, applied: u64) -> io::Result<CowMap<Item>> {
     let mut entries = CowMap::default();
     let mut last: Option<Bytes> = None;
     for number in 1..=read_u64(from)? {
@@ -161,7 +161,8 @@ fn read_entries(from: &mut dyn Read, applied: u64) -> io::Result<CowMap<Value>> 
             return Err(invalid(format!("key {number} is out of order, or of a later revision than the state")));
         }
         last = Some(key.clone());
-        entries.insert(key, value);
+        let item = Item::new(&key, value);
+        entries.insert(key, item);
     }
     Ok(entries)
 }

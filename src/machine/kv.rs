@@ -18,7 +18,7 @@ use crate::consensus::{Index, LogTime};
 /// Keys and values.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
-    entries: CowMap<Value>,
+    entries: CowMap<Item>,
     scan_index: ScanIndex,
     digest: u64,
     pub(super) expiries: Expiries,
@@ -26,6 +26,26 @@ pub struct KeyValue {
     changes: Changes,
     /// Log time of the last entry.
     pub(super) now: LogTime,
+}
+
+/// The value of a key, and what both add to the digest, which is a sum, so that it does not depend on how the state came to be.
+/// Hashed once: when a value is replaced, it is no longer in the processor's cache.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    value: Value,
+    digest: u64,
+}
+
+impl Item {
+    pub fn new(key: &[u8], value: Value) -> Self {
+        let of_key = XxHash3_64::oneshot_with_seed(value.revision, key);
+        let digest = XxHash3_64::oneshot_with_seed(of_key, &value.bytes);
+        Item { value, digest }
+    }
+
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
 }
 
 /// Part of the store, in order of key.
@@ -52,12 +72,12 @@ impl Default for KeyValue {
 
 impl KeyValue {
     /// A store of these keys and values, times at which keys expire, and last changes, if they agree with each other.
-    pub(super) fn of(entries: CowMap<Value>, expiries: Table<u64>, changes: Table<u64>) -> Result<Self, String> {
+    pub(super) fn of(entries: CowMap<Item>, expiries: Table<u64>, changes: Table<u64>) -> Result<Self, String> {
         if expiries.from(b"").any(|(key, _)| entries.get(key).is_none()) {
             return Err("a key expires that is not there".into());
         }
         let all = || entries.range(Bound::Unbounded);
-        let digest = all().fold(0u64, |digest, (key, value)| digest.wrapping_add(item_digest(key, value)));
+        let digest = all().fold(0u64, |digest, (_, item)| digest.wrapping_add(item.digest));
         let scan_index = all().map(|(key, _)| key.clone()).collect();
         let (expiries, changes) = (Expiries::of(expiries), Changes::of(changes));
         Ok(KeyValue { entries, scan_index, digest, expiries, changes, now: LogTime(0) })
@@ -110,7 +130,7 @@ impl KeyValue {
     ) -> Answer {
         // Looked up only where it matters.
         let is_plain = *condition == Condition::Always && !want_old;
-        let current = if is_plain { None } else { self.entries.get(&key).map(|value| &value.bytes) };
+        let current = if is_plain { None } else { self.get(&key).map(|value| &value.bytes) };
         let holds = match condition {
             Condition::Always => true,
             Condition::Absent => current.is_none(),
@@ -132,7 +152,7 @@ impl KeyValue {
     }
 
     fn compare_and_set(&mut self, key: Bytes, from: &Bytes, to: Bytes, create: bool, revision: u64) -> Answer {
-        match self.entries.get(&key) {
+        match self.get(&key) {
             None if !create => return Answer::Missing,
             Some(found) if found.bytes != *from => return Answer::Different { actual: found.bytes.clone() },
             _ => self.put_lasting(key, Value { bytes: to, revision }),
@@ -148,20 +168,21 @@ impl KeyValue {
 
     /// Sets a key. If it expires, it goes on to.
     pub(super) fn put(&mut self, key: Bytes, value: Value) {
-        self.digest = self.digest.wrapping_add(item_digest(&key, &value));
+        let item = Item::new(&key, value);
+        self.digest = self.digest.wrapping_add(item.digest);
         if let Some(current) = self.entries.get_mut(&key) {
-            self.digest = self.digest.wrapping_sub(item_digest(&key, current));
-            *current = value;
+            self.digest = self.digest.wrapping_sub(current.digest);
+            *current = item;
         } else {
             self.scan_index.insert(key.clone());
-            self.entries.insert(key, value);
+            self.entries.insert(key, item);
         }
     }
 
     /// Deletes a key at this log index; whether it was there.
     pub(super) fn delete(&mut self, key: &Bytes, index: u64) -> bool {
-        let Some(value) = self.entries.remove(key) else { return false };
-        self.digest = self.digest.wrapping_sub(item_digest(key, &value));
+        let Some(item) = self.entries.remove(key) else { return false };
+        self.digest = self.digest.wrapping_sub(item.digest);
         self.scan_index.remove(key);
         self.expiries.remove(key);
         self.note_change(key, index);
@@ -180,7 +201,7 @@ impl KeyValue {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Value> {
-        self.entries.get(key)
+        self.entries.get(key).map(Item::value)
     }
 
     /// Whether a transaction's condition holds.
@@ -190,11 +211,11 @@ impl KeyValue {
 
     /// All keys and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Value)> {
-        self.entries.range(Bound::Unbounded)
+        self.entries.range(Bound::Unbounded).map(|(key, item)| (key, item.value()))
     }
 
     /// All keys and values as they are now, however the store changes afterwards.
-    pub(super) fn entries(&self) -> CowMap<Value> {
+    pub(super) fn entries(&self) -> CowMap<Item> {
         self.entries.clone()
     }
 
@@ -233,7 +254,7 @@ impl KeyValue {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let following = self.entries.range(start);
+        let following = self.entries.range(start).map(|(key, item)| (key, item.value()));
         for (key, value) in following.take_while(|(key, _)| key.starts_with(prefix)) {
             bytes += item_bytes(key, value);
             if page.items.len() == limit || (bytes > max_bytes && !page.items.is_empty()) {
@@ -257,12 +278,6 @@ impl KeyValue {
         let keep = |key: &[u8]| glob.as_ref().is_none_or(|glob| glob.matches(key));
         self.scan_index.page(others, cursor, count.clamp(1, MAX_ITEMS), keep)
     }
-}
-
-/// One item's part of the digest. The digest is the sum of the parts, so it does not depend on how the state came to be.
-fn item_digest(key: &[u8], value: &Value) -> u64 {
-    let of_key = XxHash3_64::oneshot_with_seed(value.revision, key);
-    XxHash3_64::oneshot_with_seed(of_key, &value.bytes)
 }
 
 #[cfg(test)]
