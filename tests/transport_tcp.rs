@@ -463,7 +463,8 @@ fn a_peer_that_never_reads_costs_a_bounded_outbox_and_harms_nobody() {
     let (mut listeners, peers) = ports(3);
     let (third, second, first) = (listeners.pop().unwrap(), listeners.pop().unwrap(), listeners.pop().unwrap());
     let mut node = Node::start(options(1, 1, &peers), first);
-    let reader = Node::start(options(3, 1, &peers), third);
+    // It knows nothing of the deaf one, so that only the other dials that.
+    let reader = Node::start(options(3, 1, &[peers[0].clone(), peers[2].clone()]), third);
     let (stream, _) = second.accept().unwrap();
     let mut deaf = Raw(stream);
     deaf.read_handshake();
