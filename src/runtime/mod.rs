@@ -30,6 +30,7 @@ pub(crate) use self::guard::spawn_guarded;
 pub(crate) use self::log_limit::{LogLimit, LogRepeats};
 use self::metrics::Metrics;
 use self::sockets::Sockets;
+use self::threaded::handler::SharedHandler;
 use crate::consensus::{Entry, Index, LogTime, NodeId, Payload, Role, SessionSequence, SnapshotMeta, Term};
 use crate::machine::MachineSnapshot;
 pub use crate::storage::Life;
@@ -146,14 +147,8 @@ pub struct NodeHandle {
     metrics: Arc<Metrics>,
     /// Whoever attends to the inboxes listens to it.
     bell: Arc<Bell>,
-    /// Where other threads can give the event handler its turn, if its runtime allows that.
-    turns: Arc<OnceLock<Weak<dyn Turns>>>,
-}
-
-/// An event handler that can have its turn on any thread.
-trait Turns: Send + Sync {
-    /// Gives it a turn on this thread, unless it has one just now. Whether it did.
-    fn try_turn(&self) -> bool;
+    /// The event handler, where other threads can give it its turn.
+    handler: Arc<OnceLock<Weak<SharedHandler>>>,
 }
 
 /// What the apply stage tells the event handler without waking it.
@@ -295,8 +290,8 @@ impl NodeHandle {
             attendant,
             listeners: Listeners(Arc::clone(&waiting)),
         };
-        let turns = Arc::default();
-        (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell, turns }, inboxes)
+        let handler = Arc::default();
+        (NodeHandle { internal, clients, questions, progress, waiting, metrics, bell, handler }, inboxes)
     }
 
     /// Hands in a client's request. When the inbox is full the request comes back, unanswered. A node that has stopped
@@ -328,8 +323,8 @@ impl NodeHandle {
     /// which saves waking another. For threads that have nothing more urgent to do, and hold no lock.
     pub(crate) fn turn_or_ring(&self) {
         let is_little = self.internal.len() + self.clients.len() <= SMALL_TURN;
-        let turns = self.turns.get().filter(|_| is_little).and_then(Weak::upgrade);
-        if !turns.is_some_and(|turns| turns.try_turn()) {
+        let handler = self.handler.get().filter(|_| is_little).and_then(Weak::upgrade);
+        if !handler.is_some_and(|handler| handler.try_turn()) {
             self.ring();
         }
     }

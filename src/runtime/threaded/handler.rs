@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::OwnSockets;
 use super::clock::Clock;
 use crate::runtime::driver::Ended;
 use crate::runtime::handler::EventHandler;
-use crate::runtime::{Bell, Input, NodeHandle, Turns};
+use crate::runtime::{Bell, Input, NodeHandle};
 
 /// Found out by the handler's own thread.
 const PANICKED: &str = "the event handler panicked on another thread";
@@ -34,9 +34,8 @@ impl SharedHandler {
         let bell = Arc::clone(&handler.inboxes.bell);
         let handler = Mutex::new(Some(handler));
         let shared = Arc::new(SharedHandler { handler, bell, clocks, looks_at: AtomicU64::new(0) });
-        let turns: Arc<dyn Turns> = shared.clone();
         // A handle leads to one handler, so this is the only time.
-        let _ = handle.turns.set(Arc::downgrade(&turns));
+        let _ = handle.handler.set(Arc::downgrade(&shared));
         shared
     }
 
@@ -44,13 +43,13 @@ impl SharedHandler {
     /// sockets, if there are any.
     pub fn run(&self, mut sockets: Option<Box<OwnSockets>>) -> Ended {
         let waker = sockets.as_ref().map(|sockets| sockets.waker());
-        let mut tick = None;
-        while let Some((has_input, patience)) = self.turn(tick.take())? {
+        let mut failure = None;
+        while let Some((has_input, patience)) = self.turn(failure.take())? {
             match (&mut sockets, &waker) {
                 (Some(sockets), Some(waker)) => {
-                    let failed = self.serve(sockets, waker, has_input, patience).err();
-                    let words = |error| format!("cannot wait for the sockets of peers: {error}");
-                    tick = failed.map(|error| Input::Failed { reason: words(error) });
+                    let served = self.serve(sockets, waker, has_input, patience);
+                    let reason = |error| format!("cannot wait for the sockets of peers: {error}");
+                    failure = served.err().map(|error| Input::Failed { reason: reason(error) });
                 }
                 _ if has_input => {}
                 _ => self.bell.wait(patience),
@@ -58,6 +57,20 @@ impl SharedHandler {
         }
         let handler = self.lock()?.take();
         handler.map_or(Ok(()), EventHandler::shut_down)
+    }
+
+    /// On any other thread: gives it a turn, unless it has one just now. Whether it did.
+    pub fn try_turn(&self) -> bool {
+        // After a panic, too: its own thread finds out about that.
+        let Ok(mut locked) = self.handler.try_lock() else { return false };
+        let Some(handler) = locked.as_mut().filter(|handler| handler.driver.ended().is_none()) else { return false };
+        handler.turn(None);
+        self.set_clocks(handler);
+        let is_sooner = nanoseconds(handler.next_turn()) < self.looks_at.load(Ordering::Relaxed);
+        if is_sooner || handler.driver.ended().is_some() {
+            self.bell.ring();
+        }
+        true
     }
 
     /// Drops what is left of a handler that has panicked, and with it the requests that nobody will answer.
@@ -71,10 +84,10 @@ impl SharedHandler {
 
     /// A turn on the handler's own thread. Tells whether there is something in an inbox already, and how long to wait for it
     /// otherwise; nothing if the node has ended.
-    fn turn(&self, tick: Option<Input>) -> Result<Option<(bool, Option<Duration>)>, String> {
+    fn turn(&self, failure: Option<Input>) -> Result<Option<(bool, Option<Duration>)>, String> {
         let mut locked = self.lock()?;
         let Some(handler) = locked.as_mut() else { return Ok(None) };
-        handler.turn(tick);
+        handler.turn(failure);
         self.set_clocks(handler);
         if handler.driver.ended().is_some() {
             return Ok(None);
@@ -104,24 +117,6 @@ impl SharedHandler {
         sockets.worker.serve();
         self.bell.heard_so_far();
         waited
-    }
-}
-
-impl Turns for SharedHandler {
-    fn try_turn(&self) -> bool {
-        let mut locked = match self.handler.try_lock() {
-            Ok(locked) => locked,
-            // Its own thread finds out about the panic.
-            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return false,
-        };
-        let Some(handler) = locked.as_mut().filter(|handler| handler.driver.ended().is_none()) else { return false };
-        handler.turn(None);
-        self.set_clocks(handler);
-        let is_sooner = nanoseconds(handler.next_turn()) < self.looks_at.load(Ordering::Relaxed);
-        if is_sooner || handler.driver.ended().is_some() {
-            self.bell.ring();
-        }
-        true
     }
 }
 

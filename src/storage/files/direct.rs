@@ -49,7 +49,8 @@ impl DirectFile {
                 buffer.resize(needed, 0);
             }
             let start = buffer.as_ptr().align_offset(ALIGNMENT);
-            let aligned = &mut buffer[start..start + piece.len()];
+            let aligned = buffer.get_mut(start..).and_then(|rest| rest.get_mut(..piece.len()));
+            let aligned = aligned.ok_or(io::ErrorKind::InvalidInput)?;
             aligned.copy_from_slice(piece);
             self.direct.write_all_at(aligned, offset)?;
             offset += piece.len() as u64;
