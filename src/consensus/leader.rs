@@ -216,7 +216,7 @@ impl Leader {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.accepted(matched);
+            peer.accepted(matched, answer.round);
         }
         // Reads first: a read never sees what was proposed after it.
         self.confirm_reads(common, turn);
@@ -232,8 +232,11 @@ impl Leader {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from)
-            && peer.is_fresh_rejection(prev_index, common.log.base_index())
+            && peer.is_fresh_rejection(prev_index, answer.round, common.log.base_index())
         {
+            if !peer.is_probing() {
+                peer.probed_in = self.reads.begin_round();
+            }
             let limit = hint_index.min(prev_index.prev());
             let (agreed, _) = common.log.last_not_after(limit, hint_term);
             mark_if(agreed < limit, Mark::RejectionSkippedTerm);

@@ -18,6 +18,10 @@ pub struct Progress {
     pub state: ProgressState,
     /// The latest read round that the peer has answered.
     pub round: u64,
+    /// The read round that began when its log was last found to disagree. Answers in earlier ones are about requests from
+    /// before that: they neither end the search for where the logs agree nor begin another, or else copies of them, and of
+    /// the requests that they call for, could call for ever more of each other.
+    pub probed_in: u64,
     /// When the peer last answered in this term.
     pub heard: Duration,
     /// When entries were last sent, for `MinReplicationInterval`.
@@ -77,6 +81,7 @@ impl Progress {
             next,
             state: ProgressState::Probe { waiting: false },
             round: 0,
+            probed_in: 0,
             heard: now,
             sent: None,
             abstains: false,
@@ -105,14 +110,14 @@ impl Progress {
         }
     }
 
-    /// The peer's log equals the leader's up to `matched`. Only an answer that covers everything up to the probed index
-    /// ends the probing.
-    pub fn accepted(&mut self, matched: Index) {
+    /// The peer's log equals the leader's up to `matched`, it answers in a round. Only an answer to a request that was sent
+    /// since the probing began ends it, and only if everything up to the probed index is known to agree.
+    pub fn accepted(&mut self, matched: Index, round: u64) {
         self.matched = if mutant(Mutant::M10b) { matched } else { self.matched.max(matched) };
         match &mut self.state {
             ProgressState::Replicate(inflight) => inflight.acknowledge(matched),
             ProgressState::Probe { waiting: true } if mutant(Mutant::M30b) => {}
-            ProgressState::Probe { .. } if matched.next() >= self.next => {
+            ProgressState::Probe { .. } if self.matched.next() >= self.next && round >= self.probed_in => {
                 self.state = ProgressState::Replicate(Inflight::default());
             }
             // It is about an earlier request, or about what is durable so far: another probe would tell nothing that the one
@@ -131,14 +136,20 @@ impl Progress {
         self.next.prev().max(base)
     }
 
-    /// Whether a refusal of the request that followed `prev` says something new: it is neither about something that was
-    /// accepted since, nor an answer to an earlier probe. `base` is where the leader's log begins.
-    pub fn is_fresh_rejection(&self, prev: Index, base: Index) -> bool {
+    /// Whether a refusal of the request that followed `prev`, in a round, says something new: it is neither about something
+    /// that was accepted since, nor an answer to an earlier probe. `base` is where the leader's log begins.
+    pub fn is_fresh_rejection(&self, prev: Index, round: u64, base: Index) -> bool {
         match self.state {
+            _ if round < self.probed_in => false,
             ProgressState::Probe { .. } => prev == self.prev(base),
             ProgressState::Replicate(_) => (prev > self.matched || self.abstains) && prev <= self.prev(base),
             ProgressState::Snapshot(..) => false,
         }
+    }
+
+    /// Whether where the logs agree is looked for.
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, ProgressState::Probe { .. })
     }
 
     /// The logs agree at best up to `agreed`: probe there.
@@ -156,7 +167,7 @@ impl Progress {
         if mutant(Mutant::M30a) {
             return;
         }
-        if !matches!(self.state, ProgressState::Probe { .. }) {
+        if !self.is_probing() {
             self.next = self.matched.next();
         }
         self.state = ProgressState::Probe { waiting: true };
@@ -180,7 +191,7 @@ mod tests {
 
     fn replicating(matched: u64) -> Progress {
         let mut progress = Progress::new(Index(matched + 1), NOW);
-        progress.accepted(Index(matched));
+        progress.accepted(Index(matched), 0);
         progress
     }
 
@@ -190,13 +201,13 @@ mod tests {
         assert!(progress.may_send(64, 1 << 20));
         progress.sent_entries(Index(9), 100, NOW);
         assert!(!progress.may_send(64, 1 << 20));
-        progress.accepted(Index(3));
+        progress.accepted(Index(3), 0);
         assert_eq!(progress.state_name(), "probe", "durable only up to 3: where the logs agree above is still unknown");
         assert!(
             !progress.may_send(64, 1 << 20),
             "or else each copy of an answer would call for another copy of the probe"
         );
-        progress.accepted(Index(9));
+        progress.accepted(Index(9), 0);
         assert_eq!((progress.state_name(), progress.next), ("replicate", Index(10)));
     }
 
@@ -207,7 +218,7 @@ mod tests {
         progress.sent_entries(Index(4), 60, NOW);
         assert!(!progress.may_send(2, 1 << 20), "two requests");
         assert!(!progress.may_send(64, 100), "120 bytes");
-        progress.accepted(Index(3));
+        progress.accepted(Index(3), 0);
         assert!(progress.may_send(2, 100), "the first is answered");
     }
 
@@ -215,25 +226,44 @@ mod tests {
     fn stale_answers_change_nothing() {
         let mut progress = replicating(5);
         progress.sent_entries(Index(8), 10, NOW);
-        progress.accepted(Index(2));
+        progress.accepted(Index(2), 0);
         assert_eq!((progress.matched, progress.next), (Index(5), Index(9)), "neither goes down");
         let base = Index(0);
-        assert!(!progress.is_fresh_rejection(Index(5), base), "5 was accepted since");
-        assert!(progress.is_fresh_rejection(Index(8), base));
+        assert!(!progress.is_fresh_rejection(Index(5), 0, base), "5 was accepted since");
+        assert!(progress.is_fresh_rejection(Index(8), 0, base));
         progress.probe_after(Index(6));
-        assert!(!progress.is_fresh_rejection(Index(8), base), "an answer to an earlier request");
-        assert!(progress.is_fresh_rejection(Index(6), base));
-        assert!(progress.is_fresh_rejection(Index(9), Index(9)), "the log begins at 9: so did the heartbeat");
+        assert!(!progress.is_fresh_rejection(Index(8), 0, base), "an answer to an earlier request");
+        assert!(progress.is_fresh_rejection(Index(6), 0, base));
+        assert!(progress.is_fresh_rejection(Index(9), 0, Index(9)), "the log begins at 9: so did the heartbeat");
     }
 
     #[test]
     fn a_peer_that_abstains_may_come_back_with_less() {
         let (base, counts) = (Index(0), replicating(5));
-        assert!(!counts.is_fresh_rejection(Index(5), base), "5 is durable there");
+        assert!(!counts.is_fresh_rejection(Index(5), 0, base), "5 is durable there");
         let mut abstains = Progress { abstains: true, ..counts };
-        assert!(abstains.is_fresh_rejection(Index(5), base));
+        assert!(abstains.is_fresh_rejection(Index(5), 0, base));
         abstains.probe_after(Index(2));
         assert_eq!((abstains.matched, abstains.next, abstains.state_name()), (Index(2), Index(3), "probe"));
+    }
+
+    #[test]
+    fn answers_from_before_a_disagreement_do_not_open_the_window_again() {
+        let (mut progress, base) = (replicating(5), Index(0));
+        progress.sent_entries(Index(8), 10, NOW);
+        assert!(progress.is_fresh_rejection(Index(8), 1, base));
+        progress.probed_in = 2;
+        progress.probe_after(Index(5));
+        progress.sent_entries(Index(8), 10, NOW);
+        progress.accepted(Index(5), 1);
+        assert!(progress.is_probing(), "a copy of the answer to what was sent before");
+        progress.accepted(Index(7), 1);
+        assert_eq!((progress.matched, progress.is_probing()), (Index(7), true), "though it tells what is durable there");
+        progress.accepted(Index(6), 2);
+        assert_eq!((progress.matched, progress.next, progress.is_probing()), (Index(7), Index(8), false));
+        progress.sent_entries(Index(9), 10, NOW);
+        assert!(!progress.is_fresh_rejection(Index(8), 1, base), "a copy of the refusal");
+        assert!(progress.is_fresh_rejection(Index(8), 2, base));
     }
 
     #[test]
@@ -242,7 +272,7 @@ mod tests {
         progress.sent_entries(Index(8), 10, NOW);
         progress.lost();
         assert_eq!((progress.next, progress.may_send(64, 100)), (Index(6), false));
-        progress.accepted(Index(5));
+        progress.accepted(Index(5), 0);
         assert!(progress.may_send(64, 100), "one answer and it goes on");
     }
 }

@@ -16,7 +16,7 @@ use crate::mutants::{Mutant, mutant};
 /// arrived cannot commit before that read is confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reads {
-    /// The latest round; each batch of reads begins one.
+    /// The latest round; each batch of reads begins one, and so does each search for where a peer's log agrees.
     round: u64,
     /// The latest round that was told to every peer.
     told: u64,
@@ -39,10 +39,16 @@ impl Reads {
         self.round
     }
 
+    /// Begins a round, so that the answers to what is sent from now on can be told from earlier ones.
+    pub fn begin_round(&mut self) -> u64 {
+        self.round += 1;
+        self.round
+    }
+
     /// Reads that may run once everything up to `index` is applied, and a round that begins now is confirmed.
     pub fn add(&mut self, tickets: Vec<Ticket>, index: Index) {
-        self.round += 1;
-        self.waiting.push_back(Batch { round: self.round, index, tickets });
+        let round = self.begin_round();
+        self.waiting.push_back(Batch { round, index, tickets });
     }
 
     /// Whether peers should be told of the latest round now. At most one round is told at a time, so that reads under
