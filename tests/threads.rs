@@ -41,6 +41,8 @@ under_both! {
     a_leader_whose_disk_hangs_steps_down_and_a_hanging_node_does_not_hold_up_its_stop,
     a_failed_sync_stops_the_node,
     a_machine_that_panics_stops_its_node_and_says_so,
+    brief_commands_are_applied_without_waking_another_thread,
+    a_machine_that_panics_on_the_thread_of_a_turn_stops_its_node,
 }
 
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(100);
@@ -65,6 +67,14 @@ impl Machine for Lists {
     fn query(&self, asked: Asked<'_>) -> Bytes {
         let list = String::from_utf8_lossy(asked.query);
         self.0.get(list.as_ref()).map(|words| words.join(" ")).unwrap_or_default().into()
+    }
+
+    fn is_brief(&self, _: Applied<'_>) -> bool {
+        true
+    }
+
+    fn is_brief_query(&self, _: &[u8]) -> bool {
+        true
     }
 
     fn digest(&self) -> u64 {
@@ -796,6 +806,66 @@ fn a_machine_that_panics_stops_its_node_and_says_so() {
     assert!(node.propose("boom").is_err_and(|failure| !failure.is_definite()));
     assert_eq!(node.wait(), Err("the apply thread panicked".into()));
     node.handle().deliver(Input::Tick);
+}
+
+/// Notes where commands are applied, and panics elsewhere than on the thread for that.
+struct Whereabouts {
+    threads: Arc<Mutex<BTreeSet<String>>>,
+    panics: bool,
+}
+
+impl Machine for Whereabouts {
+    fn apply(&mut self, _: Applied<'_>) -> Bytes {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        assert!(!self.panics || thread == "apply", "on purpose");
+        self.threads.lock().unwrap().insert(thread);
+        Bytes::new()
+    }
+
+    fn query(&self, _: Asked<'_>) -> Bytes {
+        Bytes::new()
+    }
+
+    fn is_brief(&self, applied: Applied<'_>) -> bool {
+        applied.command == "brief"
+    }
+
+    fn digest(&self) -> u64 {
+        0
+    }
+}
+
+fn node_that_notes_threads(panics: bool) -> (Node, Arc<Mutex<BTreeSet<String>>>) {
+    let (network, id, threads) = (MemoryNetwork::new(), NodeId(1), Arc::default());
+    let machine = Whereabouts { threads: Arc::clone(&threads), panics };
+    let connect = |handle: &NodeHandle| network.transport(id, handle);
+    let (options, storage) = (NodeOptions::new(id, [id]), Box::new(TestStorage::new()));
+    (Node::start_on(runtime(), options, storage, Box::new(machine), connect).unwrap(), threads)
+}
+
+fn brief_commands_are_applied_without_waking_another_thread() {
+    let (node, threads) = node_that_notes_threads(false);
+    node.propose("long").unwrap();
+    assert_eq!(*threads.lock().unwrap(), BTreeSet::from(["apply".to_owned()]));
+    await_that("a command applied elsewhere", || {
+        // What comes first after another one may find its thread still busy with that.
+        node.propose("brief").unwrap();
+        threads.lock().unwrap().len() > 1
+    });
+    assert_eq!(node.stop(PATIENCE), Ok(()));
+}
+
+fn a_machine_that_panics_on_the_thread_of_a_turn_stops_its_node() {
+    let (node, _) = node_that_notes_threads(true);
+    let running = node.running().clone();
+    await_that("a command applied elsewhere", || {
+        let _ = node.propose("brief");
+        running.is_empty() && running.try_recv() == Err(TryRecvError::Disconnected)
+    });
+    let ended = node.wait();
+    assert!(ended.as_ref().is_err_and(|reason| reason.contains("panicked")), "{ended:?}");
+    let late = node.propose("brief");
+    assert!(matches!(&late, Err(Failure::NotReady(_))), "{late:?}");
 }
 
 // Turns of the event handler on other threads, which only the threaded runtime has.

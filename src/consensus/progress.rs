@@ -258,7 +258,11 @@ mod tests {
         progress.accepted(Index(5), 1);
         assert!(progress.is_probing(), "a copy of the answer to what was sent before");
         progress.accepted(Index(7), 1);
-        assert_eq!((progress.matched, progress.is_probing()), (Index(7), true), "though it tells what is durable there");
+        assert_eq!(
+            (progress.matched, progress.is_probing()),
+            (Index(7), true),
+            "though it tells what is durable there"
+        );
         progress.accepted(Index(6), 2);
         assert_eq!((progress.matched, progress.next, progress.is_probing()), (Index(7), Index(8), false));
         progress.sent_entries(Index(9), 10, NOW);

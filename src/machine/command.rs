@@ -541,6 +541,21 @@ impl From<Change> for Command {
     }
 }
 
+impl Command {
+    /// Whether what it costs hardly grows with the state: it finds and changes one key, or one message.
+    pub fn is_brief(&self) -> bool {
+        use Change::{Add, CompareAndSet, Expire, GetDelete, Persist, Pop, Push, Queue, Raise, Set, SetExpiring};
+        use QueueChange::{Put, Settle, Take};
+        let Command::Change(change) = self else { return false };
+        match change {
+            Queue { change, .. } => matches!(change, Put { .. } | Take { max: 1 } | Settle { .. }),
+            Set { .. } | SetExpiring { .. } | CompareAndSet { .. } | Add { .. } | Raise { .. } => true,
+            GetDelete { .. } | Expire { .. } | Persist { .. } | Push { .. } | Pop { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl Query {
     /// Whether what it costs is bounded by its size and its answer's: such may be part of a transaction.
     pub fn is_bounded(&self) -> bool {

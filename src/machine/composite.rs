@@ -19,6 +19,9 @@ use crate::consensus::{Index, LogTime, SessionSequence};
 use crate::marks::{Mark, mark};
 use crate::mutants::{Mutant, mutant};
 
+/// Longest command, and question, that can be brief.
+const BRIEF_BYTES: usize = 4 << 10;
+
 /// All that is replicated.
 #[derive(Clone, Debug)]
 pub struct Composite {
@@ -45,6 +48,15 @@ impl Machine for Composite {
             Err(error) => Answer::Malformed(error.to_string()),
         };
         answer.encode()
+    }
+
+    fn is_brief(&self, Applied { command, time, .. }: Applied<'_>) -> bool {
+        let is_small = command.len() <= BRIEF_BYTES && !self.has_due(time);
+        is_small && Command::decode(command).is_ok_and(|command| command.is_brief())
+    }
+
+    fn is_brief_query(&self, query: &[u8]) -> bool {
+        query.len() <= BRIEF_BYTES && matches!(Query::decode(query), Ok(Query::Get { .. }))
     }
 
     fn advance(&mut self, index: Index, time: LogTime) {
@@ -106,6 +118,12 @@ impl Composite {
     /// A hash of what clients have stored: without sessions, answers that are kept, and what is remembered of changes.
     pub fn stored_digest(&self) -> u64 {
         self.kv.digest().wrapping_add(self.queue.digest())
+    }
+
+    /// Whether something will end or expire, or be forgotten, when log time has come this far.
+    fn has_due(&self, time: LogTime) -> bool {
+        let waits = self.deadline().is_some_and(|at| at <= time);
+        waits || self.sessions.has_due(time) || self.once.has_due(time)
     }
 
     fn apply_in_session(&mut self, stamp: SessionSequence, command: &Bytes, time: LogTime) -> Bytes {
@@ -334,6 +352,39 @@ mod tests {
 
     fn get(key: &'static str) -> Query {
         Query::Get { key: key.into() }
+    }
+
+    #[test]
+    fn what_may_take_long_is_not_brief() {
+        let mut machine = Composite::default();
+        let is_brief = |machine: &Composite, command: Command, ms: u64| {
+            let (index, command) = (Index(9), command.encode());
+            machine.is_brief(Applied { index, time: LogTime(ms), session: None, command: &command, is_awaited: true })
+        };
+        let take = |max| Change::Queue { topic: "t".into(), change: QueueChange::Take { max } };
+        assert!(is_brief(&machine, set("k", "v").into(), 0));
+        assert!(is_brief(&machine, take(1).into(), 0));
+        let long = [
+            set("k", vec![0; BRIEF_BYTES]).into(),
+            take(2).into(),
+            Change::Delete { keys: vec!["k".into()] }.into(),
+            Change::Remove { keys: vec!["k".into()] }.into(),
+            Change::Concatenate { key: "k".into(), value: "v".into() }.into(),
+            Change::Queue { topic: "t".into(), change: QueueChange::Purge }.into(),
+            Command::Transaction { guards: Vec::new(), steps: Vec::new() },
+        ];
+        for command in long {
+            assert!(!is_brief(&machine, command.clone(), 0), "{command}");
+        }
+        assert!(machine.is_brief_query(&get("k").encode()));
+        assert!(!machine.is_brief_query(&Query::Keys { pattern: "*".into() }.encode()));
+        assert!(!machine.is_brief_query(b"no query"));
+
+        let (lifetime, condition) = (Lifetime::Milliseconds(100), Condition::Always);
+        let expiring = Change::SetExpiring { key: "e".into(), value: "v".into(), condition, want_old: false, lifetime };
+        apply(&mut machine, 1, expiring);
+        assert!(is_brief(&machine, set("k", "v").into(), 99));
+        assert!(!is_brief(&machine, set("k", "v").into(), 100), "another key expires then");
     }
 
     fn steps(answer: Answer) -> Vec<Answer> {

@@ -42,6 +42,20 @@ pub trait Machine: Send {
     /// Answers a question about the state without changing it.
     fn query(&self, asked: Asked<'_>) -> Bytes;
 
+    /// Whether to apply this takes no longer than to wake another thread (tens of microseconds), however large the state is,
+    /// but for the copy of a value. Such commands may be applied in a turn of the event handler when few come. `false`, the
+    /// default: none may.
+    fn is_brief(&self, command: Applied<'_>) -> bool {
+        let _ = command;
+        false
+    }
+
+    /// The same for a question.
+    fn is_brief_query(&self, query: &[u8]) -> bool {
+        let _ = query;
+        false
+    }
+
     /// An entry that is no command has come: log time has come this far. For machines in which something falls due.
     fn advance(&mut self, index: Index, time: LogTime) {
         let _ = (index, time);

@@ -69,7 +69,12 @@ impl Once {
 
     /// Log time has come this far: what is old enough goes.
     pub fn expire(&mut self, time: LogTime) {
-        self.forget_while(|at_ms, _| at_ms.saturating_add(KEPT_MS) < time.0);
+        self.forget_while(|at_ms, _| is_old(at_ms, time));
+    }
+
+    /// Whether something will then.
+    pub fn has_due(&self, time: LogTime) -> bool {
+        self.by_age.first().is_some_and(|(at_ms, _)| is_old(at_ms, time))
     }
 
     /// Whether there is an answer for this key.
@@ -103,6 +108,10 @@ impl Once {
             self.by_age.remove(at_ms, &key);
         }
     }
+}
+
+fn is_old(at_ms: u64, time: LogTime) -> bool {
+    at_ms.saturating_add(KEPT_MS) < time.0
 }
 
 fn bytes(key: &[u8], answered: &Answered) -> u64 {

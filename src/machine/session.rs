@@ -112,9 +112,18 @@ impl Sessions {
 
     /// Log time has come this far: sessions end.
     pub fn expire(&mut self, time: LogTime) {
-        while let Some(id) = time.0.checked_sub(SESSION_MS).and_then(|used_ms| self.by_use.by(used_ms)) {
+        while let Some(id) = self.due(time) {
             self.end(&id);
         }
+    }
+
+    /// Whether one will then.
+    pub fn has_due(&self, time: LogTime) -> bool {
+        self.due(time).is_some()
+    }
+
+    fn due(&self, time: LogTime) -> Option<Bytes> {
+        time.0.checked_sub(SESSION_MS).and_then(|used_ms| self.by_use.by(used_ms))
     }
 
     /// What is known of a command. Asking uses the session.

@@ -19,7 +19,7 @@ use crate::consensus::Payload;
 use crate::machine::Machine;
 use crate::runtime::driver::Ended;
 use crate::runtime::parts::{NodeOptions, Parts};
-use crate::runtime::stage::{Stage, Step};
+use crate::runtime::stage::{SharedApply, Stage, Step};
 use crate::runtime::{
     Attendant, ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
 };
@@ -101,12 +101,14 @@ impl Node {
         handle: NodeHandle,
         mut inboxes: Inboxes,
     ) -> Result<Node, StorageError> {
-        let Parts { driver, storage, apply, loader, snapshot } =
+        let Parts { mut driver, storage, apply, loader, snapshot } =
             Parts::assemble(options, storage, machine, transport, &handle, seed())?;
         let (finish, finished) = unbounded();
         let mut threads = Threads { handle: handle.clone(), finish, names: Vec::new() };
         threads.spawn("storage", move || run_stage(storage))?;
-        threads.spawn("apply", move || run_stage(apply))?;
+        let apply = SharedApply::new(apply);
+        driver.apply_at_once(&apply);
+        threads.spawn("apply", move || apply.run())?;
         threads.spawn("loader", move || run_stage(loader))?;
         threads.spawn("snapshot", move || run_stage(snapshot))?;
         let ended = Arc::new(OnceLock::new());

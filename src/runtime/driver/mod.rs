@@ -22,7 +22,7 @@ mod tests;
 mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::consensus::{Effect, Event, ForcedStart, Index, Message, MessageBody, NodeId, Payload, Role, Server};
@@ -33,7 +33,7 @@ use crate::runtime::stage::apply::ApplyJob;
 use crate::runtime::stage::loader::LoadRequest;
 use crate::runtime::stage::snapshot::SnapshotJob;
 use crate::runtime::stage::storage::StorageJob;
-use crate::runtime::stage::{Asker, JobSender, Load, Sinks};
+use crate::runtime::stage::{Asker, JobSender, Load, SharedApply, Sinks};
 use crate::runtime::{ClientRequest, Input, Response};
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::{PeerMessage, Transport};
@@ -94,6 +94,8 @@ pub struct Driver {
     server: Server,
     transport: Box<dyn Transport>,
     stages: Stages,
+    /// The apply stage itself, where this driver's thread may do a little of its work.
+    shared_apply: Weak<SharedApply>,
     now: Duration,
     effects: Vec<Effect>,
     /// What carrying out effects has caused, to be fed next.
@@ -153,6 +155,7 @@ impl Driver {
             server,
             transport,
             stages,
+            shared_apply: Weak::new(),
             now,
             effects: Vec::new(),
             events: VecDeque::new(),
@@ -172,6 +175,11 @@ impl Driver {
             told_timeout,
             metrics: Arc::default(),
         }
+    }
+
+    /// From now on it has this stage do at once what is brief, without waking its thread.
+    pub fn apply_at_once(&mut self, stage: &Arc<SharedApply>) {
+        self.shared_apply = Arc::downgrade(stage);
     }
 
     /// From now on its numbers are counted here.
@@ -359,7 +367,12 @@ impl Driver {
         }
         self.transport.flush();
         if !self.apply_job.is_empty() {
-            self.stages.apply.send(std::mem::take(&mut self.apply_job));
+            let job = std::mem::take(&mut self.apply_job);
+            let left = match self.shared_apply.upgrade() {
+                Some(stage) => stage.try_now(job).err(),
+                None => Some(job),
+            };
+            left.into_iter().for_each(|job| self.stages.apply.send(job));
         }
         self.sinks.flush();
     }

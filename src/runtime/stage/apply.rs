@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::TryRecvError;
 
 use super::{Asker, Jobs, Sinks, Stage, Step};
-use crate::consensus::{Entry, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
+use crate::consensus::{Entry, EntryHeader, EntryKind, Index, LogTime, Payload, SnapshotMeta, Term};
 use crate::machine::{Applied, Asked, Machine};
 use crate::marks::{Mark, mark};
 use crate::mutants::{Mutant, mutant};
@@ -15,6 +15,9 @@ use crate::runtime::{Input, LogLine, NodeHandle, PeerReply, Response, SnapshotVi
 use crate::storage::LogReader;
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::Failure;
+
+/// Most entries, and reads, of a job that may be done at once.
+const AT_ONCE: usize = 4;
 
 /// Bytes of payload read back from the log at once, when committed entries are no longer in memory.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -134,6 +137,43 @@ impl ApplyStage {
             sinks: Sinks::default(),
             replies: Vec::new(),
         }
+    }
+
+    /// Does a job on the thread that has it, if that is brief and nothing comes before it; or else gives it back.
+    pub fn try_now(&mut self, job: ApplyJob) -> Result<(), ApplyJob> {
+        let is_next = self.queued.is_empty() && self.jobs.is_empty() && self.waiting.is_empty();
+        if !is_next || !self.is_brief(&job) {
+            return Err(job);
+        }
+        if self.work(job) {
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Whether it surely takes no longer than to wake this stage's thread.
+    fn is_brief(&self, job: &ApplyJob) -> bool {
+        let ApplyJob { reads, restore: None, commit, snapshot: false, looks } = job else { return false };
+        let entries = commit.as_ref().map_or(&[][..], |commit| &commit.entries);
+        let follows = entries.first().is_some_and(|first| first.header.index == self.applied.next());
+        looks.is_empty()
+            && reads.len().max(entries.len()) <= AT_ONCE
+            && (follows || commit.is_none())
+            && reads.iter().all(|read| self.machine.is_brief_query(&read.query))
+            && entries
+                .iter()
+                .all(|entry| entry.header.kind == EntryKind::Command && self.machine.is_brief(applied(entry, false)))
+    }
+
+    /// Does this; or tells the node that it failed, and returns false.
+    fn work(&mut self, job: ApplyJob) -> bool {
+        let done = self.take(job);
+        if let Err(reason) = done {
+            self.report();
+            self.node.deliver(Input::Failed { reason });
+            return false;
+        }
+        true
     }
 
     fn take(&mut self, job: ApplyJob) -> Result<(), String> {
@@ -272,13 +312,7 @@ impl ApplyStage {
 
     fn apply(&mut self, entry: &Entry, is_awaited: bool) -> bytes::Bytes {
         match entry.header.kind {
-            EntryKind::Command => self.machine.apply(Applied {
-                index: entry.header.index,
-                time: entry.header.time,
-                session: entry.header.session,
-                command: &entry.payload.0,
-                is_awaited,
-            }),
+            EntryKind::Command => self.machine.apply(applied(entry, is_awaited)),
             EntryKind::Noop | EntryKind::Membership(_) | EntryKind::Tick => {
                 self.machine.advance(entry.header.index, entry.header.time);
                 bytes::Bytes::new()
@@ -346,6 +380,11 @@ impl ApplyStage {
     }
 }
 
+fn applied(entry: &Entry, is_awaited: bool) -> Applied<'_> {
+    let EntryHeader { index, time, session, .. } = entry.header;
+    Applied { index, time, session, command: &entry.payload.0, is_awaited }
+}
+
 impl Stage for ApplyStage {
     type Job = ApplyJob;
 
@@ -365,9 +404,7 @@ impl Stage for ApplyStage {
         self.queued.extend(self.jobs.try_iter().take(self.jobs.len()));
         for _ in 0..self.queued.len() {
             let Some(next) = self.queued.pop_front() else { break };
-            if let Err(reason) = self.take(next) {
-                self.report();
-                self.node.deliver(Input::Failed { reason });
+            if !self.work(next) {
                 return Step::Ended;
             }
         }
@@ -382,7 +419,7 @@ mod tests {
 
     use super::super::{JobSender, queue};
     use super::*;
-    use crate::consensus::{EntryHeader, LogTime, NodeId, Term};
+    use crate::consensus::{LogTime, NodeId, Term};
     use crate::runtime::{Inboxes, Life, Outcome};
     use crate::storage::StorageError;
     use crate::storage::snapshot::FileSnapshots;
@@ -400,6 +437,14 @@ mod tests {
 
         fn query(&self, _: Asked<'_>) -> Bytes {
             Bytes::from(self.0.clone())
+        }
+
+        fn is_brief(&self, applied: Applied<'_>) -> bool {
+            applied.command.len() == 1
+        }
+
+        fn is_brief_query(&self, query: &[u8]) -> bool {
+            query.is_empty()
         }
 
         fn digest(&self) -> u64 {
@@ -516,6 +561,44 @@ mod tests {
         bench.step(job);
         assert_eq!(bench.reported(), (vec![text((9, "bcde"))], None), "late, but it still sees all before it");
         assert_eq!(bench.stage.step(), Step::Idle);
+    }
+
+    #[test]
+    fn what_is_brief_and_next_is_done_at_once() {
+        let mut bench = Bench::new(commands(1..=8));
+        let of = |entries| ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() };
+        let job = ApplyJob { reads: vec![read(2, 7)], commit: commit(commands(1..=2), &[2]), ..ApplyJob::default() };
+        assert!(bench.stage.try_now(job).is_ok());
+        let expected = vec![(102, "2".to_owned()), (7, "bc".to_owned())];
+        assert_eq!(bench.reported(), (expected, Some(Index(2))));
+        let long_read = PositionedRead { query: Payload(Bytes::from_static(b"long")), ..read(1, 8) };
+        let look = Look::LocalRead { query: Payload::EMPTY, asker: peer(9) };
+        let refused = [
+            of(commands(3..=7)),
+            of(vec![entry(3, EntryKind::Command, "long")]),
+            of(vec![entry(3, EntryKind::Tick, "")]),
+            of(commands(4..=4)),
+            ApplyJob {
+                commit: Some(Commit { last: Index(3), entries: vec![], askers: vec![] }),
+                ..ApplyJob::default()
+            },
+            ApplyJob { snapshot: true, ..ApplyJob::default() },
+            ApplyJob { looks: vec![look], ..ApplyJob::default() },
+            ApplyJob { reads: vec![long_read], ..ApplyJob::default() },
+            ApplyJob { reads: (0..5).map(|number| read(1, number)).collect(), ..ApplyJob::default() },
+        ];
+        for (number, job) in refused.into_iter().enumerate() {
+            assert!(bench.stage.try_now(job).is_err(), "{number}");
+        }
+        assert_eq!(bench.reported(), (Vec::new(), None));
+        bench.jobs.send(of(commands(3..=3)));
+        assert!(bench.stage.try_now(of(commands(4..=4))).is_err(), "another comes before it");
+        bench.stage.step();
+        assert!(bench.stage.try_now(ApplyJob { reads: vec![read(5, 10)], ..ApplyJob::default() }).is_ok());
+        assert!(bench.stage.try_now(of(commands(4..=4))).is_err(), "who knows what waits for it");
+        bench.step(of(commands(4..=5)));
+        assert!(bench.stage.try_now(of(commands(6..=6))).is_ok());
+        assert_eq!(bench.reported(), (vec![(10, "bcdef".into())], Some(Index(6))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod answer;
 pub mod apply;
 pub mod loader;
 mod queue;
+mod shared;
 pub mod snapshot;
 pub mod storage;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use answer::{Asker, Load, Permit, Sinks};
 pub use queue::{JobSender, Jobs, queue};
+pub use shared::SharedApply;
 
 /// A worker that is fed through a queue.
 pub trait Stage: Send {

@@ -63,6 +63,11 @@ impl<T> Jobs<T> {
         self.jobs.is_empty()
     }
 
+    /// Rings when there may be more.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
     /// Waits on this thread until there may be one that was not there at the last look, or there will be no more; so long at
     /// most.
     pub fn wait(&self, longest: Option<Duration>) {
