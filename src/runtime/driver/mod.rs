@@ -369,7 +369,7 @@ impl Driver {
         if !self.apply_job.is_empty() {
             let job = std::mem::take(&mut self.apply_job);
             let left = match self.shared_apply.upgrade() {
-                Some(stage) => stage.try_now(job).err(),
+                Some(stage) => stage.try_now(job),
                 None => Some(job),
             };
             left.into_iter().for_each(|job| self.stages.apply.send(job));

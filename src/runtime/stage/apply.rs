@@ -140,15 +140,15 @@ impl ApplyStage {
     }
 
     /// Does a job on the thread that has it, if that is brief and nothing comes before it; or else gives it back.
-    pub fn try_now(&mut self, job: ApplyJob) -> Result<(), ApplyJob> {
+    pub fn try_now(&mut self, job: ApplyJob) -> Option<ApplyJob> {
         let is_next = self.queued.is_empty() && self.jobs.is_empty() && self.waiting.is_empty();
         if !is_next || !self.is_brief(&job) {
-            return Err(job);
+            return Some(job);
         }
         if self.work(job) {
             self.report();
         }
-        Ok(())
+        None
     }
 
     /// Whether it surely takes no longer than to wake this stage's thread.
@@ -568,7 +568,7 @@ mod tests {
         let mut bench = Bench::new(commands(1..=8));
         let of = |entries| ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() };
         let job = ApplyJob { reads: vec![read(2, 7)], commit: commit(commands(1..=2), &[2]), ..ApplyJob::default() };
-        assert!(bench.stage.try_now(job).is_ok());
+        assert!(bench.stage.try_now(job).is_none());
         let expected = vec![(102, "2".to_owned()), (7, "bc".to_owned())];
         assert_eq!(bench.reported(), (expected, Some(Index(2))));
         let long_read = PositionedRead { query: Payload(Bytes::from_static(b"long")), ..read(1, 8) };
@@ -588,16 +588,16 @@ mod tests {
             ApplyJob { reads: (0..5).map(|number| read(1, number)).collect(), ..ApplyJob::default() },
         ];
         for (number, job) in refused.into_iter().enumerate() {
-            assert!(bench.stage.try_now(job).is_err(), "{number}");
+            assert!(bench.stage.try_now(job).is_some(), "{number}");
         }
         assert_eq!(bench.reported(), (Vec::new(), None));
         bench.jobs.send(of(commands(3..=3)));
-        assert!(bench.stage.try_now(of(commands(4..=4))).is_err(), "another comes before it");
+        assert!(bench.stage.try_now(of(commands(4..=4))).is_some(), "another comes before it");
         bench.stage.step();
-        assert!(bench.stage.try_now(ApplyJob { reads: vec![read(5, 10)], ..ApplyJob::default() }).is_ok());
-        assert!(bench.stage.try_now(of(commands(4..=4))).is_err(), "who knows what waits for it");
+        assert!(bench.stage.try_now(ApplyJob { reads: vec![read(5, 10)], ..ApplyJob::default() }).is_none());
+        assert!(bench.stage.try_now(of(commands(4..=4))).is_some(), "who knows what waits for it");
         bench.step(of(commands(4..=5)));
-        assert!(bench.stage.try_now(of(commands(6..=6))).is_ok());
+        assert!(bench.stage.try_now(of(commands(6..=6))).is_none());
         assert_eq!(bench.reported(), (vec![(10, "bcdef".into())], Some(Index(6))));
     }
 

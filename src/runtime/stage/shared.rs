@@ -35,10 +35,10 @@ impl SharedApply {
     }
 
     /// On the event handler's thread: [does this job](ApplyStage::try_now), unless it is to be queued.
-    pub fn try_now(&self, job: ApplyJob) -> Result<(), ApplyJob> {
+    pub fn try_now(&self, job: ApplyJob) -> Option<ApplyJob> {
         match self.stage.try_lock() {
             Ok(mut stage) => stage.try_now(job),
-            Err(_) => Err(job),
+            Err(_) => Some(job),
         }
     }
 }
