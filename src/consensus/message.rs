@@ -77,7 +77,7 @@ pub enum MessageBody {
         hint_index: Index,
         /// The term here of the entry at `hint_index`.
         hint_term: Term,
-        /// The request's round.
+        /// The request's round; 0 if it was of an earlier term.
         round: u64,
         /// The sender neither votes nor counts.
         abstains: bool,

@@ -402,14 +402,14 @@ impl Server {
     /// A request of an earlier term: its sender must learn that the term is over, or it might never (B23, B25). Answers of
     /// an earlier term mean nothing any more.
     fn answer_stale(&mut self, from: NodeId, body: &MessageBody, turn: &mut Turn<'_>) {
-        let (prev_index, prev_term, round) = match body {
+        let (prev_index, prev_term) = match body {
             MessageBody::AppendEntries(append) => {
                 mark(Mark::StaleAppendAnswered);
-                (append.prev_index, append.prev_term, append.round)
+                (append.prev_index, append.prev_term)
             }
             MessageBody::InstallSnapshot { snapshot } => {
                 mark(Mark::StaleSnapshotAnswered);
-                (snapshot.index, snapshot.term, 0)
+                (snapshot.index, snapshot.term)
             }
             _ => return mark_if(*body == MessageBody::TimeoutNow, Mark::TakeOverTooLate),
         };
@@ -417,7 +417,9 @@ impl Server {
         // A hint never lies above what it is about; the base of this log may.
         let hint_index = known.min(prev_index);
         let abstains = self.common.abstains();
-        let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round, abstains };
+        // The request's round is one of its own term. Should its sender lead this term, too, a round of that number may begin
+        // later, and must not be confirmed by this.
+        let body = MessageBody::AppendRejected { prev_index, hint_index, hint_term, round: 0, abstains };
         turn.send(from, self.common.term(), body);
     }
 
