@@ -35,6 +35,10 @@ struct Lines {
 }
 
 fn measure() -> io::Result<BTreeMap<String, Lines>> {
+    // First, for the rest takes minutes.
+    let llvm = llvm_version()?;
+    let [profdata, cov] = [("LLVM_PROFDATA", "llvm-profdata"), ("LLVM_COV", "llvm-cov")].map(|tool| find(tool, &llvm));
+    let (profdata, cov) = (profdata?, cov?);
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--profile", "checked", "--bin", "raft", "--target-dir", TARGET]);
     // Tests inside of modules are not in the program: only the code itself is counted.
@@ -54,16 +58,35 @@ fn measure() -> io::Result<BTreeMap<String, Lines>> {
     }
     let notes = SIMULATIONS.map(|(profile, _)| PathBuf::from(TARGET).join(format!("{profile}.profraw")));
     let all = Path::new(TARGET).join("all.profdata");
-    output(tool("LLVM_PROFDATA", "llvm-profdata").args(["merge", "-sparse", "-o"]).arg(&all).args(notes))?;
-    let mut export = tool("LLVM_COV", "llvm-cov");
+    output(Command::new(profdata).args(["merge", "-sparse", "-o"]).arg(&all).args(notes))?;
+    let mut export = Command::new(cov);
     export.args(["export", "-format=lcov", "-summary-only", "-instr-profile"]).arg(&all).arg(&program);
     let found = files(&output(&mut export)?);
     fs::remove_dir_all(TARGET)?;
     Ok(found)
 }
 
-fn tool(variable: &str, name: &str) -> Command {
-    Command::new(env::var_os(variable).unwrap_or_else(|| OsString::from(name)))
+/// The first number of the version of LLVM that rustc is made with: others do not understand what it notes.
+fn llvm_version() -> io::Result<String> {
+    let about = output(Command::new("rustc").arg("-vV"))?;
+    let version = about.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+    let major = version.and_then(|version| version.split('.').next());
+    major.map(str::to_owned).ok_or_else(|| io::Error::other("`rustc -vV` does not say what LLVM it has"))
+}
+
+/// A tool of that LLVM: the one that a variable names, or by its name with the version, as Debian has it, or without.
+fn find((variable, name): (&str, &str), llvm: &str) -> io::Result<OsString> {
+    let named =
+        env::var_os(variable).map_or_else(|| vec![format!("{name}-{llvm}").into(), name.into()], |tool| vec![tool]);
+    let fits = |tool: &OsString| {
+        let version = Command::new(tool).arg("--version").output();
+        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!("LLVM version {llvm}.")))
+    };
+    named.into_iter().find(fits).ok_or_else(|| {
+        io::Error::other(format!(
+            "there is no {name} of LLVM {llvm}, which rustc has: install it, or name it with {variable}"
+        ))
+    })
 }
 
 /// What a program prints, unless it fails.
