@@ -31,6 +31,10 @@ impl Machine for Count {
         Bytes::copy_from_slice(&self.0.to_le_bytes())
     }
 
+    fn is_brief(&self, _: Applied<'_>) -> bool {
+        true
+    }
+
     fn digest(&self) -> u64 {
         self.0
     }
