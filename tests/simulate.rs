@@ -62,7 +62,8 @@ fn keeping_a_trace_changes_nothing() {
 }
 
 /// Where a bug was, a rare path is taken now. A scenario that no longer takes it is to be found anew.
-const REACHES: [(&str, Mark); 1] = [("snapshot-replaced.json", Mark::RestoreSuperseded)];
+const REACHES: [(&str, Mark); 2] =
+    [("refusal-storm.json", Mark::RejectionStale), ("snapshot-replaced.json", Mark::RestoreSuperseded)];
 
 /// Each was a bug: it must pass now, and what it takes must still happen in it.
 #[test]

@@ -21,7 +21,8 @@ use crate::runtime::driver::Ended;
 use crate::runtime::parts::{NodeOptions, Parts};
 use crate::runtime::stage::{SharedApply, Stage, Step};
 use crate::runtime::{
-    Attendant, ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink, Response,
+    Attendant, Bell, ClientRequest, Inboxes, Input, NodeHandle, NodeStatus, Operation, Outcome, Reply, ReplySink,
+    Response,
 };
 use crate::storage::{Storage, StorageError};
 use crate::transport::{Failure, Transport};
@@ -106,9 +107,10 @@ impl Node {
         let (finish, finished) = unbounded();
         let mut threads = Threads { handle: handle.clone(), finish, names: Vec::new() };
         threads.spawn("storage", move || run_stage(storage))?;
+        let bell = Arc::clone(apply.jobs().bell());
         let apply = SharedApply::new(apply);
         driver.apply_at_once(&apply);
-        threads.spawn("apply", move || apply.run())?;
+        threads.spawn("apply", move || run_steps(&bell, || apply.step()))?;
         threads.spawn("loader", move || run_stage(loader))?;
         threads.spawn("snapshot", move || run_stage(snapshot))?;
         let ended = Arc::new(OnceLock::new());
@@ -259,8 +261,14 @@ impl ReplySink for Caller {
 
 /// Runs a stage on this thread until it ends.
 fn run_stage<S: Stage>(mut stage: S) {
+    let bell = Arc::clone(stage.jobs().bell());
+    run_steps(&bell, || stage.step());
+}
+
+/// Does what is to be done, and waits for the bell while there is nothing.
+fn run_steps(bell: &Bell, mut step: impl FnMut() -> Step) {
     loop {
-        let longest = match stage.step() {
+        let longest = match step() {
             Step::Worked => continue,
             Step::Ended => return,
             Step::Blocked(wait) => {
@@ -270,7 +278,7 @@ fn run_stage<S: Stage>(mut stage: S) {
             Step::Idle => None,
             Step::Rest(wait) => Some(wait),
         };
-        stage.jobs().wait(longest);
+        bell.wait(longest);
     }
 }
 

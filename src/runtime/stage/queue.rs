@@ -1,7 +1,6 @@
 //! The queue of a stage's jobs: the stage takes what there is, and its thread sleeps while there is nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryIter, TryRecvError};
 
@@ -63,14 +62,8 @@ impl<T> Jobs<T> {
         self.jobs.is_empty()
     }
 
-    /// Rings when there may be more.
+    /// Rings when there may be one that was not there at the last look, or there will be no more.
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
-    }
-
-    /// Waits on this thread until there may be one that was not there at the last look, or there will be no more; so long at
-    /// most.
-    pub fn wait(&self, longest: Option<Duration>) {
-        self.bell.wait(longest);
     }
 }

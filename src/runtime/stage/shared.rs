@@ -5,38 +5,25 @@ use std::sync::{Arc, Mutex};
 
 use super::apply::{ApplyJob, ApplyStage};
 use super::{Stage, Step};
-use crate::runtime::Bell;
 
 /// An apply stage for several threads.
-pub struct SharedApply {
-    stage: Mutex<ApplyStage>,
-    bell: Arc<Bell>,
-}
+pub struct SharedApply(Mutex<ApplyStage>);
 
 impl SharedApply {
-    /// Not running yet.
+    /// Nobody has it yet.
     pub fn new(stage: ApplyStage) -> Arc<Self> {
-        let bell = Arc::clone(stage.jobs().bell());
-        Arc::new(SharedApply { stage: Mutex::new(stage), bell })
+        Arc::new(SharedApply(Mutex::new(stage)))
     }
 
-    /// On its own thread: does what is queued until the stage ends.
-    pub fn run(&self) {
+    /// On its own thread: the [stage's step](Stage::step).
+    pub fn step(&self) -> Step {
         // If it has panicked, the other thread tells.
-        while let Ok(mut stage) = self.stage.lock() {
-            let step = stage.step();
-            drop(stage);
-            match step {
-                Step::Worked => {}
-                Step::Ended => return,
-                Step::Idle | Step::Rest(_) | Step::Blocked(_) => self.bell.wait(None),
-            }
-        }
+        self.0.lock().map_or(Step::Ended, |mut stage| stage.step())
     }
 
     /// On the event handler's thread: [does this job](ApplyStage::try_now), unless it is to be queued.
     pub fn try_now(&self, job: ApplyJob) -> Option<ApplyJob> {
-        match self.stage.try_lock() {
+        match self.0.try_lock() {
             Ok(mut stage) => stage.try_now(job),
             Err(_) => Some(job),
         }
