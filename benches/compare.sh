@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compares three durable nodes of ours with three of etcd, in turn, under the same load: one command, one table.
+# Compares three durable nodes of ours with three of etcd, and one of our runtimes with the other, in turn, under the
+# same load: one command, one table.
 # shellcheck disable=SC2317 # start_KIND, probe_KIND and leads_KIND are called by nodes.sh
 set -uo pipefail
 # shellcheck source=benches/nodes.sh
@@ -11,8 +12,9 @@ Usage: benches/compare.sh [OPTIONS]
 
 Starts three nodes of ours and three of etcd on this machine, puts the same load on them in turn, and
 prints a table (Markdown) with what compares. Of Debian's packages etcd-server and redis-server it uses
-what is installed; without etcd the table has ours alone. With Redis it has a yardstick: one Redis,
-not replicated, that fsyncs every write (appendfsync always).
+what is installed. With Redis it has a yardstick: one Redis, not replicated, that fsyncs every write
+(appendfsync always). The last column is ours, too, three nodes with Runtime = AsyncRuntime: what stands
+first is ThreadedRuntime.
 
 Options:
   -r RUNS       runs of each load on each system; the table has medians [default: 3]
@@ -20,7 +22,7 @@ Options:
   -k KILLS      how often each leader is killed [default: 10]
   -d FOLDER     where the data goes, in a new folder that is removed afterwards: a disk, no tmpfs
                 [default: $TMPDIR, or else /tmp]
-  -p PORT       the first of 60 ports of 127.0.0.1 that it may use [default: 27100]
+  -p PORT       the first of 90 ports of 127.0.0.1 that it may use [default: 27100]
   --quick       all of it once and in short (2 minutes or so), to see that it works: no figures to quote
   -h, --help    this text
 
@@ -66,7 +68,7 @@ while (($#)); do
     -s) seconds=$2 ;;&
     -k) kills=$2 ;;&
     -[rsk]) whole "$1" "$2" 99999 ;;
-    -p) port=$2; whole -p "$2" 65475 ;;
+    -p) port=$2; whole -p "$2" 65445 ;;
   esac
   shift 2
 done
@@ -77,15 +79,17 @@ work_in "$folder" raft-compare
 
 find_programs
 ETCD=$(command -v "${ETCD-etcd}") REDIS_SERVER=$(command -v "${REDIS_SERVER-redis-server}")
-kind=([ours]=raft [etcd]=etcd [redis]=redis) client_port=([redis1]=$((port + 51)))
+kind=([ours]=raft [async]=raft [etcd]=etcd [redis]=redis) client_port=([redis1]=$((port + 51)))
 for n in 1 2 3; do client_port[etcd$n]=$((port + 30 + n)); done
-systems=(ours) clusters=(ours)
+clusters=(ours async) columns=(async)
+[[ -z $REDIS_SERVER ]] || columns=(redis "${columns[@]}")
 if [[ -n $ETCD ]]; then
-  systems=(etcd ours) clusters=(etcd ours)
+  clusters=(etcd "${clusters[@]}") columns=(etcd "${columns[@]}")
 else
-  say "etcd is not installed (Debian: etcd-server), so there is nothing to compare with: ours alone"
+  say "etcd is not installed (Debian: etcd-server): only what is ours is compared"
 fi
-[[ -z $REDIS_SERVER ]] || systems+=(redis)
+systems=(ours "${columns[@]}")
+declare -A title=([async]=AsyncRuntime)
 
 start_etcd() { # NODE
   local n=${1: -1} client=http://127.0.0.1:${client_port[$1]} peer=http://127.0.0.1
@@ -179,14 +183,16 @@ measure_load() {
 }
 
 measure_queue() {
-  local run
+  local run system
   for ((run = 1; run <= runs; run++)); do
-    bench ours 64 "$seconds" --queue --mix put=1
-    note publish ours "$rate"
-    # For a third of the time, so that the queue does not run empty.
-    bench ours 64 "$(calc "$seconds / 3")" --queue --mix get=1
-    note consume ours "$rate"
-    say "run $run of $runs, queue: published $(to_int "${samples[publish/ours]##* }") a second, consumed $(to_int "$rate")"
+    for system in $(in_turn $run ours async); do
+      bench "$system" 64 "$seconds" --queue --mix put=1
+      note publish "$system" "$rate"
+      # For a third of the time, so that the queue does not run empty.
+      bench "$system" 64 "$(calc "$seconds / 3")" --queue --mix get=1
+      note consume "$system" "$rate"
+      say "run $run of $runs, queue: $system published $(to_int "${samples[publish/$system]##* }") a second, consumed $(to_int "$rate")"
+    done
   done
 }
 
@@ -217,9 +223,8 @@ row() { # TITLE ROW rate|cost FORMAT [worst]
   local ours theirs system cells='' which=${5:-median}
   ours=$(of "$2" ours "$which")
   cells="| $1 | $(printf "$4" "$ours") |"
-  for system in etcd redis; do
-    [[ " ${systems[*]} " == *" $system "* ]] || continue
-    theirs=$(of "$2" $system "$which")
+  for system in "${columns[@]}"; do
+    theirs=$(of "$2" "$system" "$which")
     if [[ -z $theirs ]]; then cells+=" | |"; continue; fi
     cells+=" $(printf "$4" "$theirs") | $(awk -v a="$ours" -v b="$theirs" -v kind="$3" \
       'BEGIN { if (kind == "cost") { t = a; a = b; b = t }; if (b > 0) printf "%.2f", a / b; else print "-" }') |"
@@ -229,9 +234,8 @@ row() { # TITLE ROW rate|cost FORMAT [worst]
 
 table() {
   local clients head='| | ours |' line='| --- | ---: |' system
-  for system in etcd redis; do
-    [[ " ${systems[*]} " == *" $system "* ]] || continue
-    head+=" $system | better |" line+=' ---: | ---: |'
+  for system in "${columns[@]}"; do
+    head+=" ${title[$system]-$system} | better |" line+=' ---: | ---: |'
   done
   printf '%s\n%s\n' "$head" "$line"
   for clients in 1 64 256; do
@@ -254,8 +258,10 @@ table() {
 
 # --- All of it ------------------------------------------------------------------------------------
 
-check_ports "$port" 60
+check_ports "$port" 90
 configure ours "$port"
+configure async $((port + 60))
+sed -i -E "s/^(Runtime = )[A-Za-z]+/\1AsyncRuntime/" "$work/async.ini"
 look_around
 
 measure_start
