@@ -180,7 +180,8 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
         },
         summary: "a snapshot is due after this many log entries",
         details: "A snapshot lets a node drop the log before it, and start without replaying it. Whichever of \
-                  SnapshotEntries, SnapshotBytes and SnapshotSeconds is reached first counts.",
+                  SnapshotEntries, SnapshotBytes and SnapshotSeconds is reached first counts. When the last snapshot is \
+                  larger than SnapshotBytes, this grows in proportion.",
     },
     Key {
         name: "SnapshotBytes",

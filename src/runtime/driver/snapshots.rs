@@ -29,7 +29,7 @@ pub(super) struct Snapshots {
     pub store: Arc<dyn SnapshotStore>,
     /// A snapshot is due after so many bytes of log, or so many as the last one has, if those are more.
     max_bytes: u64,
-    /// It is also due after so many entries.
+    /// It is also due after so many entries, or in proportion more if the last one has more bytes than that.
     max_entries: u64,
     /// And so long after `since`, if ever.
     max_age: Option<Duration>,
@@ -108,13 +108,19 @@ impl Snapshots {
         self.max_bytes.max(self.last.1)
     }
 
+    /// Grows with the bytes: a large state is not written again and again for a little log of small entries.
+    fn threshold_entries(&self) -> u64 {
+        let grown = u128::from(self.max_entries) * u128::from(self.threshold_bytes()) / u128::from(self.max_bytes.max(1));
+        u64::try_from(grown).unwrap_or(u64::MAX)
+    }
+
     /// Since when one is due, or from when on it will be if no more is applied; `None`: never.
     fn due_at(&self) -> Option<Duration> {
         if self.lost {
             return Some(Duration::ZERO);
         }
         let since = self.since?;
-        let is_due = self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.max_entries;
+        let is_due = self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.threshold_entries();
         if is_due { Some(since) } else { self.max_age.map(|age| since + age) }
     }
 

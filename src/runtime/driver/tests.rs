@@ -1065,6 +1065,23 @@ fn a_snapshot_is_made_when_it_is_due_and_the_log_before_it_goes() {
     assert!(matches!(bench.snapshot.try_recv(), Ok(SnapshotJob::RemoveOlder { than }) if than == meta));
 }
 
+/// The bench's limits are 1 MiB and 20 entries.
+#[test]
+fn a_large_snapshot_is_made_anew_after_as_many_more_entries_as_it_has_more_bytes() {
+    let mut bench = Bench::leader();
+    write(&mut bench, 64);
+    let term = bench.driver.server.term();
+    bench.turn([Input::Applied { index: Index(21) }], []);
+    assert_eq!(bench.views_wanted(), 1);
+    bench.turn([view(21, term)], []);
+    let info = SnapshotInfo { meta: snapshot_at(21, term.0), bytes: 2 << 20 };
+    bench.turn([Input::SnapshotTaken { info }], []);
+    bench.turn([Input::Applied { index: Index(60) }], []);
+    assert_eq!(bench.views_wanted(), 0, "twice as large, so not after 39 entries");
+    bench.turn([Input::Applied { index: Index(61) }], []);
+    assert_eq!(bench.views_wanted(), 1);
+}
+
 #[test]
 fn a_snapshot_is_due_by_its_age_once_there_is_anything_new() {
     let mut bench = Bench::leader();
