@@ -8,7 +8,7 @@ use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile};
 
 /// After so many bytes the disk is waited for: what else is written meanwhile has to wait for no more than these.
-const SYNC_BYTES: u64 = 1 << 20;
+pub const SYNC_BYTES: usize = 256 << 10;
 /// A rest is never longer.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
@@ -17,26 +17,32 @@ pub struct PacedFile {
     file: Arc<dyn OpenFile>,
     path: PathBuf,
     bytes: u64,
-    unsynced_bytes: u64,
+    unsynced_bytes: usize,
+    /// Used for the disk since the last rest.
+    used: Duration,
 }
 
 impl PacedFile {
     /// Goes on with a file among these that has so many bytes.
     pub fn new(files: Arc<dyn Files>, file: Arc<dyn OpenFile>, path: PathBuf, bytes: u64) -> Self {
-        PacedFile { files, file, path, bytes, unsynced_bytes: 0 }
+        PacedFile { files, file, path, bytes, unsynced_bytes: 0, used: Duration::ZERO }
     }
 
     /// Writes this at the end.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        let start = Instant::now();
         let written = self.file.write_at(bytes, self.bytes);
         written.map_err(|error| StorageError::io("write", &self.path, &error))?;
         self.bytes += bytes.len() as u64;
-        self.unsynced_bytes += bytes.len() as u64;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            let start = Instant::now();
+        self.unsynced_bytes += bytes.len();
+        let is_due = self.unsynced_bytes >= SYNC_BYTES;
+        if is_due {
             self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
             self.unsynced_bytes = 0;
-            rest(&*self.files, start);
+        }
+        self.used += start.elapsed();
+        if is_due {
+            rest(&*self.files, std::mem::take(&mut self.used));
         }
         Ok(())
     }
@@ -55,7 +61,7 @@ impl PacedFile {
     }
 }
 
-/// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
-pub fn rest(files: &dyn Files, start: Instant) {
-    files.rest(start.elapsed().min(LONGEST_REST));
+/// Leaves the disk to others for as long as it was used: at least half of its time is for the log.
+pub fn rest(files: &dyn Files, used: Duration) {
+    files.rest(used.min(LONGEST_REST));
 }

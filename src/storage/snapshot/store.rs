@@ -20,9 +20,9 @@ use crate::storage::StorageError;
 use crate::storage::files::{Files, OpenFile, TEMPORARY_SUFFIX};
 
 /// So much of a file that goes is given back at a time.
-const RELEASED_BYTES: u64 = 16 << 20;
+const RELEASED_BYTES: u64 = 4 << 20;
 /// In no more pieces than these: whoever stops the node waits for it.
-const MAX_PIECES: u64 = 128;
+const MAX_PIECES: u64 = 256;
 
 /// Keeps snapshots as files of a folder, which nobody else may write to.
 pub struct FileSnapshots(Arc<Shared>);
@@ -240,7 +240,7 @@ impl Shared {
             let start = Instant::now();
             let cut = file.set_size(kept).and_then(|()| file.sync_all());
             cut.map_err(|error| StorageError::io("cut", &path, &error))?;
-            rest(&*self.files, start);
+            rest(&*self.files, start.elapsed());
         }
         self.remove(&unfinished)
     }

@@ -1,10 +1,11 @@
-//! Writes a snapshot.
+//! Writes a snapshot, past the system's cache where that can be done: it is large, and nobody reads it soon. To copy it there
+//! took more time than everything else about it.
 
 use std::io;
 use std::sync::Arc;
 
 use super::format::{BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, CRC_BYTES, checksum, encode_footer, encode_header, file_name};
-use super::paced::PacedFile;
+use super::paced::{PacedFile, SYNC_BYTES};
 use super::store::{Claim, Shared};
 use super::{SnapshotInfo, SnapshotWriter};
 use crate::consensus::SnapshotMeta;
@@ -24,6 +25,8 @@ pub struct FileWriter {
     state_bytes: u64,
     /// The block that is being filled.
     block: Vec<u8>,
+    /// What is in no block any more, but not in the file yet: less than is synced at once.
+    unwritten: Vec<u8>,
     failed: Option<StorageError>,
     finished: bool,
     _claim: Claim,
@@ -32,23 +35,26 @@ pub struct FileWriter {
 impl FileWriter {
     pub fn create(shared: Arc<Shared>, meta: &SnapshotMeta, claim: Claim) -> Result<Self, StorageError> {
         let path = shared.folder.join(file_name(meta) + TEMPORARY_SUFFIX);
-        let file = shared.files.create(&path).map_err(|error| StorageError::io("make", &path, &error))?;
+        let file = shared.files.create(&path).and_then(|_| shared.files.open_direct(&path));
+        let file = file.map_err(|error| {
+            shared.discard(&path);
+            StorageError::io("make", &path, &error)
+        })?;
         let file = PacedFile::new(shared.files.clone(), file, path, 0);
         let header = encode_header(shared.cluster_id, meta);
         let crc = header.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
-        let mut writer = FileWriter {
+        Ok(FileWriter {
             shared,
             meta: meta.clone(),
             file,
             crc,
             state_bytes: 0,
             block: new_block(),
+            unwritten: header,
             failed: None,
             finished: false,
             _claim: claim,
-        };
-        writer.file.put(&header)?;
-        Ok(writer)
+        })
     }
 
     /// Writes the block as it is, if there is anything in it.
@@ -59,11 +65,21 @@ impl FileWriter {
             block[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
             self.crc = checksum(self.crc, &block);
             block.extend(self.crc.to_le_bytes());
-            self.file.put(&block)?;
+            self.put(&block)?;
             self.state_bytes += length as u64;
         }
         block.truncate(LENGTH_BYTES);
         self.block = block;
+        Ok(())
+    }
+
+    /// Whole sectors are written, but for the end of the file.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.unwritten.extend_from_slice(bytes);
+        while let Some((whole, _)) = self.unwritten.split_at_checked(SYNC_BYTES) {
+            self.file.put(whole)?;
+            self.unwritten.drain(..SYNC_BYTES);
+        }
         Ok(())
     }
 
@@ -72,7 +88,8 @@ impl FileWriter {
             return Err(error);
         }
         self.put_block()?;
-        self.file.put(&encode_footer(self.state_bytes, self.crc))?;
+        self.put(&encode_footer(self.state_bytes, self.crc))?;
+        self.file.put(&self.unwritten)?;
         let info = SnapshotInfo { meta: self.meta.clone(), bytes: self.file.bytes() };
         self.shared.publish(&**self.file.file(), self.file.path(), &info)?;
         self.finished = true;
