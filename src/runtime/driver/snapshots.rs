@@ -110,7 +110,8 @@ impl Snapshots {
 
     /// Grows with the bytes: a large state is not written again and again for a little log of small entries.
     fn threshold_entries(&self) -> u64 {
-        let grown = u128::from(self.max_entries) * u128::from(self.threshold_bytes()) / u128::from(self.max_bytes.max(1));
+        let grown =
+            u128::from(self.max_entries) * u128::from(self.threshold_bytes()) / u128::from(self.max_bytes.max(1));
         u64::try_from(grown).unwrap_or(u64::MAX)
     }
 

@@ -142,6 +142,7 @@ impl Wal {
     pub fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
         self.unless_failed(|wal| {
             let obsolete = wal.index.write().compact(keep_from);
+            wal.spares.expect(obsolete.len());
             wal.obsolete.extend(obsolete);
             Ok(())
         })
@@ -278,7 +279,7 @@ impl Wal {
         if !self.encoder.is_empty() {
             return Ok(None);
         }
-        if self.segment.extend(self.segment_bytes)? || self.retire()? {
+        if self.segment.extend(self.segment_bytes)? || self.retire()? || self.spares.trim(&*self.files)? {
             return Ok(Some(Duration::ZERO));
         }
         let is_half_full = self.segment.end() > self.segment_bytes / 2;

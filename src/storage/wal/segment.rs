@@ -34,6 +34,11 @@ pub fn is_segment(name: &str) -> bool {
     segment_number(name).is_some()
 }
 
+/// Where there are enough zeros behind `used_bytes` in a file that must not exceed `limit_bytes`.
+pub fn zeros_until(used_bytes: u64, limit_bytes: u64) -> u64 {
+    (used_bytes + ZEROS_AHEAD_BYTES).min(limit_bytes)
+}
+
 /// A file that zeros are written to ahead of need.
 pub struct ZeroedFile {
     pub file: Arc<dyn OpenFile>,
@@ -45,7 +50,7 @@ impl ZeroedFile {
     /// Writes and syncs the next piece, unless there are enough zeros behind `used_bytes`, or the file has reached
     /// `limit_bytes`. Returns whether it did.
     pub fn extend(&mut self, used_bytes: u64, limit_bytes: u64) -> std::io::Result<bool> {
-        let until = (used_bytes + ZEROS_AHEAD_BYTES).min(limit_bytes);
+        let until = zeros_until(used_bytes, limit_bytes);
         let missing = until.saturating_sub(self.size_bytes);
         if missing == 0 || (missing < PIECE_BYTES && until < limit_bytes) {
             return Ok(false);
@@ -88,7 +93,7 @@ impl Segment {
         let header = SegmentHeader { recycled: spares.next().is_some_and(|spare| spare.recycled), ..*header };
         let create = || {
             let (from, file, size_bytes) = match spares.next() {
-                Some(spare) => (spare.path.clone(), spare.zeroed.file.clone(), spare.zeroed.size_bytes),
+                Some(spare) => (spare.path.clone(), files.open(&spare.path)?, spare.size_bytes),
                 None => {
                     let temporary = path.with_extension(format!("wal{TEMPORARY_SUFFIX}"));
                     let file = files.create(&temporary)?;

@@ -3,15 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::segment::{ZeroedFile, segment_path};
+use super::segment::{ZeroedFile, segment_path, zeros_until};
 use crate::storage::StorageError;
 use crate::storage::files::Files;
 
 const SUFFIX: &str = "spare";
 /// In place of a number, for a file that was never a segment.
 const NEVER_USED: u64 = 0;
-/// Most old segments that are kept: what a log needs from one compaction to the next, unless it is large.
-const MAX_SPARES: usize = 4;
+/// So many more are kept than the log needed from one compaction to the next.
+const MORE_SPARES: usize = 4;
+/// But no more than these.
+const MAX_SPARES: usize = 256;
 
 fn spare_path(folder: &Path, number: u64) -> PathBuf {
     segment_path(folder, number).with_extension(SUFFIX)
@@ -25,14 +27,19 @@ fn is_spare(name: &str) -> bool {
 /// A file that can become a segment.
 pub struct Spare {
     pub path: PathBuf,
-    pub zeroed: ZeroedFile,
+    /// Up to here it has blocks on the disk.
+    pub size_bytes: u64,
     /// Whether there are old batches in it.
     pub recycled: bool,
 }
 
 /// The spare files of a folder.
 #[derive(Default)]
-pub struct Spares(Vec<Spare>);
+pub struct Spares {
+    waiting: Vec<Spare>,
+    /// So many may wait.
+    limit: usize,
+}
 
 impl Spares {
     /// Those that are there. What is in them does not matter: nothing in them passes for newer than it is.
@@ -48,23 +55,30 @@ impl Spares {
                     files.remove(&path)?;
                     continue;
                 }
-                let file = files.open(&path)?;
-                let size_bytes = file.size()?;
-                spares.push(Spare { path, zeroed: ZeroedFile { file, size_bytes }, recycled: true });
+                let size_bytes = files.open(&path)?.size()?;
+                spares.push(Spare { path, size_bytes, recycled: true });
             }
             Ok(spares)
         };
-        find().map(Spares).map_err(|error| StorageError::io("look for spare segments in", folder, &error))
+        // What the log needs is not known yet.
+        find()
+            .map(|waiting| Spares { limit: waiting.len().max(MORE_SPARES), waiting })
+            .map_err(|error| StorageError::io("look for spare segments in", folder, &error))
     }
 
     /// The one to be used next.
     pub fn next(&self) -> Option<&Spare> {
-        self.0.last()
+        self.waiting.last()
     }
 
     /// It is in use now.
     pub fn take_next(&mut self) {
-        self.0.pop();
+        self.waiting.pop();
+    }
+
+    /// So many segments went into the log since there was last something to forget: it will need as many again.
+    pub fn expect(&mut self, segments: usize) {
+        self.limit = (segments + MORE_SPARES).min(MAX_SPARES);
     }
 
     /// A segment holds nothing that is needed any more: its file becomes a spare, if it is of the usual size and there
@@ -79,35 +93,48 @@ impl Spares {
         let path = segment_path(folder, number);
         let retire = || {
             let spare = spare_path(folder, number);
-            let file = files.open(&path)?;
-            let size_bytes = file.size()?;
-            let kept = self.0.len() < MAX_SPARES && size_bytes <= limit_bytes;
+            let size_bytes = files.open(&path)?.size()?;
+            let kept = self.waiting.len() < self.limit && size_bytes <= limit_bytes;
             if kept {
                 files.rename(&path, &spare)?;
             } else {
                 files.remove(&path)?;
             }
             files.sync_folder(folder)?;
-            Ok(kept.then_some(Spare { path: spare, zeroed: ZeroedFile { file, size_bytes }, recycled: true }))
+            Ok(kept.then_some(Spare { path: spare, size_bytes, recycled: true }))
         };
         let spare = retire().map_err(|error| StorageError::io("retire", &path, &error).into_final())?;
-        self.0.extend(spare);
+        self.waiting.extend(spare);
         Ok(())
+    }
+
+    /// Removes one, if there are more than the log will need. Returns whether it did.
+    pub fn trim(&mut self, files: &dyn Files) -> Result<bool, StorageError> {
+        if self.waiting.len() <= self.limit {
+            return Ok(false);
+        }
+        let spare = self.waiting.swap_remove(0);
+        files.remove(&spare.path).map_err(|error| StorageError::io("remove", &spare.path, &error))?;
+        Ok(true)
     }
 
     /// Writes a piece of zeros to the spare to be used next, which is made if there is none. Returns whether it did.
     pub fn prepare(&mut self, files: &dyn Files, folder: &Path, limit_bytes: u64) -> Result<bool, StorageError> {
         let path = spare_path(folder, NEVER_USED);
         let mut prepare = || {
-            if self.0.is_empty() {
-                let file = files.create(&path)?;
-                let zeroed = ZeroedFile { file, size_bytes: 0 };
-                self.0.push(Spare { path: path.clone(), zeroed, recycled: false });
+            if self.waiting.is_empty() {
+                files.create(&path)?;
+                self.waiting.push(Spare { path: path.clone(), size_bytes: 0, recycled: false });
             }
-            match self.0.last_mut() {
-                Some(spare) => spare.zeroed.extend(0, limit_bytes),
-                None => Ok(false),
+            let Some(spare) = self.waiting.last_mut() else { return Ok(false) };
+            if spare.size_bytes >= zeros_until(0, limit_bytes) {
+                return Ok(false);
             }
+            // Not held open: there may be many.
+            let mut zeroed = ZeroedFile { file: files.open(&spare.path)?, size_bytes: spare.size_bytes };
+            let extended = zeroed.extend(0, limit_bytes)?;
+            spare.size_bytes = zeroed.size_bytes;
+            Ok(extended)
         };
         prepare().map_err(|error| StorageError::io("prepare", &path, &error))
     }
