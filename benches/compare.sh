@@ -79,9 +79,9 @@ work_in "$folder" raft-compare
 
 find_programs
 ETCD=$(command -v "${ETCD-etcd}") REDIS_SERVER=$(command -v "${REDIS_SERVER-redis-server}")
-kind=([ours]=raft [async]=raft [etcd]=etcd [redis]=redis) client_port=([redis1]=$((port + 51)))
+kind=([ours]=raft [AsyncRuntime]=raft [etcd]=etcd [redis]=redis) client_port=([redis1]=$((port + 51)))
 for n in 1 2 3; do client_port[etcd$n]=$((port + 30 + n)); done
-clusters=(ours async) columns=(async)
+clusters=(ours AsyncRuntime) columns=(AsyncRuntime)
 [[ -z $REDIS_SERVER ]] || columns=(redis "${columns[@]}")
 if [[ -n $ETCD ]]; then
   clusters=(etcd "${clusters[@]}") columns=(etcd "${columns[@]}")
@@ -89,7 +89,6 @@ else
   say "etcd is not installed (Debian: etcd-server): only what is ours is compared"
 fi
 systems=(ours "${columns[@]}")
-declare -A title=([async]=AsyncRuntime)
 
 start_etcd() { # NODE
   local n=${1: -1} client=http://127.0.0.1:${client_port[$1]} peer=http://127.0.0.1
@@ -185,7 +184,7 @@ measure_load() {
 measure_queue() {
   local run system
   for ((run = 1; run <= runs; run++)); do
-    for system in $(in_turn $run ours async); do
+    for system in $(in_turn $run ours AsyncRuntime); do
       bench "$system" 64 "$seconds" --queue --mix put=1
       note publish "$system" "$rate"
       # For a third of the time, so that the queue does not run empty.
@@ -235,7 +234,7 @@ row() { # TITLE ROW rate|cost FORMAT [worst]
 table() {
   local clients head='| | ours |' line='| --- | ---: |' system
   for system in "${columns[@]}"; do
-    head+=" ${title[$system]-$system} | better |" line+=' ---: | ---: |'
+    head+=" $system | better |" line+=' ---: | ---: |'
   done
   printf '%s\n%s\n' "$head" "$line"
   for clients in 1 64 256; do
@@ -260,8 +259,8 @@ table() {
 
 check_ports "$port" 90
 configure ours "$port"
-configure async $((port + 60))
-sed -i -E "s/^(Runtime = )[A-Za-z]+/\1AsyncRuntime/" "$work/async.ini"
+configure AsyncRuntime $((port + 60))
+sed -i -E "s/^(Runtime = )[A-Za-z]+/\1AsyncRuntime/" "$work/AsyncRuntime.ini"
 look_around
 
 measure_start

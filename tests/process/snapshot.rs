@@ -54,10 +54,12 @@ fn sizes(cluster: &Cluster, id: u64, suffix: &str) -> Vec<u64> {
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).collect()
 }
 
-/// The snapshot that a node is writing.
+/// The snapshot that a node is writing. One that it removes is named likewise, but older than the newest.
 fn unfinished(cluster: &Cluster, id: u64) -> Option<PathBuf> {
-    let mut files = std::fs::read_dir(cluster.data_folder(id)).expect("a data folder").filter_map(Result::ok);
-    files.find(|file| file.file_name().to_string_lossy().ends_with(UNFINISHED)).map(|file| file.path())
+    let newest = snapshots(cluster, id).pop();
+    let files = std::fs::read_dir(cluster.data_folder(id)).expect("a data folder").filter_map(Result::ok);
+    let mut paths = files.map(|file| file.path()).filter(|path| path.to_string_lossy().ends_with(UNFINISHED));
+    paths.find(|path| newest.as_ref().is_none_or(|newest| path > newest))
 }
 
 #[test]

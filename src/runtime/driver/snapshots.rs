@@ -108,11 +108,12 @@ impl Snapshots {
         self.max_bytes.max(self.last.1)
     }
 
-    /// Grows with the bytes: a large state is not written again and again for a little log of small entries.
-    fn threshold_entries(&self) -> u64 {
-        let grown =
-            u128::from(self.max_entries) * u128::from(self.threshold_bytes()) / u128::from(self.max_bytes.max(1));
-        u64::try_from(grown).unwrap_or(u64::MAX)
+    /// Whether there are that many entries. A large state is not written again and again for a little log of small ones: the
+    /// limit grows as that of the bytes does.
+    fn has_many_entries(&self) -> bool {
+        let entries = self.counted.0 - self.last.0.0;
+        u128::from(entries) * u128::from(self.max_bytes)
+            >= u128::from(self.max_entries) * u128::from(self.threshold_bytes())
     }
 
     /// Since when one is due, or from when on it will be if no more is applied; `None`: never.
@@ -121,7 +122,7 @@ impl Snapshots {
             return Some(Duration::ZERO);
         }
         let since = self.since?;
-        let is_due = self.bytes > self.threshold_bytes() || self.counted.0 - self.last.0.0 >= self.threshold_entries();
+        let is_due = self.bytes > self.threshold_bytes() || self.has_many_entries();
         if is_due { Some(since) } else { self.max_age.map(|age| since + age) }
     }
 

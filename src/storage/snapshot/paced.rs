@@ -18,14 +18,12 @@ pub struct PacedFile {
     path: PathBuf,
     bytes: u64,
     unsynced_bytes: usize,
-    /// Used for the disk since the last rest.
-    used: Duration,
 }
 
 impl PacedFile {
     /// Goes on with a file among these that has so many bytes.
     pub fn new(files: Arc<dyn Files>, file: Arc<dyn OpenFile>, path: PathBuf, bytes: u64) -> Self {
-        PacedFile { files, file, path, bytes, unsynced_bytes: 0, used: Duration::ZERO }
+        PacedFile { files, file, path, bytes, unsynced_bytes: 0 }
     }
 
     /// Writes this at the end.
@@ -35,14 +33,10 @@ impl PacedFile {
         written.map_err(|error| StorageError::io("write", &self.path, &error))?;
         self.bytes += bytes.len() as u64;
         self.unsynced_bytes += bytes.len();
-        let is_due = self.unsynced_bytes >= SYNC_BYTES;
-        if is_due {
+        if self.unsynced_bytes >= SYNC_BYTES {
             self.file.sync_data().map_err(|error| StorageError::io("sync", &self.path, &error))?;
             self.unsynced_bytes = 0;
-        }
-        self.used += start.elapsed();
-        if is_due {
-            rest(&*self.files, std::mem::take(&mut self.used));
+            rest(&*self.files, start);
         }
         Ok(())
     }
@@ -61,7 +55,7 @@ impl PacedFile {
     }
 }
 
-/// Leaves the disk to others for as long as it was used: at least half of its time is for the log.
-pub fn rest(files: &dyn Files, used: Duration) {
-    files.rest(used.min(LONGEST_REST));
+/// Leaves the disk to others for as long as it was used since `start`: at least half of its time is for the log.
+pub fn rest(files: &dyn Files, start: Instant) {
+    files.rest(start.elapsed().min(LONGEST_REST));
 }

@@ -240,7 +240,7 @@ impl Shared {
             let start = Instant::now();
             let cut = file.set_size(kept).and_then(|()| file.sync_all());
             cut.map_err(|error| StorageError::io("cut", &path, &error))?;
-            rest(&*self.files, start.elapsed());
+            rest(&*self.files, start);
         }
         self.remove(&unfinished)
     }

@@ -142,7 +142,7 @@ impl Wal {
     pub fn compact(&mut self, keep_from: Index) -> Result<(), StorageError> {
         self.unless_failed(|wal| {
             let obsolete = wal.index.write().compact(keep_from);
-            wal.spares.expect(obsolete.len());
+            wal.spares.will_need(obsolete.len());
             wal.obsolete.extend(obsolete);
             Ok(())
         })

@@ -77,7 +77,7 @@ impl Spares {
     }
 
     /// So many segments went into the log since there was last something to forget: it will need as many again.
-    pub fn expect(&mut self, segments: usize) {
+    pub fn will_need(&mut self, segments: usize) {
         self.limit = (segments + MORE_SPARES).min(MAX_SPARES);
     }
 

@@ -213,8 +213,15 @@ impl Cluster {
         }
     }
 
+    /// Returns when all threads of the node have stopped: one that waits for the disk ends its system call first.
     pub fn pause(&self, id: u64) {
         self.signal(id, Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid(id));
+        wait_until("every thread has stopped", || {
+            let mut tasks = std::fs::read_dir(&tasks).expect("the process's threads").filter_map(Result::ok);
+            let has_stopped = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"));
+            tasks.all(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(has_stopped)).then_some(())
+        });
     }
 
     pub fn resume(&self, id: u64) {
