@@ -377,7 +377,7 @@ impl Server {
     /// leader from. False if the message deserves no further attention.
     fn rise_to(&mut self, term: Term, from: NodeId, body: &MessageBody, turn: &mut Turn<'_>) -> bool {
         match body {
-            MessageBody::RequestVote { pre, transfer, .. } => {
+            MessageBody::RequestVote { pre, transfer, last_index, last_term } => {
                 if !transfer && self.common.config.check_quorum && self.has_live_leader(turn.now) {
                     mark(if *pre { Mark::PreVoteDeniedLeaderLives } else { Mark::CandidateIgnoredLeaderLives });
                     if *pre {
@@ -387,7 +387,12 @@ impl Server {
                     return false;
                 }
                 if !pre {
+                    let (deadline, led) = (self.common.election_deadline, self.role() == Role::Leader);
                     self.follow(term, None, "another node campaigns in a later term", turn);
+                    // Those whose logs are shorter cannot win, and must not put off whoever can (Raft paper §5.2).
+                    if !led && !self.common.log.is_up_to_date(*last_term, *last_index) {
+                        self.common.election_deadline = deadline;
+                    }
                 }
             }
             MessageBody::RequestVoteResponse { pre: true, granted } if *granted || mutant(Mutant::M29b) => {}

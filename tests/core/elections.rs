@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raft::consensus::NodeId;
+use raft::consensus::{NodeId, Term};
 
 use crate::cluster::{Cluster, MAX_ELECTION_TIMEOUT as E};
 use crate::dice::Dice;
@@ -59,5 +59,20 @@ fn split_votes_end_soon() {
             let elected = cluster.run_until(10 * E, |cluster| cluster.leader().is_some());
             assert!(elected, "{voters} voters, seed {seed}: no leader within 10 E");
         }
+    }
+}
+
+/// Four of seven are there, and only one of them has all entries. Without pre-vote the others campaign in vain again and again, and
+/// must not put it off by that.
+#[test]
+fn the_only_one_that_can_win_is_not_put_off_by_those_that_cannot() {
+    for seed in 1..=100 {
+        let mut cluster = Cluster::new(7, 0, seed, |config| config.pre_vote = false);
+        for id in 1..=4 {
+            cluster.begin_with(NodeId(id), Term(1), None, if id == 4 { &[1, 1] } else { &[1] });
+        }
+        (5..=7).for_each(|id| cluster.crash(NodeId(id)));
+        let elected = cluster.run_until(4 * E, |cluster| cluster.leader() == Some(NodeId(4)));
+        assert!(elected, "seed {seed}: no leader within 4 E");
     }
 }
