@@ -142,6 +142,7 @@ marks! {
     LoadVoid: "entries were read back that nobody wanted any more",
     LoadIncomplete: "entries that were to be read back were gone",
     ApplyReadsLog: "the state machine lagged so far that it was to read the log itself",
+    ApplyAtOnce: "a turn did the state machine's work by itself, since it was brief",
     ApplyLogReplaced: "entries to be applied were gone: a snapshot had replaced the log",
     RestoreSuperseded: "a snapshot was not restored: a newer one has replaced it",
     DiskFullTold: "a node was told that its disk is full",

@@ -109,7 +109,7 @@ impl Node {
         threads.spawn("storage", move || run_stage(storage))?;
         let bell = Arc::clone(apply.jobs().bell());
         let apply = SharedApply::new(apply);
-        driver.apply_at_once(&apply);
+        driver.apply_at_once(Arc::downgrade(&apply));
         threads.spawn("apply", move || run_steps(&bell, || apply.step()))?;
         threads.spawn("loader", move || run_stage(loader))?;
         threads.spawn("snapshot", move || run_stage(snapshot))?;

@@ -79,6 +79,20 @@ fn t85_clocks_at_half_and_at_twice_the_rate() {
     });
 }
 
+/// While the machine is busy, what turns would apply by themselves is queued behind what it does, and comes in order.
+#[test]
+fn what_is_brief_is_applied_at_once_unless_the_machine_is_busy() {
+    let scenario = |seed| {
+        let mut scenario = quiet(seed, 3);
+        scenario.settings.applies_at_once = true;
+        (scenario.clients, scenario.load.pause_us) = (4, 1_000);
+        let target = if seed % 2 == 0 { Target::Leader } else { Target::Everyone };
+        with(scenario, 500, FaultKind::Busy { target, for_ms: 300 })
+    };
+    let sum = each(4, scenario, |report| assert!(report.busy > 0, "the machine was busy"));
+    taken(&sum, &[Mark::ApplyAtOnce]);
+}
+
 /// Far more is asked than machines that are slow can do, for ten minutes under `nightly`; then they are quick again.
 #[test]
 fn t86_too_much_load_is_refused_and_leaves_nothing_behind() {

@@ -48,6 +48,7 @@ fn quiet(seed: u64, nodes: u64) -> Scenario {
             max_pending_bytes: 256 << 10,
             chunk_bytes: 512,
             maelstrom: false,
+            applies_at_once: false,
         },
         network: Network { delay_us: 500, jitter_us: 500, lost: 0, twice: 0, overtaken: 0 },
         disks: Disks { sync_us: 500, garbles: true },

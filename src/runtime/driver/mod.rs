@@ -177,9 +177,9 @@ impl Driver {
         }
     }
 
-    /// From now on it has this stage do at once what is brief, without waking its thread.
-    pub fn apply_at_once(&mut self, stage: &Arc<SharedApply>) {
-        self.shared_apply = Arc::downgrade(stage);
+    /// From now on it has this stage, as long as there is one, do at once what is brief, without waking its thread.
+    pub fn apply_at_once(&mut self, stage: Weak<SharedApply>) {
+        self.shared_apply = stage;
     }
 
     /// From now on its numbers are counted here.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::disk::SimulatedDisk;
@@ -13,11 +13,10 @@ use crate::consensus::{Membership, NodeId, ServerConfig};
 use crate::machine::Composite;
 use crate::runtime::driver::Driver;
 use crate::runtime::parts::{NodeOptions, Parts};
-use crate::runtime::stage::apply::ApplyStage;
 use crate::runtime::stage::loader::Loader;
 use crate::runtime::stage::snapshot::SnapshotStage;
 use crate::runtime::stage::storage::StorageStage;
-use crate::runtime::stage::{Stage, Step};
+use crate::runtime::stage::{SharedApply, Stage, Step};
 use crate::runtime::{ClientRequest, Inboxes, Input, NodeHandle};
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::{FileStorage, Lineage, OpenOptions, Start, Storage, StorageError, cluster_id};
@@ -60,7 +59,9 @@ pub struct Process {
     /// The driver.
     pub driver: Driver,
     storage: StorageStage,
-    apply: ApplyStage,
+    apply: Arc<SharedApply>,
+    /// Turns do what is brief for the state machine by themselves.
+    applies_at_once: bool,
     loader: Loader,
     snapshot: SnapshotStage,
     /// What each stage is about.
@@ -229,7 +230,8 @@ impl Host {
         self.process = Some(Process {
             driver,
             storage,
-            apply,
+            apply: SharedApply::new(apply),
+            applies_at_once: settings.applies_at_once,
             loader,
             snapshot,
             stages: [StageState::Idle; 4],
@@ -297,11 +299,19 @@ impl Process {
         due.is_some()
     }
 
+    /// A turn of the driver. It can do the state machine's work itself unless that is busy, with a step or for a while.
+    pub fn turn(&mut self, local: Duration, inputs: Vec<Input>, requests: Vec<ClientRequest>, is_busy: bool) {
+        let is_busy = is_busy || self.stages[StageKind::Apply as usize] == StageState::Working;
+        let can_apply = self.applies_at_once && !is_busy;
+        self.driver.apply_at_once(if can_apply { Arc::downgrade(&self.apply) } else { Weak::new() });
+        self.driver.turn(local, inputs, requests);
+    }
+
     /// Whether this stage has something to do.
     pub fn has_work(&self, stage: StageKind) -> bool {
         match stage {
             StageKind::Storage => !self.storage.jobs().is_empty(),
-            StageKind::Apply => !self.apply.jobs().is_empty(),
+            StageKind::Apply => self.apply.has_jobs(),
             StageKind::Loader => !self.loader.jobs().is_empty(),
             StageKind::Snapshot => !self.snapshot.jobs().is_empty(),
         }

@@ -155,6 +155,14 @@ impl Machine for ObservedMachine {
         self.machine.query(asked)
     }
 
+    fn is_brief(&self, command: Applied<'_>) -> bool {
+        self.machine.is_brief(command)
+    }
+
+    fn is_brief_query(&self, query: &[u8]) -> bool {
+        self.machine.is_brief_query(query)
+    }
+
     fn advance(&mut self, index: Index, time: LogTime) {
         self.machine.advance(index, time);
     }

@@ -367,7 +367,7 @@ impl Simulation {
         let (now, id) = (self.now, node.0);
         self.oracle.before_turn(id);
         let Some(host) = self.host(node) else { return Ok(()) };
-        let paused_until = host.paused_until;
+        let (paused_until, machine_is_busy) = (host.paused_until, host.machine_busy_until > now);
         let Some(process) = &mut host.process else { return Ok(()) };
         if process.turn_at != Some(now) {
             return Ok(());
@@ -386,28 +386,32 @@ impl Simulation {
         }
         let requests: Vec<ClientRequest> = std::mem::take(&mut process.requests);
         let events = (inputs.len() + requests.len()) as u64;
-        process.driver.turn(local, inputs, requests);
+        process.turn(local, inputs, requests, machine_is_busy);
         self.report.events += events;
         self.after_turn(id)
     }
 
     fn after_turn(&mut self, id: NodeId) -> Check {
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
-        let Some(process) = &mut host.process else { return Ok(()) };
-        let ended = process.driver.ended().cloned();
-        self.trace.logged(now, id);
+        let Some(process) = self.hosts.get(&id).and_then(|host| host.process.as_ref()) else { return Ok(()) };
+        let (ended, server) = (process.driver.ended().cloned(), process.driver.server());
+        let (role, term) = (server.role(), server.term());
+        self.oracle.after_turn(id, server)?;
+        // What the turn has applied by itself was committed by then.
+        self.observe(id)?;
         if let Some(ended) = ended {
             return self.node_ended(id, ended);
         }
-        let (role, term) = (process.driver.server().role(), process.driver.server().term());
-        self.oracle.after_turn(id, process.driver.server())?;
-        let outgoing = process.outbox.take();
+        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else { return Ok(()) };
+        let (outgoing, applied) = (process.outbox.take(), process.delivered());
         let next = process.next_deadline();
         self.report.mix(term.0 << 8 | role as u64);
         self.trace.role(now, id, role, term);
         for outgoing in outgoing {
             self.leave(id, outgoing)?;
+        }
+        if !applied.is_empty() {
+            self.give(id, applied);
         }
         self.take_answers()?;
         for stage in StageKind::ALL {

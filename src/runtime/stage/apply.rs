@@ -145,6 +145,7 @@ impl ApplyStage {
         if !is_next || !self.is_brief(&job) {
             return Some(job);
         }
+        mark(Mark::ApplyAtOnce);
         if self.work(job) {
             self.report();
         }

@@ -21,6 +21,11 @@ impl SharedApply {
         self.0.lock().map_or(Step::Ended, |mut stage| stage.step())
     }
 
+    /// Whether there is something for it to do.
+    pub fn has_jobs(&self) -> bool {
+        self.0.lock().is_ok_and(|stage| !stage.jobs().is_empty())
+    }
+
     /// On the event handler's thread: [does this job](ApplyStage::try_now), unless it is to be queued.
     pub fn try_now(&self, job: ApplyJob) -> Option<ApplyJob> {
         match self.0.try_lock() {

@@ -68,6 +68,8 @@ impl Scenario {
             stories::damage(dice, &mut scenario);
         }
         scenario.faults.sort_by_key(|fault| fault.at_ms);
+        // Drawn last: all else is as it was without this.
+        scenario.settings.applies_at_once = dice.once_in(2);
         scenario
     }
 }
@@ -89,6 +91,7 @@ impl Settings {
             max_pending_bytes: dice.of_any_size(8 << 10, 4 << 20),
             chunk_bytes: dice.of_any_size(256, 16 << 10),
             maelstrom: false,
+            applies_at_once: false,
         }
     }
 

@@ -67,6 +67,9 @@ pub struct Settings {
     /// As under Maelstrom: election timeouts adapt, and nodes know that messages overtake each other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub maelstrom: bool,
+    /// Turns do what is brief for the state machine by themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applies_at_once: bool,
 }
 
 /// How messages travel.
