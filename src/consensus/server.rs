@@ -389,7 +389,8 @@ impl Server {
                 if !pre {
                     let (deadline, led) = (self.common.election_deadline, self.role() == Role::Leader);
                     self.follow(term, None, "another node campaigns in a later term", turn);
-                    // Those whose logs are shorter cannot win, and must not put off whoever can (Raft paper §5.2).
+                    // Only a vote for it postpones the own election (Raft paper §5.2): this server, which has more, may be the
+                    // only one that can win.
                     if !led && !self.common.log.is_up_to_date(*last_term, *last_index) {
                         self.common.election_deadline = deadline;
                     }

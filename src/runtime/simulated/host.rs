@@ -60,8 +60,6 @@ pub struct Process {
     pub driver: Driver,
     storage: StorageStage,
     apply: Arc<SharedApply>,
-    /// Turns do what is brief for the state machine by themselves.
-    applies_at_once: bool,
     loader: Loader,
     snapshot: SnapshotStage,
     /// What each stage is about.
@@ -231,7 +229,6 @@ impl Host {
             driver,
             storage,
             apply: SharedApply::new(apply),
-            applies_at_once: settings.applies_at_once,
             loader,
             snapshot,
             stages: [StageState::Idle; 4],
@@ -299,10 +296,9 @@ impl Process {
         due.is_some()
     }
 
-    /// A turn of the driver. It can do the state machine's work itself unless that is busy, with a step or for a while.
-    pub fn turn(&mut self, local: Duration, inputs: Vec<Input>, requests: Vec<ClientRequest>, is_busy: bool) {
-        let is_busy = is_busy || self.stages[StageKind::Apply as usize] == StageState::Working;
-        let can_apply = self.applies_at_once && !is_busy;
+    /// A turn of the driver, which may apply what is brief by itself if it is allowed to and the stage is not in a step.
+    pub fn turn(&mut self, local: Duration, inputs: Vec<Input>, requests: Vec<ClientRequest>, may_apply: bool) {
+        let can_apply = may_apply && self.stages[StageKind::Apply as usize] != StageState::Working;
         self.driver.apply_at_once(if can_apply { Arc::downgrade(&self.apply) } else { Weak::new() });
         self.driver.turn(local, inputs, requests);
     }

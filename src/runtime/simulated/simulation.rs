@@ -365,9 +365,10 @@ impl Simulation {
 
     fn turn(&mut self, node: (NodeId, u64)) -> Check {
         let (now, id) = (self.now, node.0);
+        let applies_at_once = self.scenario.settings.applies_at_once;
         self.oracle.before_turn(id);
         let Some(host) = self.host(node) else { return Ok(()) };
-        let (paused_until, machine_is_busy) = (host.paused_until, host.machine_busy_until > now);
+        let (paused_until, may_apply) = (host.paused_until, applies_at_once && host.machine_busy_until <= now);
         let Some(process) = &mut host.process else { return Ok(()) };
         if process.turn_at != Some(now) {
             return Ok(());
@@ -386,7 +387,7 @@ impl Simulation {
         }
         let requests: Vec<ClientRequest> = std::mem::take(&mut process.requests);
         let events = (inputs.len() + requests.len()) as u64;
-        process.turn(local, inputs, requests, machine_is_busy);
+        process.turn(local, inputs, requests, may_apply);
         self.report.events += events;
         self.after_turn(id)
     }
