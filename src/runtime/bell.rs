@@ -56,6 +56,11 @@ impl Bell {
         self.poll(&mut Context::from_waker(waker)).is_ready()
     }
 
+    /// Whether it has rung since. Only to end waiting early: whoever sleeps has to [`listen`](Self::listen).
+    pub fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
     /// Whoever listens is awake.
     pub fn awake(&self) {
         *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = None;

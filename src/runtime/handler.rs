@@ -13,6 +13,13 @@ const REQUESTS_PER_TURN: usize = 4096;
 /// How long after somebody wanted to be reminded that happens.
 const REMINDER: Duration = Duration::from_millis(50);
 
+/// How long to busy-poll after a request: a put of one client takes less, unless the disk is slow, and then there is little
+/// to gain.
+const BUSY_POLL: Duration = Duration::from_millis(1);
+
+/// With more requests under way than this the cores have better things to do.
+const BUSY_POLL_REQUESTS: usize = 1;
+
 /// The driver, with its inboxes and its time.
 pub struct EventHandler {
     /// The driver.
@@ -22,10 +29,16 @@ pub struct EventHandler {
     /// When the node's time began.
     pub start: Instant,
     /// When to remind those who want it.
-    pub remind_at: Option<Duration>,
+    remind_at: Option<Duration>,
+    pace: Pace,
 }
 
 impl EventHandler {
+    /// The node's time begins.
+    pub fn new(driver: Driver, inboxes: Inboxes) -> Self {
+        EventHandler { driver, inboxes, start: Instant::now(), remind_at: None, pace: Pace::default() }
+    }
+
     /// The node's time.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
@@ -47,6 +60,12 @@ impl EventHandler {
         self.next_turn().map(|at| at.saturating_sub(self.now()))
     }
 
+    /// Until when to look for input again and again rather than to sleep. A client that sends its next request as soon as the
+    /// last is answered waits for little else than for the disk and for threads to wake up.
+    pub fn busy_until(&self) -> Duration {
+        self.pace.busy_until
+    }
+
     fn remind(&mut self) {
         if self.inboxes.take_wish_for_reminder() && self.remind_at.is_none() {
             self.remind_at = Some(self.now() + REMINDER);
@@ -62,12 +81,68 @@ impl EventHandler {
         self.remind();
         let news = self.inboxes.take_news();
         let Inboxes { internal, clients, .. } = &self.inboxes;
+        let (now, has_requests) = (self.start.elapsed(), !clients.is_empty());
         let inputs = tick.into_iter().chain(news).chain(internal.try_iter().take(internal.len()));
-        self.driver.turn(self.start.elapsed(), inputs, clients.try_iter().take(REQUESTS_PER_TURN));
+        self.driver.turn(now, inputs, clients.try_iter().take(REQUESTS_PER_TURN));
+        self.pace.note(now, has_requests, self.driver.requests_under_way());
     }
 
     /// Answers everyone who still waits, and says why the node ended. May wait for the transport to hang up.
     pub fn shut_down(self) -> Ended {
         self.driver.shut_down(self.inboxes.clients.try_iter())
+    }
+}
+
+/// How soon one request follows another, and how many there are at a time.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When requests came last.
+    requested: Duration,
+    /// When there were several under way.
+    crowded: Duration,
+    /// The next request, or the answer to this one, is expected until then.
+    busy_until: Duration,
+}
+
+impl Pace {
+    /// After a turn.
+    fn note(&mut self, now: Duration, has_requests: bool, under_way: usize) {
+        if under_way > BUSY_POLL_REQUESTS {
+            (self.crowded, self.busy_until) = (now, Duration::ZERO);
+        }
+        if has_requests {
+            let is_recent = |then| now.saturating_sub(then) <= BUSY_POLL;
+            if is_recent(self.requested) && !is_recent(self.crowded) {
+                self.busy_until = now + BUSY_POLL;
+            }
+            self.requested = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_expected_after_two_requests_in_quick_succession_unless_they_are_several_at_a_time() {
+        let mut pace = Pace::default();
+        let us = Duration::from_micros;
+        let turns = [
+            (5_000, true, 1, 0),
+            (9_000, true, 1, 0),
+            (9_400, true, 1, 10_400),
+            (9_900, false, 0, 10_400),
+            (10_400, true, 1, 11_400),
+            (12_000, true, 0, 11_400),
+            (12_001, true, 2, 0),
+            (12_500, false, 0, 0),
+            (13_001, true, 1, 0),
+            (13_002, true, 1, 14_002),
+        ];
+        for (at, has_requests, under_way, busy_until) in turns {
+            pace.note(us(at), has_requests, under_way);
+            assert_eq!(pace.busy_until, us(busy_until), "after the turn at {at} µs");
+        }
     }
 }

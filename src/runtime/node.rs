@@ -123,7 +123,7 @@ impl Node {
             }
         };
         let attendant = std::mem::replace(&mut inboxes.attendant, Attendant::Thread(None));
-        let handler = EventHandler { driver, inboxes, start: Instant::now(), remind_at: None };
+        let handler = EventHandler::new(driver, inboxes);
         match attendant {
             Attendant::Thread(sockets) => threads.handle_events(handler, sockets, end)?,
             #[cfg(feature = "async")]

@@ -239,6 +239,11 @@ impl Driver {
         [self.next_sweep, self.snapshots.next_due(), self.begins_at()].into_iter().flatten().min()
     }
 
+    /// How many requests of this node's clients wait for the log, a confirmation or another node.
+    pub fn requests_under_way(&self) -> usize {
+        self.requests.under_way()
+    }
+
     /// Whether the node has ended, and why. No further turn has any effect.
     pub fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()

@@ -58,16 +58,26 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until a socket is ready, or somebody wakes this, or there is something else to do; so long at most.
+    /// Waits until a socket is ready, or somebody wakes this, or there is something else to do; so long at most. What is
+    /// ready then stays so until it is [served](Self::serve).
     ///
     /// # Errors
     /// The system cannot tell what sockets are ready.
     pub(super) fn wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
+        // The system tells each only once.
+        if !self.events.is_empty() {
+            return Ok(());
+        }
         let patience = [longest, self.patience()].into_iter().flatten().min();
         match self.poll.poll(&mut self.events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             polled => polled,
         }
+    }
+
+    /// Whether there is something to serve.
+    pub(super) fn has_work(&self) -> bool {
+        !self.events.is_empty() || self.patience() == Some(Duration::ZERO)
     }
 
     /// Gives each socket that has something to do one turn.
