@@ -13,12 +13,12 @@ const REQUESTS_PER_TURN: usize = 4096;
 /// How long after somebody wanted to be reminded that happens.
 const REMINDER: Duration = Duration::from_millis(50);
 
-/// How long to busy-poll after a request: a put of one client takes less, unless the disk is slow, and then there is little
-/// to gain.
+/// How long to busy-poll after a request, or an entry from the leader: a put of one client takes less, unless the disk is
+/// slow, and then there is little to gain.
 const BUSY_POLL: Duration = Duration::from_millis(1);
 
-/// With more requests under way than this the cores have better things to do.
-const BUSY_POLL_REQUESTS: usize = 1;
+/// With more under way than this the cores have better things to do.
+const BUSY_POLL_UNDER_WAY: u64 = 1;
 
 /// The driver, with its inboxes and its time.
 pub struct EventHandler {
@@ -61,7 +61,7 @@ impl EventHandler {
     }
 
     /// Until when to look for input again and again rather than to sleep. A client that sends its next request as soon as the
-    /// last is answered waits for little else than for the disk and for threads to wake up.
+    /// last is answered waits for little else than for the disk, and for threads of all nodes to wake up.
     pub fn busy_until(&self) -> Duration {
         self.pace.busy_until
     }
@@ -81,10 +81,11 @@ impl EventHandler {
         self.remind();
         let news = self.inboxes.take_news();
         let Inboxes { internal, clients, .. } = &self.inboxes;
-        let (now, has_requests) = (self.start.elapsed(), !clients.is_empty());
+        let (now, has_requests, last_index) = (self.now(), !clients.is_empty(), self.driver.server().last_index());
         let inputs = tick.into_iter().chain(news).chain(internal.try_iter().take(internal.len()));
         self.driver.turn(now, inputs, clients.try_iter().take(REQUESTS_PER_TURN));
-        self.pace.note(now, has_requests, self.driver.requests_under_way());
+        let has_news = has_requests || self.driver.server().last_index() != last_index;
+        self.pace.note(now, has_news, self.driver.under_way());
     }
 
     /// Answers everyone who still waits, and says why the node ended. May wait for the transport to hang up.
@@ -93,11 +94,11 @@ impl EventHandler {
     }
 }
 
-/// How soon one request follows another, and how many there are at a time.
+/// How soon one request or entry follows another, and how many there are at a time.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When requests came last.
-    requested: Duration,
+    /// When one came last.
+    came: Duration,
     /// When there were several under way.
     crowded: Duration,
     /// The next request, or the answer to this one, is expected until then.
@@ -106,16 +107,16 @@ struct Pace {
 
 impl Pace {
     /// After a turn.
-    fn note(&mut self, now: Duration, has_requests: bool, under_way: usize) {
-        if under_way > BUSY_POLL_REQUESTS {
+    fn note(&mut self, now: Duration, has_news: bool, under_way: u64) {
+        if under_way > BUSY_POLL_UNDER_WAY {
             (self.crowded, self.busy_until) = (now, Duration::ZERO);
         }
-        if has_requests {
+        if has_news {
             let is_recent = |then| now.saturating_sub(then) <= BUSY_POLL;
-            if is_recent(self.requested) && !is_recent(self.crowded) {
+            if is_recent(self.came) && !is_recent(self.crowded) {
                 self.busy_until = now + BUSY_POLL;
             }
-            self.requested = now;
+            self.came = now;
         }
     }
 }
@@ -140,8 +141,8 @@ mod tests {
             (13_001, true, 1, 0),
             (13_002, true, 1, 14_002),
         ];
-        for (at, has_requests, under_way, busy_until) in turns {
-            pace.note(us(at), has_requests, under_way);
+        for (at, has_news, under_way, busy_until) in turns {
+            pace.note(us(at), has_news, under_way);
             assert_eq!(pace.busy_until, us(busy_until), "after the turn at {at} µs");
         }
     }

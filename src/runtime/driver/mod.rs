@@ -239,9 +239,11 @@ impl Driver {
         [self.next_sweep, self.snapshots.next_due(), self.begins_at()].into_iter().flatten().min()
     }
 
-    /// How many requests of this node's clients wait for the log, a confirmation or another node.
-    pub fn requests_under_way(&self) -> usize {
-        self.requests.under_way()
+    /// How many requests of this node's clients wait for the log, a confirmation or another node; or how many entries it does
+    /// not know to be committed, if those are more.
+    pub fn under_way(&self) -> u64 {
+        let uncommitted = self.server.last_index().0.saturating_sub(self.server.commit().0);
+        uncommitted.max(self.requests.under_way() as u64)
     }
 
     /// Whether the node has ended, and why. No further turn has any effect.
