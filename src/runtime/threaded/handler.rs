@@ -68,12 +68,13 @@ impl SharedHandler {
                     failure = served.err().map(|error| Input::Failed { reason: reason(error) });
                 }
                 _ if has_input => {}
-                _ => {
+                _ if self.is_busy_polling() => {
                     while self.is_busy_polling() {
                         self.give_way();
                     }
-                    self.bell.wait(patience);
+                    self.bell.heard_so_far();
                 }
+                _ => self.bell.wait(patience),
             }
         }
         let handler = self.lock()?.take();
@@ -134,16 +135,19 @@ impl SharedHandler {
             && now >= self.contended_until.load(Ordering::Relaxed)
     }
 
-    /// Looks for input while that is likely to come, and in between gives the core to whoever wants it.
-    fn busy_poll(&self, worker: &mut Worker) -> io::Result<()> {
+    /// Looks for input while that is likely to come, and in between gives the core to whoever wants it. Whether it did: the
+    /// driver may want its next turn at another time now, for others have given it turns meanwhile.
+    fn busy_poll(&self, worker: &mut Worker) -> io::Result<bool> {
+        let mut has_polled = false;
         while self.is_busy_polling() {
+            has_polled = true;
             worker.wait(Some(Duration::ZERO))?;
             if worker.has_work() {
                 break;
             }
             self.give_way();
         }
-        Ok(())
+        Ok(has_polled)
     }
 
     /// Gives the core to whoever wants it.
@@ -164,10 +168,7 @@ impl SharedHandler {
         has_input: bool,
         patience: Option<Duration>,
     ) -> io::Result<()> {
-        if !has_input {
-            self.busy_poll(&mut sockets.worker)?;
-        }
-        let has_input = has_input || self.bell.listen(waker);
+        let has_input = has_input || self.busy_poll(&mut sockets.worker)? || self.bell.listen(waker);
         let waited = sockets.worker.wait(if has_input { Some(Duration::ZERO) } else { patience });
         self.bell.awake();
         sockets.worker.serve();
@@ -216,7 +217,7 @@ mod tests {
     fn what_busy_polling_finds_is_there_to_be_served() {
         let (handler, mut sockets) = (busy_handler(None), OwnSockets::new().unwrap());
         sockets.waker().wake();
-        handler.busy_poll(&mut sockets.worker).unwrap();
+        assert!(handler.busy_poll(&mut sockets.worker).unwrap());
         assert!(sockets.worker.has_work());
         // Forgetting it, this would wait for ever.
         sockets.worker.wait(None).unwrap();
@@ -233,7 +234,16 @@ mod tests {
         assert!(handler.start.elapsed() >= until || handler.contended_until.load(Ordering::Relaxed) > 0);
         let handler = busy_handler(None);
         handler.contended_until.store(u64::MAX, Ordering::Relaxed);
-        handler.busy_poll(&mut sockets.worker).unwrap();
-        assert!(!sockets.worker.has_work());
+        assert!(!handler.busy_poll(&mut sockets.worker).unwrap());
+    }
+
+    #[test]
+    fn after_busy_polling_there_is_a_turn_before_it_sleeps() {
+        let mut sockets = OwnSockets::new().unwrap();
+        let (waker, patience) = (sockets.waker(), Duration::from_secs(20));
+        let handler = busy_handler(Some(Duration::from_millis(100)));
+        // Nothing wakes it: it would sleep for as long as the driver wanted before, whatever that has planned since.
+        handler.serve(&mut sockets, &waker, false, Some(patience)).unwrap();
+        assert!(handler.start.elapsed() < patience);
     }
 }
