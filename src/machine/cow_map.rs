@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Most items of a node: what the first change of a shared node has to copy. Within a node keys are searched one after
-/// the other, which is faster than by halves, because a processor fetches the keys of a plain loop ahead.
+/// Most items of a node: what the first change of a shared node has to copy.
 const MAX_ITEMS: usize = 16;
 /// Fewest items of a node that is not the root.
 const MIN_ITEMS: usize = MAX_ITEMS / 4;
@@ -27,17 +26,35 @@ pub struct CowMap<V> {
 
 #[derive(Clone, Debug)]
 enum Node<V> {
-    Leaf(Vec<(Bytes, V)>),
+    Leaf(Items<V>),
     /// Children, all of one height. The keys of each are not below the key beside it, which for the first child is the key
     /// beside this node.
-    Inner(Vec<Child<V>>),
+    Inner(Items<Arc<Node<V>>>),
 }
 
 type Child<V> = (Bytes, Arc<Node<V>>);
 
+/// Keys in order, and what belongs to each.
+///
+/// A search goes through the keys' heads, which lie side by side, and looks at a key only if its head is the one sought: keys
+/// are all over the memory, and waiting for them is what a search would take.
+#[derive(Clone, Debug)]
+struct Items<T> {
+    /// The [`head`] of each key.
+    heads: [u128; MAX_ITEMS],
+    all: Vec<(Bytes, T)>,
+}
+
+/// A key to be searched for.
+#[derive(Clone, Copy)]
+struct Sought<'a> {
+    head: u128,
+    key: &'a [u8],
+}
+
 impl<V> Default for CowMap<V> {
     fn default() -> Self {
-        CowMap { root: Arc::new(Node::Leaf(Vec::new())), len: 0 }
+        CowMap { root: Arc::new(Node::Leaf(Items::of(Vec::new()))), len: 0 }
     }
 }
 
@@ -49,11 +66,12 @@ impl<V> CowMap<V> {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&V> {
+        let key = Sought::new(key);
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Inner(children) => node = &children[child_of(children, key)].1,
-                Node::Leaf(items) => return find(items, key).ok().map(|at| &items[at].1),
+                Node::Inner(children) => node = &children.all[children.child_of(key)].1,
+                Node::Leaf(items) => return items.find(key).ok().map(|at| &items.all[at].1),
             }
         }
     }
@@ -75,17 +93,18 @@ impl<V> CowMap<V> {
             Bound::Excluded(key) => (key, false),
             Bound::Unbounded => (&b""[..], true),
         };
+        let key = Sought::new(key);
         let (mut node, mut above) = (&*self.root, Vec::new());
         loop {
             match node {
                 Node::Inner(children) => {
-                    let at = child_of(children, key);
-                    above.push(children[at + 1..].iter());
-                    node = &children[at].1;
+                    let at = children.child_of(key);
+                    above.push(children.all[at + 1..].iter());
+                    node = &children.all[at].1;
                 }
                 Node::Leaf(items) => {
-                    let start = find(items, key).map_or_else(|at| at, |at| if included { at } else { at + 1 });
-                    return Range { above, leaf: items[start..].iter() };
+                    let start = items.find(key).map_or_else(|at| at, |at| if included { at } else { at + 1 });
+                    return Range { above, leaf: items.all[start..].iter() };
                 }
             }
         }
@@ -93,15 +112,16 @@ impl<V> CowMap<V> {
 
     /// Keys and values in falling order, from the last one below a key.
     pub fn range_back(&self, below: &[u8]) -> RangeBack<'_, V> {
+        let below = Sought::new(below);
         let (mut node, mut before) = (&*self.root, Vec::new());
         loop {
             match node {
                 Node::Inner(children) => {
-                    let at = child_of(children, below);
-                    before.push(children[..at].iter());
-                    node = &children[at].1;
+                    let at = children.child_of(below);
+                    before.push(children.all[..at].iter());
+                    node = &children.all[at].1;
                 }
-                Node::Leaf(items) => return RangeBack { before, leaf: items[..place(items, below)].iter() },
+                Node::Leaf(items) => return RangeBack { before, leaf: items.all[..items.place(below)].iter() },
             }
         }
     }
@@ -116,14 +136,15 @@ impl<V> CowMap<V> {
 impl<V: Clone> CowMap<V> {
     /// The value of a key, to be changed.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
+        let key = Sought::new(key);
         let mut node = &mut self.root;
         loop {
             match Arc::make_mut(node) {
                 Node::Inner(children) => {
-                    let at = child_of(children, key);
-                    node = &mut children[at].1;
+                    let at = children.child_of(key);
+                    node = &mut children.all[at].1;
                 }
-                Node::Leaf(items) => return find(items, key).ok().map(|at| &mut items[at].1),
+                Node::Leaf(items) => return items.find(key).ok().map(|at| &mut items.all[at].1),
             }
         }
     }
@@ -133,7 +154,7 @@ impl<V: Clone> CowMap<V> {
         let (old, split) = Node::insert(&mut self.root, key, value);
         if let Some(right) = split {
             let left = (Bytes::new(), self.root.clone());
-            self.root = Arc::new(Node::Inner(vec![left, right]));
+            self.root = Arc::new(Node::Inner(Items::of(vec![left, right])));
         }
         self.len += u64::from(old.is_none());
         old
@@ -143,9 +164,9 @@ impl<V: Clone> CowMap<V> {
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         // A look first: a removal of nothing must not copy nodes.
         self.get(key)?;
-        let removed = Node::remove(&mut self.root, key);
+        let removed = Node::remove(&mut self.root, Sought::new(key));
         if let Node::Inner(children) = &*self.root
-            && let [(_, only)] = &children[..]
+            && let [(_, only)] = &children.all[..]
         {
             self.root = only.clone();
         }
@@ -159,11 +180,12 @@ impl<V: Clone> CowMap<V> {
         if self.range(Bound::Included(from)).next().is_none_or(|(key, _)| key[..] >= *to) {
             return;
         }
+        let (from, to) = (Sought::new(from), Sought::new(to));
         self.len -= Node::cut(&mut self.root, Some(from), Some(to));
         for edge in [from, to] {
             Node::mend(&mut self.root, edge);
             while let Node::Inner(children) = &*self.root
-                && let [(_, only)] = &children[..]
+                && let [(_, only)] = &children.all[..]
             {
                 self.root = only.clone();
                 Node::mend(&mut self.root, edge);
@@ -175,38 +197,38 @@ impl<V: Clone> CowMap<V> {
 impl<V> Node<V> {
     fn len(&self) -> usize {
         match self {
-            Node::Leaf(items) => items.len(),
-            Node::Inner(children) => children.len(),
+            Node::Leaf(items) => items.all.len(),
+            Node::Inner(children) => children.all.len(),
         }
     }
 
     /// Number of keys in it and below it.
     fn count(&self) -> u64 {
         match self {
-            Node::Leaf(items) => items.len() as u64,
-            Node::Inner(children) => children.iter().map(|(_, child)| child.count()).sum(),
+            Node::Leaf(items) => items.all.len() as u64,
+            Node::Inner(children) => children.all.iter().map(|(_, child)| child.count()).sum(),
         }
     }
 
     fn first(&self) -> Option<(&Bytes, &V)> {
         match self {
-            Node::Leaf(items) => items.first().map(|(key, value)| (key, value)),
-            Node::Inner(children) => children.iter().find_map(|(_, child)| child.first()),
+            Node::Leaf(items) => items.all.first().map(|(key, value)| (key, value)),
+            Node::Inner(children) => children.all.iter().find_map(|(_, child)| child.first()),
         }
     }
 
     fn last(&self) -> Option<(&Bytes, &V)> {
         match self {
-            Node::Leaf(items) => items.last().map(|(key, value)| (key, value)),
-            Node::Inner(children) => children.iter().rev().find_map(|(_, child)| child.last()),
+            Node::Leaf(items) => items.all.last().map(|(key, value)| (key, value)),
+            Node::Inner(children) => children.all.iter().rev().find_map(|(_, child)| child.last()),
         }
     }
 
     fn consume<E>(node: Arc<Self>, visit: &mut impl FnMut(&Bytes, &V) -> Result<(), E>) -> Result<(), E> {
         match &*node {
-            Node::Leaf(items) => items.iter().try_for_each(|(key, value)| visit(key, value)),
+            Node::Leaf(items) => items.all.iter().try_for_each(|(key, value)| visit(key, value)),
             Node::Inner(children) => {
-                let children = children.clone();
+                let children = children.all.clone();
                 drop(node);
                 children.into_iter().try_for_each(|(_, child)| Node::consume(child, visit))
             }
@@ -215,35 +237,30 @@ impl<V> Node<V> {
 }
 
 impl<V: Clone> Node<V> {
-    /// Returns the old value, and the right half if the node had to be split.
+    /// Returns the old value, and the right part if the node had to be split.
     fn insert(node: &mut Arc<Self>, key: Bytes, value: V) -> (Option<V>, Option<Child<V>>) {
+        let sought = Sought::new(&key);
         match Arc::make_mut(node) {
-            Node::Leaf(items) => match find(items, &key) {
-                Ok(at) => (Some(std::mem::replace(&mut items[at].1, value)), None),
-                Err(at) => {
-                    items.insert(at, (key, value));
-                    (None, split_full(items, at).map(Node::leaf))
-                }
+            Node::Leaf(items) => match items.find(sought) {
+                Ok(at) => (Some(std::mem::replace(&mut items.all[at].1, value)), None),
+                Err(at) => (None, items.insert(at, key, value).map(Node::leaf)),
             },
             Node::Inner(children) => {
-                let at = child_of(children, &key);
-                let (old, split) = Node::insert(&mut children[at].1, key, value);
-                let split = split.and_then(|right| {
-                    children.insert(at + 1, right);
-                    split_full(children, at + 1).map(Node::inner)
-                });
-                (old, split)
+                let at = children.child_of(sought);
+                let (old, split) = Node::insert(&mut children.all[at].1, key, value);
+                let split = split.and_then(|(first, right)| children.insert(at + 1, first, right));
+                (old, split.map(Node::inner))
             }
         }
     }
 
-    fn remove(node: &mut Arc<Self>, key: &[u8]) -> Option<V> {
+    fn remove(node: &mut Arc<Self>, key: Sought<'_>) -> Option<V> {
         match Arc::make_mut(node) {
-            Node::Leaf(items) => find(items, key).ok().map(|at| items.remove(at).1),
+            Node::Leaf(items) => items.find(key).ok().map(|at| items.remove(at)),
             Node::Inner(children) => {
-                let at = child_of(children, key);
-                let removed = Node::remove(&mut children[at].1, key);
-                if children[at].1.len() < MIN_ITEMS && children.len() > 1 {
+                let at = children.child_of(key);
+                let removed = Node::remove(&mut children.all[at].1, key);
+                if children.all[at].1.len() < MIN_ITEMS && children.all.len() > 1 {
                     Node::refill(children, at.saturating_sub(1));
                 }
                 removed
@@ -253,27 +270,27 @@ impl<V: Clone> Node<V> {
 
     /// Removes the keys from one on, up to another, and returns how many. The nodes on the way to both may have too few items
     /// then.
-    fn cut(node: &mut Arc<Self>, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
+    fn cut(node: &mut Arc<Self>, from: Option<Sought<'_>>, to: Option<Sought<'_>>) -> u64 {
         match Arc::make_mut(node) {
             Node::Leaf(items) => {
-                let start = from.map_or(0, |from| place(items, from));
-                let end = to.map_or(items.len(), |to| place(items, to));
-                items.drain(start..end).count() as u64
+                let start = from.map_or(0, |from| items.place(from));
+                let end = to.map_or(items.all.len(), |to| items.place(to));
+                items.drain(start..end).len() as u64
             }
             Node::Inner(children) => {
-                let first = from.map(|from| child_of(children, from));
-                let last = to.map(|to| child_of(children, to));
+                let first = from.map(|from| children.child_of(from));
+                let last = to.map(|to| children.child_of(to));
                 if let (Some(first), Some(last)) = (first, last)
                     && first == last
                 {
-                    return Node::cut(&mut children[first].1, from, to);
+                    return Node::cut(&mut children.all[first].1, from, to);
                 }
-                let mut removed = last.map_or(0, |last| Node::cut(&mut children[last].1, None, to));
-                removed += first.map_or(0, |first| Node::cut(&mut children[first].1, from, None));
-                let between = first.map_or(0, |first| first + 1)..last.unwrap_or(children.len());
-                removed += children.drain(between).map(|(_, child)| child.count()).sum::<u64>();
+                let mut removed = last.map_or(0, |last| Node::cut(&mut children.all[last].1, None, to));
+                removed += first.map_or(0, |first| Node::cut(&mut children.all[first].1, from, None));
+                let between = first.map_or(0, |first| first + 1)..last.unwrap_or(children.all.len());
+                removed += children.drain(between).iter().map(|(_, child)| child.count()).sum::<u64>();
                 if let (Some(first), Some(_)) = (first, last)
-                    && let Some((key, child)) = children.get_mut(first + 1)
+                    && let Some((key, child)) = children.all.get_mut(first + 1)
                 {
                     Node::begin_with(child, key);
                 }
@@ -284,21 +301,19 @@ impl<V: Clone> Node<V> {
 
     /// The first child, on each level, has the key beside the node again, after those before it have gone.
     fn begin_with(node: &mut Arc<Self>, key: &Bytes) {
-        if let Node::Inner(children) = Arc::make_mut(node)
-            && let Some((first, child)) = children.first_mut()
-        {
-            *first = key.clone();
-            Node::begin_with(child, key);
+        if let Node::Inner(children) = Arc::make_mut(node) {
+            children.begin_with(key);
+            Node::begin_with(&mut children.all[0].1, key);
         }
     }
 
     /// Gives the nodes on the way to a key enough items again.
-    fn mend(node: &mut Arc<Self>, key: &[u8]) {
+    fn mend(node: &mut Arc<Self>, key: Sought<'_>) {
         let Node::Inner(children) = Arc::make_mut(node) else { return };
         loop {
-            let at = child_of(children, key);
-            Node::mend(&mut children[at].1, key);
-            if children[at].1.len() >= MIN_ITEMS || children.len() == 1 {
+            let at = children.child_of(key);
+            Node::mend(&mut children.all[at].1, key);
+            if children.all[at].1.len() >= MIN_ITEMS || children.all.len() == 1 {
                 return;
             }
             Node::refill(children, at.saturating_sub(1));
@@ -306,62 +321,122 @@ impl<V: Clone> Node<V> {
     }
 
     /// Puts a child and the one to the right of it together, and apart again by halves if that is too much for one.
-    fn refill(children: &mut Vec<Child<V>>, left: usize) {
-        let (_, right) = children.remove(left + 1);
-        let split = match (Arc::make_mut(&mut children[left].1), Arc::unwrap_or_clone(right)) {
-            (Node::Leaf(items), Node::Leaf(more)) => {
-                items.extend(more);
-                split_full(items, 0).map(Node::leaf)
-            }
-            (Node::Inner(items), Node::Inner(more)) => {
-                items.extend(more);
-                split_full(items, 0).map(Node::inner)
-            }
+    fn refill(children: &mut Items<Arc<Self>>, left: usize) {
+        let right = children.remove(left + 1);
+        let split = match (Arc::make_mut(&mut children.all[left].1), Arc::unwrap_or_clone(right)) {
+            (Node::Leaf(items), Node::Leaf(more)) => items.join(more).map(Node::leaf),
+            (Node::Inner(items), Node::Inner(more)) => items.join(more).map(Node::inner),
             _ => unreachable!("all children of a node have one height"),
         };
-        if let Some(right) = split {
-            children.insert(left + 1, right);
+        if let Some((first, right)) = split {
+            children.insert(left + 1, first, right);
         }
     }
 
-    fn leaf(items: Vec<(Bytes, V)>) -> Child<V> {
-        (items[0].0.clone(), Arc::new(Node::Leaf(items)))
+    fn leaf(items: Items<V>) -> Child<V> {
+        (items.all[0].0.clone(), Arc::new(Node::Leaf(items)))
     }
 
-    fn inner(children: Vec<Child<V>>) -> Child<V> {
-        (children[0].0.clone(), Arc::new(Node::Inner(children)))
-    }
-}
-
-/// The place of a key, or where it belongs. From the end, so that a load in order of key need not look far.
-fn find<V>(items: &[(Bytes, V)], key: &[u8]) -> Result<usize, usize> {
-    match items.iter().rposition(|(found, _)| found[..] <= *key) {
-        Some(at) if items[at].0[..] == *key => Ok(at),
-        Some(at) => Err(at + 1),
-        None => Err(0),
+    fn inner(children: Items<Arc<Self>>) -> Child<V> {
+        (children.all[0].0.clone(), Arc::new(Node::Inner(children)))
     }
 }
 
-/// Where a key is, or belongs.
-fn place<V>(items: &[(Bytes, V)], key: &[u8]) -> usize {
-    find(items, key).unwrap_or_else(|at| at)
-}
-
-/// The child that a key belongs to.
-fn child_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
-    let before = children[1..].iter().rposition(|(first, _)| first[..] <= *key);
-    before.map_or(0, |at| at + 1)
-}
-
-/// Takes the right half if there are too many items; nearly none if the latest came last, as in a load in order of key.
-fn split_full<T>(items: &mut Vec<T>, latest: usize) -> Option<Vec<T>> {
-    if items.len() <= MAX_ITEMS {
-        return None;
+impl<T> Items<T> {
+    /// At most [`MAX_ITEMS`].
+    fn of(all: Vec<(Bytes, T)>) -> Self {
+        let mut items = Items { heads: [0; MAX_ITEMS], all };
+        items.note_heads();
+        items
     }
-    let middle = if latest == items.len() - 1 { items.len() - MIN_ITEMS } else { items.len() / 2 };
-    let mut right = Vec::with_capacity(MAX_ITEMS + 1);
-    right.extend(items.drain(middle..));
-    Some(right)
+
+    fn note_heads(&mut self) {
+        for (of_key, (key, _)) in self.heads.iter_mut().zip(&self.all) {
+            *of_key = head(key);
+        }
+    }
+
+    /// The place of a key, or where it belongs.
+    fn find(&self, sought: Sought<'_>) -> Result<usize, usize> {
+        let heads = &self.heads[..self.all.len()];
+        let start = heads.iter().filter(|head| **head < sought.head).count();
+        let same = heads[start..].iter().take_while(|head| **head == sought.head).count();
+        let found = self.all[start..start + same].binary_search_by(|(key, _)| key[..].cmp(sought.key));
+        found.map(|at| start + at).map_err(|at| start + at)
+    }
+
+    /// Where a key is, or belongs.
+    fn place(&self, sought: Sought<'_>) -> usize {
+        self.find(sought).unwrap_or_else(|at| at)
+    }
+
+    /// The child that a key belongs to, if these are children.
+    fn child_of(&self, sought: Sought<'_>) -> usize {
+        self.find(sought).unwrap_or_else(|at| at.saturating_sub(1))
+    }
+
+    /// Adds an item at its place. Returns the right part if there are too many then.
+    fn insert(&mut self, at: usize, key: Bytes, value: T) -> Option<Self> {
+        if self.all.len() < MAX_ITEMS {
+            self.heads.copy_within(at..self.all.len(), at + 1);
+            self.heads[at] = head(&key);
+            self.all.insert(at, (key, value));
+            return None;
+        }
+        self.all.insert(at, (key, value));
+        // Nearly nothing goes to the right if the new one came last, as in a load in order of key.
+        let is_last = at == self.all.len() - 1;
+        Some(self.split(if is_last { self.all.len() - MIN_ITEMS } else { self.all.len() / 2 }))
+    }
+
+    fn remove(&mut self, at: usize) -> T {
+        self.heads.copy_within(at + 1..self.all.len(), at);
+        self.all.remove(at).1
+    }
+
+    fn drain(&mut self, range: std::ops::Range<usize>) -> Vec<(Bytes, T)> {
+        let drained = self.all.drain(range).collect();
+        self.note_heads();
+        drained
+    }
+
+    /// The first item has this key, which is above none of the others.
+    fn begin_with(&mut self, key: &Bytes) {
+        self.all[0].0 = key.clone();
+        self.heads[0] = head(key);
+    }
+
+    /// Adds those that come after these. Returns the right half if there are too many then.
+    fn join(&mut self, more: Self) -> Option<Self> {
+        self.all.extend(more.all);
+        if self.all.len() <= MAX_ITEMS {
+            self.note_heads();
+            return None;
+        }
+        Some(self.split(self.all.len() / 2))
+    }
+
+    /// Takes what is from this place on.
+    fn split(&mut self, middle: usize) -> Self {
+        let mut right = Vec::with_capacity(MAX_ITEMS + 1);
+        right.extend(self.all.drain(middle..));
+        self.note_heads();
+        Items::of(right)
+    }
+}
+
+impl<'a> Sought<'a> {
+    fn new(key: &'a [u8]) -> Self {
+        Sought { head: head(key), key }
+    }
+}
+
+/// A key's first bytes as a number. In the order of keys, but for those whose first bytes are the same.
+fn head(key: &[u8]) -> u128 {
+    let mut first = [0; 16];
+    let length = key.len().min(first.len());
+    first[..length].copy_from_slice(&key[..length]);
+    u128::from_be_bytes(first)
 }
 
 /// Keys and values in order.
@@ -380,8 +455,8 @@ impl<'a, V> Iterator for Range<'a, V> {
                 return Some((key, value));
             }
             match self.above.last_mut()?.next().map(|(_, child)| &**child) {
-                Some(Node::Inner(children)) => self.above.push(children.iter()),
-                Some(Node::Leaf(items)) => self.leaf = items.iter(),
+                Some(Node::Inner(children)) => self.above.push(children.all.iter()),
+                Some(Node::Leaf(items)) => self.leaf = items.all.iter(),
                 None => drop(self.above.pop()),
             }
         }
@@ -404,8 +479,8 @@ impl<'a, V> Iterator for RangeBack<'a, V> {
                 return Some((key, value));
             }
             match self.before.last_mut()?.next_back().map(|(_, child)| &**child) {
-                Some(Node::Inner(children)) => self.before.push(children.iter()),
-                Some(Node::Leaf(items)) => self.leaf = items.iter(),
+                Some(Node::Inner(children)) => self.before.push(children.all.iter()),
+                Some(Node::Leaf(items)) => self.leaf = items.all.iter(),
                 None => drop(self.before.pop()),
             }
         }
@@ -423,8 +498,13 @@ mod tests {
 
     type Model = BTreeMap<Bytes, u32>;
 
+    /// Keys of all kinds: with a head of their own, a head that others have too, and a head that only looks like another's.
     fn key(number: u32) -> Bytes {
-        number.to_string().into()
+        match number % 3 {
+            0 => number.to_string().into(),
+            1 => format!("a common beginning {number}").into(),
+            _ => format!("{}\0", number - 2).into(),
+        }
     }
 
     /// Checks what must hold of every node, and returns the height.
@@ -432,17 +512,17 @@ mod tests {
         assert!(node.len() <= MAX_ITEMS && (is_root || node.len() >= MIN_ITEMS), "{} items", node.len());
         match node {
             Node::Leaf(items) => {
-                assert!(items.is_sorted_by(|one, next| one.0 < next.0));
-                assert!(
-                    items.iter().all(|(key, _)| from.is_none_or(|from| from <= key) && to.is_none_or(|to| key < to))
-                );
+                let is_within = |key: &Bytes| from.is_none_or(|from| from <= key) && to.is_none_or(|to| key < to);
+                assert!(items.all.iter().all(|(key, _)| is_within(key)));
+                check_items(items);
                 0
             }
             Node::Inner(children) => {
-                assert!(children.len() > 1);
-                let heights = children.iter().enumerate().map(|(at, (key, child))| {
+                assert!(children.all.len() > 1);
+                check_items(children);
+                let heights = children.all.iter().enumerate().map(|(at, (key, child))| {
                     let from = if at == 0 { from } else { Some(&key[..]) };
-                    let to = children.get(at + 1).map_or(to, |next| Some(&next.0));
+                    let to = children.all.get(at + 1).map_or(to, |next| Some(&next.0));
                     check(child, false, from, to)
                 });
                 let heights: Vec<usize> = heights.collect();
@@ -450,6 +530,11 @@ mod tests {
                 heights[0] + 1
             }
         }
+    }
+
+    fn check_items<T>(items: &Items<T>) {
+        assert!(items.all.is_sorted_by(|one, next| one.0 < next.0));
+        assert!(items.heads.iter().zip(&items.all).all(|(of_key, (key, _))| *of_key == head(key)));
     }
 
     fn expect(map: &CowMap<u32>, model: &Model) {
@@ -479,7 +564,7 @@ mod tests {
         fn leaves(node: &Node<u32>) -> usize {
             match node {
                 Node::Leaf(_) => 1,
-                Node::Inner(children) => children.iter().map(|(_, child)| leaves(child)).sum(),
+                Node::Inner(children) => children.all.iter().map(|(_, child)| leaves(child)).sum(),
             }
         }
         assert!(leaves(&map.root) * (MAX_ITEMS - MIN_ITEMS) <= 10_000, "{} leaves", leaves(&map.root));
