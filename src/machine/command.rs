@@ -556,6 +556,31 @@ impl Command {
     }
 }
 
+/// A [`Change::Set`] as nearly all are, without a condition and a question for the old value, where a command's encoding has it:
+/// nothing is copied to look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainSet<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its new value.
+    pub value: &'a [u8],
+}
+
+/// How a [`Change::Set`] begins: the version, and the positions of [`Command::Change`] and of [`Change::Set`].
+const SET: [u8; 9] = [FORMAT, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The position of [`Condition::Always`].
+const ALWAYS: u32 = 0;
+
+impl<'a> PlainSet<'a> {
+    /// `None`: the command is another one, or these bytes are none.
+    pub fn of(command: &'a [u8]) -> Option<Self> {
+        match binary::decode(command.strip_prefix(&SET)?) {
+            Ok((key, value, ALWAYS, false)) => Some(PlainSet { key, value }),
+            _ => None,
+        }
+    }
+}
+
 impl Query {
     /// Whether what it costs is bounded by its size and its answer's: such may be part of a transaction.
     pub fn is_bounded(&self) -> bool {
@@ -645,6 +670,17 @@ mod tests {
             let shared = shared(&answer);
             assert!(shared.len() == parts && shared.iter().all(|part| is_slice_of(part, &answer)), "{shared:?}");
         }
+    }
+
+    #[test]
+    fn a_set_that_is_cut_or_has_bytes_left_over_is_no_plain_one() {
+        let (key, value) = (Bytes::from("key"), Bytes::from("value"));
+        let set = Change::Set { key, value, condition: Condition::Always, want_old: false };
+        let whole = Command::from(set).encode();
+        assert_eq!(PlainSet::of(&whole), Some(PlainSet { key: b"key", value: b"value" }));
+        assert!((0..whole.len()).all(|length| PlainSet::of(&whole[..length]).is_none()));
+        let longer = [&whole[..], b"x"].concat();
+        assert_eq!(PlainSet::of(&longer), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::command::{
     Answer, Command, Guard, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_TRANSACTION_STEPS,
-    MAX_TRANSACTION_WORK, MAX_VIEW_BYTES, Query, Step, Watched, item_bytes,
+    MAX_TRANSACTION_WORK, MAX_VIEW_BYTES, PlainSet, Query, Step, Watched, item_bytes,
 };
 use super::image::{self, Image};
 use super::kv::{KeyValue, Page};
@@ -51,8 +51,11 @@ impl Machine for Composite {
     }
 
     fn is_brief(&self, Applied { command, time, .. }: Applied<'_>) -> bool {
-        let is_small = command.len() <= BRIEF_BYTES && !self.has_due(time);
-        is_small && Command::decode(command).is_ok_and(|command| command.is_brief())
+        let is_brief = || match PlainSet::of(command) {
+            Some(_) => true,
+            None => Command::decode(command).is_ok_and(|command| command.is_brief()),
+        };
+        command.len() <= BRIEF_BYTES && !self.has_due(time) && is_brief()
     }
 
     fn is_brief_query(&self, query: &[u8]) -> bool {
@@ -147,6 +150,10 @@ impl Composite {
 
     /// Carries out a command. What nobody waits for, to read it or keep it, is not encoded.
     fn run(&mut self, command: &[u8], time: LogTime, is_awaited: bool) -> Bytes {
+        if let Some(set) = PlainSet::of(command) {
+            let answer = self.set(set);
+            return if is_awaited { answer.encode() } else { Bytes::new() };
+        }
         let answer = match Command::decode(command) {
             Ok(Command::Change(change)) => self.change(change, MAX_ANSWER_BYTES, time),
             Ok(Command::Transaction { guards, steps }) => self.transaction(&guards, steps, time),
@@ -822,12 +829,23 @@ mod tests {
         }
     }
 
+    fn plain(command: &Command) -> Option<PlainSet<'_>> {
+        match command {
+            Command::Change(Change::Set { key, value, condition: Condition::Always, want_old: false }) => {
+                Some(PlainSet { key, value })
+            }
+            _ => None,
+        }
+    }
+
     proptest! {
         #[test]
         fn behaves_as_a_plain_map(commands in vec(any_command(), 0..40), queries in vec(any_query(), 0..20)) {
             let (mut machine, mut model) = (Composite::default(), Model::default());
             for (index, command) in (1..).zip(&commands) {
-                prop_assert_eq!(Command::decode(&command.encode()).unwrap(), command.clone());
+                let encoded = command.encode();
+                prop_assert_eq!(Command::decode(&encoded).unwrap(), command.clone());
+                prop_assert_eq!(PlainSet::of(&encoded), plain(command));
                 prop_assert_eq!(apply(&mut machine, index, command.clone()), model.command(command, index));
             }
             let everything = Query::Keys { pattern: "*".into() };

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::command::{Answer, Change, KeyType, Left, MAX_ANSWER_BYTES, Query, Step, key_bytes};
+use super::command::{Answer, Change, KeyType, Left, MAX_ANSWER_BYTES, PlainSet, Query, Step, key_bytes};
 use super::composite::Composite;
 use super::glob::Glob;
 use super::queue::command::{QueueAnswer, QueueChange};
@@ -23,6 +23,15 @@ use crate::consensus::LogTime;
 const SKIPPED_BYTES: usize = 64;
 
 impl Composite {
+    /// Carries out a set, as [`change`](Self::change) would.
+    pub(super) fn set(&mut self, PlainSet { key, value }: PlainSet<'_>) -> Answer {
+        if self.is_topic_only(key) {
+            return Answer::WrongType;
+        }
+        self.kv.overwrite(key, value, self.applied);
+        Answer::Set { revision: Some(self.applied), old: None }
+    }
+
     /// Carries out a change. Its answer may have so many bytes of messages.
     pub(super) fn change(&mut self, change: Change, room: usize, time: LogTime) -> Answer {
         if self.is_of_wrong_type(&change) {

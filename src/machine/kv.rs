@@ -128,9 +128,7 @@ impl KeyValue {
         lifetime: Option<Lifetime>,
         revision: u64,
     ) -> Answer {
-        // Looked up only where it matters.
-        let is_plain = *condition == Condition::Always && !want_old;
-        let current = if is_plain { None } else { self.get(&key).map(|value| &value.bytes) };
+        let current = self.get(&key).map(|value| &value.bytes);
         let holds = match condition {
             Condition::Always => true,
             Condition::Absent => current.is_none(),
@@ -164,6 +162,26 @@ impl KeyValue {
     pub(super) fn put_lasting(&mut self, key: Bytes, value: Value) {
         self.expiries.remove(&key);
         self.put(key, value);
+    }
+
+    /// Sets a key, which does not expire then, and keeps the memory of what it was, where that fits: to give one block back
+    /// and take another costs more than all else about it.
+    pub(super) fn overwrite(&mut self, key: &[u8], value: &[u8], revision: u64) {
+        let Some(item) = self.entries.get_mut(key) else {
+            let value = Value { bytes: Bytes::copy_from_slice(value), revision };
+            return self.put_lasting(Bytes::copy_from_slice(key), value);
+        };
+        self.expiries.remove(key);
+        self.digest = self.digest.wrapping_sub(item.digest);
+        let bytes = match std::mem::take(&mut item.value.bytes).try_into_mut() {
+            Ok(mut bytes) if bytes.len() == value.len() => {
+                bytes.copy_from_slice(value);
+                bytes.freeze()
+            }
+            _ => Bytes::copy_from_slice(value),
+        };
+        *item = Item::new(key, Value { bytes, revision });
+        self.digest = self.digest.wrapping_add(item.digest);
     }
 
     /// Sets a key. If it expires, it goes on to.
@@ -362,6 +380,23 @@ mod tests {
         assert_eq!(keys("a:", None, 100, 60), ("a:1 a:2".into(), true));
         assert_eq!(keys("a:", None, 100, 0), ("a:1".into(), true));
         assert_eq!(keys("a:", None, 0, 1000), ("".into(), true));
+    }
+
+    #[test]
+    fn a_value_that_is_overwritten_gives_its_memory_to_the_next_unless_somebody_holds_it() {
+        let mut store = KeyValue::default();
+        let place = |store: &KeyValue| store.get(b"a").unwrap().bytes.as_ptr();
+        store.overwrite(b"a", b"one", 1);
+        let first = place(&store);
+        store.overwrite(b"a", b"two", 2);
+        assert_eq!(place(&store), first);
+        let held = store.get(b"a").unwrap().clone();
+        store.overwrite(b"a", b"3rd", 3);
+        assert_ne!(place(&store), first);
+        store.overwrite(b"a", b"longer", 4);
+        let all: Vec<_> = store.iter().collect();
+        assert_eq!(all, [(&"a".into(), &Value { bytes: "longer".into(), revision: 4 })]);
+        assert_eq!(held, Value { bytes: "two".into(), revision: 2 });
     }
 
     #[test]
