@@ -16,8 +16,9 @@ use crate::storage::LogReader;
 use crate::storage::snapshot::SnapshotStore;
 use crate::transport::Failure;
 
-/// Most entries, and reads, of a job that may be done at once.
-const AT_ONCE: usize = 4;
+/// Most entries, and reads, of a job that may be done at once. So many take longer than to wake this stage's thread, but less of
+/// the processor, and whoever waits for their answers gains; more than that are better done beside the next turn.
+const AT_ONCE: usize = 64;
 
 /// Bytes of payload read back from the log at once, when committed entries are no longer in memory.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -152,7 +153,7 @@ impl ApplyStage {
         None
     }
 
-    /// Whether it surely takes no longer than to wake this stage's thread.
+    /// Whether it is little, and nothing of it can take long.
     fn is_brief(&self, job: &ApplyJob) -> bool {
         let ApplyJob { reads, restore: None, commit, snapshot: false, looks } = job else { return false };
         let entries = commit.as_ref().map_or(&[][..], |commit| &commit.entries);
@@ -575,7 +576,7 @@ mod tests {
         let long_read = PositionedRead { query: Payload(Bytes::from_static(b"long")), ..read(1, 8) };
         let look = Look::LocalRead { query: Payload::EMPTY, asker: peer(9) };
         let refused = [
-            of(commands(3..=7)),
+            of(commands(3..=3 + AT_ONCE as u64)),
             of(vec![entry(3, EntryKind::Command, "long")]),
             of(vec![entry(3, EntryKind::Tick, "")]),
             of(commands(4..=4)),
@@ -586,7 +587,7 @@ mod tests {
             ApplyJob { snapshot: true, ..ApplyJob::default() },
             ApplyJob { looks: vec![look], ..ApplyJob::default() },
             ApplyJob { reads: vec![long_read], ..ApplyJob::default() },
-            ApplyJob { reads: (0..5).map(|number| read(1, number)).collect(), ..ApplyJob::default() },
+            ApplyJob { reads: (0..=AT_ONCE as u64).map(|number| read(1, number)).collect(), ..ApplyJob::default() },
         ];
         for (number, job) in refused.into_iter().enumerate() {
             assert!(bench.stage.try_now(job).is_some(), "{number}");

@@ -1,5 +1,5 @@
 //! The apply stage for two threads: its own, and the event handler's, which does a little of its work by itself. To wake
-//! another thread takes longer than that.
+//! another thread costs more than that.
 
 use std::sync::{Arc, Mutex};
 
