@@ -38,14 +38,32 @@ pub(super) struct Item {
 
 impl Item {
     pub fn new(key: &[u8], value: Value) -> Self {
-        let of_key = XxHash3_64::oneshot_with_seed(value.revision, key);
-        let digest = XxHash3_64::oneshot_with_seed(of_key, &value.bytes);
+        let digest = digest(key, &value.bytes, value.revision);
         Item { value, digest }
+    }
+
+    /// Another value for this key. It gets the memory of the one before if it fits there, and nobody else has that: to give
+    /// one block back and take another costs more than all else about it.
+    fn overwrite(&mut self, key: &[u8], value: &[u8], revision: u64) {
+        // Of the bytes to be copied: what they are copied over is not in the processor's cache yet.
+        self.digest = digest(key, value, revision);
+        let bytes = match std::mem::take(&mut self.value.bytes).try_into_mut() {
+            Ok(mut bytes) if bytes.len() == value.len() => {
+                bytes.copy_from_slice(value);
+                bytes.freeze()
+            }
+            _ => Bytes::copy_from_slice(value),
+        };
+        self.value = Value { bytes, revision };
     }
 
     pub fn value(&self) -> &Value {
         &self.value
     }
+}
+
+fn digest(key: &[u8], value: &[u8], revision: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(revision, key), value)
 }
 
 /// Part of the store, in order of key.
@@ -164,8 +182,7 @@ impl KeyValue {
         self.put(key, value);
     }
 
-    /// Sets a key, which does not expire then, and keeps the memory of what it was, where that fits: to give one block back
-    /// and take another costs more than all else about it.
+    /// Sets a key, which does not expire then.
     pub(super) fn overwrite(&mut self, key: &[u8], value: &[u8], revision: u64) {
         let Some(item) = self.entries.get_mut(key) else {
             let value = Value { bytes: Bytes::copy_from_slice(value), revision };
@@ -173,14 +190,7 @@ impl KeyValue {
         };
         self.expiries.remove(key);
         self.digest = self.digest.wrapping_sub(item.digest);
-        let bytes = match std::mem::take(&mut item.value.bytes).try_into_mut() {
-            Ok(mut bytes) if bytes.len() == value.len() => {
-                bytes.copy_from_slice(value);
-                bytes.freeze()
-            }
-            _ => Bytes::copy_from_slice(value),
-        };
-        *item = Item::new(key, Value { bytes, revision });
+        item.overwrite(key, value, revision);
         self.digest = self.digest.wrapping_add(item.digest);
     }
 
