@@ -274,7 +274,7 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             set: |c, v| c.limits.workers = v as usize,
         },
         summary: "threads that serve the sockets of a node",
-        details: "They share all connections, of peers and of clients. More than the cores of the machine seldom helps.",
+        details: "They share the connections of Redis clients; those of peers are the event handler's, those of HTTP clients have a thread of their own. More than the cores of the machine seldom helps.",
     },
     Key {
         name: "MaxConnections",
