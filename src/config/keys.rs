@@ -274,7 +274,8 @@ pub(super) static CLUSTER: &[Key<Config>] = &[
             set: |c, v| c.limits.workers = v as usize,
         },
         summary: "threads that serve the sockets of a node",
-        details: "They share the connections of Redis clients; those of peers are the event handler's, those of HTTP clients have a thread of their own. More than the cores of the machine seldom helps.",
+        details: "They share the connections of Redis clients. Those of peers and of HTTP clients are served by other threads. \
+                  More than the cores of the machine seldom helps.",
     },
     Key {
         name: "MaxConnections",

@@ -51,11 +51,9 @@ impl Machine for Composite {
     }
 
     fn is_brief(&self, Applied { command, time, .. }: Applied<'_>) -> bool {
-        let is_brief = || match PlainSet::of(command) {
-            Some(_) => true,
-            None => Command::decode(command).is_ok_and(|command| command.is_brief()),
-        };
-        command.len() <= BRIEF_BYTES && !self.has_due(time) && is_brief()
+        let is_small = command.len() <= BRIEF_BYTES && !self.has_due(time);
+        let is_plain = || PlainSet::of(command).is_some();
+        is_small && (is_plain() || Command::decode(command).is_ok_and(|command| command.is_brief()))
     }
 
     fn is_brief_query(&self, query: &[u8]) -> bool {
