@@ -26,6 +26,7 @@ under_both! {
     a_paused_session_goes_on_without_new_input,
     a_session_is_called_at_its_time_and_told_of_its_clients_end,
     a_half_closed_client_gets_its_answers,
+    a_client_that_gathers_small_packets_need_not_wait_for_answers,
     what_was_answered_before_the_end_arrives,
     a_client_that_never_reads_is_cut_off_at_the_limit_and_harms_nobody,
     what_the_socket_does_not_take_at_once_goes_out_later,
@@ -128,6 +129,10 @@ impl Session for Deferred {
 
     fn finished(&self) -> bool {
         self.outstanding.load(Ordering::SeqCst) == 0
+    }
+
+    fn wants_acknowledgement(&self) -> bool {
+        self.outstanding.load(Ordering::SeqCst) > 1
     }
 }
 
@@ -318,6 +323,42 @@ fn a_half_closed_client_gets_its_answers() {
         outstanding.fetch_sub(1, Ordering::SeqCst);
     }
     assert_eq!(rest(&client), "a\nb\n");
+}
+
+/// Nagle's algorithm (RFC 896) keeps small packets back until everything before them is acknowledged.
+fn a_client_that_gathers_small_packets_need_not_wait_for_answers() {
+    const ROUNDS: u32 = 100;
+    let server = server("nagle", 1);
+    let outstanding = Arc::new(AtomicUsize::new(0));
+    let (lines, received) = crossbeam_channel::unbounded();
+    let count = outstanding.clone();
+    let address = serve(&server, listen_options(), move |connection| Deferred {
+        connection: connection.clone(),
+        lines: lines.clone(),
+        outstanding: count.clone(),
+    });
+    let mut client = connect(address);
+    client.set_nodelay(false).unwrap();
+    let began = Instant::now();
+    for _ in 0..ROUNDS {
+        let mut answers = Vec::new();
+        for (text, count) in [("a\nb\n", 2), ("c\n", 1)] {
+            client.write_all(text.as_bytes()).unwrap();
+            answers.extend((0..count).map(|_| received.recv_timeout(PATIENCE).unwrap()));
+        }
+        outstanding.store(0, Ordering::SeqCst);
+        for (connection, line) in answers {
+            connection.write(&line);
+            connection.flush();
+        }
+        let mut echo = [0; 6];
+        client.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"a\nb\nc\n");
+    }
+    // An acknowledgement that waits for an answer waits for 40 ms at least.
+    if cfg!(target_os = "linux") {
+        assert!(began.elapsed() < ROUNDS * Duration::from_millis(20), "{:?}", began.elapsed());
+    }
 }
 
 fn what_was_answered_before_the_end_arrives() {

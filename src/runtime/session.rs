@@ -17,6 +17,13 @@ pub trait Session: Send {
         true
     }
 
+    /// Whether the client should hear at once that what it has sent has arrived, since the answers take a while. Otherwise the
+    /// acknowledgement waits for an answer to leave with, and a client with Nagle's algorithm (RFC 896) keeps back what it
+    /// has to send in the meantime.
+    fn wants_acknowledgement(&self) -> bool {
+        false
+    }
+
     /// The client sends no more than what may still be on its way to `receive`, and has perhaps gone: what only waits for
     /// something need not any longer. May be told more than once.
     fn client_ended(&mut self) {}

@@ -262,6 +262,11 @@ impl Session for RespSession {
         self.turned_away.is_none() && self.slots.is_idle()
     }
 
+    /// One write alone is most often of a client that waits for it, and reads are answered soon.
+    fn wants_acknowledgement(&self) -> bool {
+        self.slots.waiting_writes() > 1
+    }
+
     fn client_ended(&mut self) {
         self.has_ended = true;
         if let Some(blocked) = self.blocked {

@@ -41,6 +41,8 @@ struct Queue {
     /// Answers that may leave with the next flush.
     ready: Vec<u8>,
     waiting: usize,
+    /// Those of them that may change something, and so wait for disks and followers.
+    waiting_writes: usize,
     waiting_bytes: usize,
     /// Bytes of answers that came before an earlier one's.
     held_bytes: usize,
@@ -72,6 +74,7 @@ impl Slots {
             first: 0,
             ready: Vec::new(),
             waiting: 0,
+            waiting_writes: 0,
             waiting_bytes: 0,
             held_bytes: 0,
             value_bytes,
@@ -85,6 +88,7 @@ impl Slots {
         let mut queue = self.lock();
         let bytes = request_bytes + shape.answer_bytes(queue.value_bytes);
         queue.waiting += 1;
+        queue.waiting_writes += usize::from(!shape.is_read());
         queue.waiting_bytes += bytes;
         queue.slots.push_back(Slot::Waiting(Waiting { shape, protocol, bytes }));
         (queue.first + queue.slots.len() as u64 - 1, queue.has_room())
@@ -108,6 +112,11 @@ impl Slots {
     /// Whether one more request may be taken.
     pub fn has_room(&self) -> bool {
         self.lock().has_room()
+    }
+
+    /// How many requests that may change something wait for their answers.
+    pub fn waiting_writes(&self) -> usize {
+        self.lock().waiting_writes
     }
 
     /// Whether every request was answered and every answer handed to the output.
@@ -207,6 +216,7 @@ impl Queue {
         match std::mem::replace(place, Slot::Answered(Vec::new())) {
             Slot::Waiting(waiting) => {
                 self.waiting -= 1;
+                self.waiting_writes -= usize::from(!waiting.shape.is_read());
                 self.waiting_bytes -= waiting.bytes;
                 Some((position, waiting))
             }

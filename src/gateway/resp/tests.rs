@@ -696,6 +696,19 @@ fn too_many_unanswered_requests_pause_the_connection() {
 }
 
 #[test]
+fn only_a_pipeline_of_writes_is_acknowledged_before_it_is_answered() {
+    let mut conversation = conversation();
+    for (requests, acknowledged) in
+        [("GET a\r\nGET a\r\nGET a\r\n", false), ("SET a 1\r\n", false), ("SET a 2\r\n", true)]
+    {
+        conversation.receive(requests).unwrap();
+        assert_eq!(conversation.session.wants_acknowledgement(), acknowledged, "after {requests}");
+    }
+    conversation.node.work();
+    assert!(!conversation.session.wants_acknowledgement(), "after the answers");
+}
+
+#[test]
 fn a_client_that_does_not_read_is_not_read_from() {
     let mut conversation = conversation();
     *conversation.screen.queued.lock().unwrap() = MAX_QUEUED_BYTES;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::pending;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -194,8 +194,8 @@ impl Stream for TaskStream {
         self.stream.try_write(bytes)
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        SockRef::from(&self.stream).shutdown(how)
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.stream)
     }
 
     fn stalled(&self) {

@@ -10,6 +10,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 pub use self::connection::Connection;
 pub(super) use self::connection::OutputLimits;
 pub(super) use self::listener::Door;
@@ -60,8 +62,20 @@ pub(super) trait Stream: Send + Sync {
     /// Sends what the socket takes at once.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// The socket itself.
+    fn socket(&self) -> SockRef<'_>;
+
     /// Ends one direction, or both.
-    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket().shutdown(how)
+    }
+
+    /// Acknowledges at once what was received, where the system can be told to. It need not succeed: the other side hears of
+    /// it in any case, with the next bytes or after 40 ms or so.
+    fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = self.socket().set_tcp_quickack(true);
+    }
 
     /// Something could not be sent for want of room, by any thread. From now on whoever waits for this socket must wait for
     /// room, too.

@@ -178,7 +178,11 @@ impl Socket {
                     budget = budget.saturating_sub(count);
                     self.consumed(count, scratch.len());
                     self.input.extend_from_slice(&scratch[..count]);
-                    match self.offer(log) {
+                    let offered = self.offer(log);
+                    if self.session.wants_acknowledgement() {
+                        self.stream.acknowledge();
+                    }
+                    match offered {
                         Offered::Taken => {}
                         Offered::Full => return self.pause(now),
                         Offered::Closed => return self.drain(now),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use log::warn;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 use super::controller::{Job, Newcomer, Shared};
 use crate::runtime::sockets::{ACCEPT_PAUSE, Door, Next, READ_BYTES, Readiness, Socket, Stream};
@@ -186,8 +186,8 @@ impl Stream for TcpStream {
         (&*self).write(bytes)
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        TcpStream::shutdown(self, how)
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(self)
     }
 }
 
