@@ -42,6 +42,10 @@ impl Machine for Composite {
         }
     }
 
+    fn look_ahead(&self, commands: &mut dyn Iterator<Item = &Bytes>) {
+        self.kv.fetch(commands.filter_map(|command| PlainSet::of(command)).map(|set| set.key));
+    }
+
     fn query(&self, asked: Asked<'_>) -> Bytes {
         let answer = match Query::decode(asked.query) {
             Ok(query) => self.answer(&query, MAX_ANSWER_BYTES, asked.time),

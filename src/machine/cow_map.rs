@@ -20,6 +20,8 @@ const MIN_ITEMS: usize = MAX_ITEMS / 4;
 
 /// How many bytes of a key are its [`head`].
 const HEAD_BYTES: usize = size_of::<u128>();
+/// Where there is no key: below no other head.
+const NO_HEAD: u128 = u128::MAX;
 
 /// Keys and values in order of key. Its clone takes a moment, however large it is.
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ type Child<V> = (Bytes, Arc<Node<V>>);
 /// and there is more of it: keys are all over the memory, and waiting for them is what a search would take.
 #[derive(Clone, Debug)]
 struct Items<T> {
-    /// The [`head`] of each key.
+    /// The [`head`] of each key, and then [`NO_HEAD`]s, so that all can be counted without asking how many there are.
     heads: [u128; MAX_ITEMS],
     all: Vec<(Bytes, T)>,
 }
@@ -78,6 +80,27 @@ impl<V> CowMap<V> {
                 Node::Leaf(items) => return items.find(key).ok().map(|at| &items.all[at].1),
             }
         }
+    }
+
+    /// The values of these keys as far as heads tell: where they do not, or there is no such key, it may be another's. The
+    /// searches go down together, level by level, and look at no key, so that the processor waits for the memory of many
+    /// nodes at a time.
+    pub fn guess_all<'a>(&'a self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<&'a V> {
+        let mut searches: Vec<_> = keys.map(|key| (head(key), &*self.root)).collect();
+        let mut level = &*self.root;
+        while let Node::Inner(children) = level {
+            level = &children.all[0].1;
+            for (head, node) in &mut searches {
+                if let Node::Inner(children) = node {
+                    *node = &children.all[children.likely(*head)].1;
+                }
+            }
+        }
+        let guessed = searches.into_iter().filter_map(|(head, node)| match node {
+            Node::Leaf(items) => items.all.get(items.likely(head)).map(|(_, value)| value),
+            Node::Inner(_) => None,
+        });
+        guessed.collect()
     }
 
     /// The first key and its value.
@@ -349,12 +372,13 @@ impl<V: Clone> Node<V> {
 impl<T> Items<T> {
     /// At most [`MAX_ITEMS`].
     fn of(all: Vec<(Bytes, T)>) -> Self {
-        let mut items = Items { heads: [0; MAX_ITEMS], all };
+        let mut items = Items { heads: [NO_HEAD; MAX_ITEMS], all };
         items.note_heads();
         items
     }
 
     fn note_heads(&mut self) {
+        self.heads.fill(NO_HEAD);
         for (of_key, (key, _)) in self.heads.iter_mut().zip(&self.all) {
             *of_key = head(key);
         }
@@ -362,11 +386,30 @@ impl<T> Items<T> {
 
     /// The place of a key, or where it belongs.
     fn find(&self, sought: Sought<'_>) -> Result<usize, usize> {
+        let start = self.below(sought.head);
+        if self.heads.get(start) != Some(&sought.head) {
+            return Err(start);
+        }
         let heads = &self.heads[..self.all.len()];
-        let start = heads.iter().filter(|head| **head < sought.head).count();
         let same = heads[start..].iter().take_while(|head| **head == sought.head).count();
         let found = self.all[start..start + same].binary_search_by(|(key, _)| sought.order_of(key));
         found.map(|at| start + at).map_err(|at| start + at)
+    }
+
+    /// How many heads are below this one. Counted, since a processor guesses wrong where to leave a loop: first those at the
+    /// ends of three quarters, then those of the quarter that is left.
+    fn below(&self, sought: u128) -> usize {
+        const QUARTER: usize = MAX_ITEMS / 4;
+        let below = |heads: &[u128]| heads.iter().filter(|head| **head < sought).count();
+        let ends = [self.heads[QUARTER - 1], self.heads[2 * QUARTER - 1], self.heads[3 * QUARTER - 1]];
+        let start = below(&ends) * QUARTER;
+        start + below(&self.heads[start..start + QUARTER])
+    }
+
+    /// Where a key with this head is, or the child that it belongs to, if no other has the same.
+    fn likely(&self, sought: u128) -> usize {
+        let at = self.below(sought);
+        if self.heads.get(at) == Some(&sought) { at } else { at.saturating_sub(1) }
     }
 
     /// Where a key is, or belongs.
@@ -382,7 +425,7 @@ impl<T> Items<T> {
     /// Adds an item at its place. Returns the right part if there are too many then.
     fn insert(&mut self, at: usize, key: Bytes, value: T) -> Option<Self> {
         if self.all.len() < MAX_ITEMS {
-            self.heads.copy_within(at..self.all.len(), at + 1);
+            self.heads.copy_within(at..MAX_ITEMS - 1, at + 1);
             self.heads[at] = head(&key);
             self.all.insert(at, (key, value));
             return None;
@@ -394,7 +437,8 @@ impl<T> Items<T> {
     }
 
     fn remove(&mut self, at: usize) -> T {
-        self.heads.copy_within(at + 1..self.all.len(), at);
+        self.heads.copy_within(at + 1.., at);
+        self.heads[MAX_ITEMS - 1] = NO_HEAD;
         self.all.remove(at).1
     }
 
@@ -544,6 +588,7 @@ mod tests {
     fn check_items<T>(items: &Items<T>) {
         assert!(items.all.is_sorted_by(|one, next| one.0 < next.0));
         assert!(items.heads.iter().zip(&items.all).all(|(of_key, (key, _))| *of_key == head(key)));
+        assert!(items.heads[items.all.len()..].iter().all(|head| *head == NO_HEAD));
     }
 
     fn expect(map: &CowMap<u32>, model: &Model) {
@@ -577,6 +622,23 @@ mod tests {
             }
         }
         assert!(leaves(&map.root) * (MAX_ITEMS - MIN_ITEMS) <= 10_000, "{} leaves", leaves(&map.root));
+    }
+
+    #[test]
+    fn keys_with_heads_of_their_own_are_guessed_right() {
+        let (mut map, mut model) = (CowMap::default(), Model::new());
+        let key = |number: u32| Bytes::from(number.to_string());
+        for number in 0..5000 {
+            map.insert(key(number * 1237 % 5000), number);
+            model.insert(key(number * 1237 % 5000), number);
+        }
+        for number in (0..5000).filter(|number| number % 7 > 1) {
+            map.remove(&key(number));
+            model.remove(&key(number));
+        }
+        let guesses = map.guess_all(model.keys().map(|key| &key[..]));
+        assert!(guesses.into_iter().eq(model.values()));
+        assert!(CowMap::<u32>::default().guess_all([&b"key"[..]].into_iter()).is_empty());
     }
 
     #[test]
@@ -675,6 +737,9 @@ mod tests {
             }
             expect(&map, &model);
             let from = key(from);
+            // Each is some value, whatever the heads are.
+            let guesses = map.guess_all(model.keys().map(|key| &key[..]));
+            prop_assert_eq!(guesses.len(), model.len());
             for bound in [Bound::Included(&from[..]), Bound::Excluded(&from[..]), Bound::Unbounded] {
                 prop_assert!(map.range(bound).eq(model.range::<[u8], _>((bound, Bound::Unbounded))));
             }

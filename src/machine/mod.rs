@@ -39,6 +39,12 @@ pub trait Machine: Send {
     /// gets an answer that says so; it must not panic, and must have no effect.
     fn apply(&mut self, command: Applied<'_>) -> Bytes;
 
+    /// These commands come next, in this order. A machine whose state is all over the memory may look for what they need, for
+    /// all of them together, so that it waits for memory once and not once for each. Nothing, the default, does as well.
+    fn look_ahead(&self, commands: &mut dyn Iterator<Item = &Bytes>) {
+        let _ = commands;
+    }
+
     /// Answers a question about the state without changing it.
     fn query(&self, asked: Asked<'_>) -> Bytes;
 

@@ -151,6 +151,10 @@ impl Machine for ObservedMachine {
         answer
     }
 
+    fn look_ahead(&self, commands: &mut dyn Iterator<Item = &Bytes>) {
+        self.machine.look_ahead(commands);
+    }
+
     fn query(&self, asked: Asked<'_>) -> Bytes {
         self.machine.query(asked)
     }

@@ -20,6 +20,10 @@ use crate::transport::Failure;
 /// the processor, and whoever waits for their answers gains; more than that are better done beside the next turn.
 const AT_ONCE: usize = 64;
 
+/// Entries that the machine is shown before the first of them is applied: what a processor's cache has room for, and more than
+/// it can wait for at a time.
+const AHEAD: usize = 32;
+
 /// Bytes of payload read back from the log at once, when committed entries are no longer in memory.
 const CHUNK_BYTES: u64 = 1 << 20;
 
@@ -235,24 +239,35 @@ impl ApplyStage {
         entries: &[Entry],
         askers: &mut std::iter::Peekable<impl Iterator<Item = (Index, Asker)>>,
     ) -> Result<(), String> {
-        for entry in entries {
-            let index = entry.header.index;
-            if index != self.applied.next() {
-                let applied = self.applied;
-                return Err(format!(
-                    "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
-                ));
+        for group in entries.chunks(AHEAD) {
+            self.look_ahead(group);
+            for entry in group {
+                let index = entry.header.index;
+                if index != self.applied.next() {
+                    let applied = self.applied;
+                    return Err(format!(
+                        "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
+                    ));
+                }
+                let asker = askers.next_if(|(waiting_for, _)| *waiting_for == index);
+                let answer = self.apply(entry, asker.is_some());
+                self.applied = index;
+                self.applied_at = (entry.header.term, entry.header.time);
+                if let Some((_, asker)) = asker {
+                    self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
+                }
+                self.run_reads();
             }
-            let asker = askers.next_if(|(waiting_for, _)| *waiting_for == index);
-            let answer = self.apply(entry, asker.is_some());
-            self.applied = index;
-            self.applied_at = (entry.header.term, entry.header.time);
-            if let Some((_, asker)) = asker {
-                self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
-            }
-            self.run_reads();
         }
         Ok(())
+    }
+
+    /// Shows the machine what comes next. One command gains nothing from it.
+    fn look_ahead(&self, entries: &[Entry]) {
+        if entries.len() > 1 {
+            let commands = entries.iter().filter(|entry| entry.header.kind == EntryKind::Command);
+            self.machine.look_ahead(&mut commands.map(|entry| &entry.payload.0));
+        }
     }
 
     /// Runs the reads whose position is reached.
@@ -418,6 +433,7 @@ impl Stage for ApplyStage {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::super::{JobSender, queue};
     use super::*;
@@ -691,6 +707,48 @@ mod tests {
         bench.stage.machine = Box::new(Awaited(awaited.clone()));
         bench.step(ApplyJob { commit: commit(commands(1..=4), &[2, 4]), ..ApplyJob::default() });
         assert_eq!(*awaited.lock().unwrap(), [Index(2), Index(4)]);
+    }
+
+    /// Remembers, for every command, how many it had been shown before.
+    #[derive(Default)]
+    struct Foreseen {
+        shown: AtomicUsize,
+        before: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Machine for Foreseen {
+        fn look_ahead(&self, commands: &mut dyn Iterator<Item = &Bytes>) {
+            self.shown.fetch_add(commands.count(), Relaxed);
+        }
+
+        fn apply(&mut self, _: Applied<'_>) -> Bytes {
+            self.before.lock().unwrap().push(self.shown.load(Relaxed));
+            Bytes::new()
+        }
+
+        fn query(&self, _: Asked<'_>) -> Bytes {
+            Bytes::new()
+        }
+
+        fn digest(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn the_machine_is_shown_a_few_commands_before_the_first_of_them() {
+        let mut bench = Bench::new(Vec::new());
+        let machine = Foreseen::default();
+        let before = machine.before.clone();
+        bench.stage.machine = Box::new(machine);
+        let mut entries = commands(1..=AHEAD as u64 + 2);
+        entries[0] = entry(1, EntryKind::Tick, "");
+        bench.step(ApplyJob { commit: commit(entries, &[]), ..ApplyJob::default() });
+        let expected = [vec![AHEAD - 1; AHEAD - 1], vec![AHEAD + 1; 2]].concat();
+        assert_eq!(*before.lock().unwrap(), expected);
+        let one = commands(AHEAD as u64 + 3..=AHEAD as u64 + 3);
+        bench.step(ApplyJob { commit: commit(one, &[]), ..ApplyJob::default() });
+        assert_eq!(before.lock().unwrap().last(), Some(&(AHEAD + 1)), "one is not worth it");
     }
 
     #[derive(Default)]
