@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use raft::runtime::Input;
 use raft::runtime::session::{Close, Flow, Output, Session};
 use raft::runtime::sockets::{Connection, ListenOptions, Seats, SessionFactory, bind};
@@ -134,6 +134,19 @@ impl Session for Deferred {
     fn wants_acknowledgement(&self) -> bool {
         self.outstanding.load(Ordering::SeqCst) > 1
     }
+}
+
+/// Where to connect, what the clients say, and how many of their lines are unanswered.
+fn serve_deferred(server: &Server) -> (SocketAddr, Receiver<(Arc<Connection>, Vec<u8>)>, Arc<AtomicUsize>) {
+    let outstanding = Arc::new(AtomicUsize::new(0));
+    let (lines, received) = crossbeam_channel::unbounded();
+    let count = outstanding.clone();
+    let address = serve(server, listen_options(), move |connection| Deferred {
+        connection: connection.clone(),
+        lines: lines.clone(),
+        outstanding: count.clone(),
+    });
+    (address, received, outstanding)
 }
 
 /// How often the threads whose names begin like this have gone to sleep.
@@ -305,14 +318,7 @@ fn a_session_is_called_at_its_time_and_told_of_its_clients_end() {
 
 fn a_half_closed_client_gets_its_answers() {
     let server = server("half", 1);
-    let outstanding = Arc::new(AtomicUsize::new(0));
-    let (lines, received) = crossbeam_channel::unbounded();
-    let count = outstanding.clone();
-    let address = serve(&server, listen_options(), move |connection| Deferred {
-        connection: connection.clone(),
-        lines: lines.clone(),
-        outstanding: count.clone(),
-    });
+    let (address, received, outstanding) = serve_deferred(&server);
     let mut client = connect(address);
     client.write_all(b"a\nb\nincomplete").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -329,14 +335,7 @@ fn a_half_closed_client_gets_its_answers() {
 fn a_client_that_gathers_small_packets_need_not_wait_for_answers() {
     const ROUNDS: u32 = 100;
     let server = server("nagle", 1);
-    let outstanding = Arc::new(AtomicUsize::new(0));
-    let (lines, received) = crossbeam_channel::unbounded();
-    let count = outstanding.clone();
-    let address = serve(&server, listen_options(), move |connection| Deferred {
-        connection: connection.clone(),
-        lines: lines.clone(),
-        outstanding: count.clone(),
-    });
+    let (address, received, outstanding) = serve_deferred(&server);
     let mut client = connect(address);
     client.set_nodelay(false).unwrap();
     let began = Instant::now();

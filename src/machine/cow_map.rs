@@ -20,7 +20,7 @@ const MIN_ITEMS: usize = MAX_ITEMS / 4;
 
 /// How many bytes of a key are its [`head`].
 const HEAD_BYTES: usize = size_of::<u128>();
-/// Where there is no key: below no other head.
+/// Where there is no key: below no other head. A key may have it, too.
 const NO_HEAD: u128 = u128::MAX;
 
 /// Keys and values in order of key. Its clone takes a moment, however large it is.
@@ -408,8 +408,8 @@ impl<T> Items<T> {
 
     /// Where a key with this head is, or the child that it belongs to, if no other has the same.
     fn likely(&self, sought: u128) -> usize {
-        let at = self.below(sought);
-        if self.heads.get(at) == Some(&sought) { at } else { at.saturating_sub(1) }
+        let (at, heads) = (self.below(sought), &self.heads[..self.all.len()]);
+        if heads.get(at) == Some(&sought) { at } else { at.saturating_sub(1) }
     }
 
     /// Where a key is, or belongs.
@@ -551,12 +551,14 @@ mod tests {
 
     type Model = BTreeMap<Bytes, u32>;
 
-    /// Keys of all kinds: with a head of their own, a head that others have too, and a head that only looks like another's.
+    /// Keys of all kinds: with a head of their own, a head that others have too, the highest head, and a head that only looks
+    /// like another's.
     fn key(number: u32) -> Bytes {
-        match number % 3 {
+        match number % 4 {
             0 => number.to_string().into(),
             1 => format!("a common beginning {number}").into(),
-            _ => format!("{}\0", number - 2).into(),
+            2 => format!("{}\0", number - 2).into(),
+            _ => [&[0xff; HEAD_BYTES][..], number.to_string().as_bytes()].concat().into(),
         }
     }
 
@@ -638,6 +640,7 @@ mod tests {
         }
         let guesses = map.guess_all(model.keys().map(|key| &key[..]));
         assert!(guesses.into_iter().eq(model.values()));
+        assert_eq!(map.guess_all([&[0xff; 20][..]].into_iter()).len(), 1, "some value, though no key has such a head");
         assert!(CowMap::<u32>::default().guess_all([&b"key"[..]].into_iter()).is_empty());
     }
 

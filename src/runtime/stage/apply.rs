@@ -242,23 +242,32 @@ impl ApplyStage {
         for group in entries.chunks(AHEAD) {
             self.look_ahead(group);
             for entry in group {
-                let index = entry.header.index;
-                if index != self.applied.next() {
-                    let applied = self.applied;
-                    return Err(format!(
-                        "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
-                    ));
-                }
-                let asker = askers.next_if(|(waiting_for, _)| *waiting_for == index);
-                let answer = self.apply(entry, asker.is_some());
-                self.applied = index;
-                self.applied_at = (entry.header.term, entry.header.time);
-                if let Some((_, asker)) = asker {
-                    self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
-                }
-                self.run_reads();
+                self.apply_next(entry, askers)?;
             }
         }
+        Ok(())
+    }
+
+    fn apply_next(
+        &mut self,
+        entry: &Entry,
+        askers: &mut std::iter::Peekable<impl Iterator<Item = (Index, Asker)>>,
+    ) -> Result<(), String> {
+        let index = entry.header.index;
+        if index != self.applied.next() {
+            let applied = self.applied;
+            return Err(format!(
+                "apply: entry {index} came after entry {applied}; every entry is applied once, in order"
+            ));
+        }
+        let asker = askers.next_if(|(waiting_for, _)| *waiting_for == index);
+        let answer = self.apply(entry, asker.is_some());
+        self.applied = index;
+        self.applied_at = (entry.header.term, entry.header.time);
+        if let Some((_, asker)) = asker {
+            self.replies.extend(asker.answer(Ok(Response::Answer(answer)), &mut self.sinks));
+        }
+        self.run_reads();
         Ok(())
     }
 
