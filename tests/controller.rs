@@ -111,10 +111,13 @@ impl Session for Echo {
     }
 }
 
+/// What a client has said, and where its answer goes.
+type Line = (Arc<Connection>, Vec<u8>);
+
 /// Hands every line to the test, which answers when it likes.
 struct Deferred {
     connection: Arc<Connection>,
-    lines: Sender<(Arc<Connection>, Vec<u8>)>,
+    lines: Sender<Line>,
     outstanding: Arc<AtomicUsize>,
 }
 
@@ -137,7 +140,7 @@ impl Session for Deferred {
 }
 
 /// Where to connect, what the clients say, and how many of their lines are unanswered.
-fn serve_deferred(server: &Server) -> (SocketAddr, Receiver<(Arc<Connection>, Vec<u8>)>, Arc<AtomicUsize>) {
+fn serve_deferred(server: &Server) -> (SocketAddr, Receiver<Line>, Arc<AtomicUsize>) {
     let outstanding = Arc::new(AtomicUsize::new(0));
     let (lines, received) = crossbeam_channel::unbounded();
     let count = outstanding.clone();
