@@ -48,6 +48,8 @@ pub(crate) use resp::encode;
 
 /// How long a request may take, all attempts together, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More would only be trouble to reckon with.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A client of a cluster. Blocking, one request at a time; make one for each thread.
 pub struct Client {
@@ -76,10 +78,19 @@ pub struct Leader {
 }
 
 impl Client {
-    /// A client of these nodes. Connects when there is something to send. `timeout` bounds each request.
+    /// A client of these nodes. Connects when there is something to send. `timeout` bounds each request; more than a day
+    /// is a day.
     pub fn new(nodes: impl IntoIterator<Item = NodeAddress>, timeout: Duration) -> Client {
         let nodes = nodes.into_iter().map(Node::new).collect();
-        Client { nodes, timeout, only: false, route: None, search_from: 0, cut_off: None, session: None }
+        Client {
+            nodes,
+            timeout: timeout.min(LONGEST_TIMEOUT),
+            only: false,
+            route: None,
+            search_from: 0,
+            cut_off: None,
+            session: None,
+        }
     }
 
     /// A client of the cluster that raft.ini describes.

@@ -52,9 +52,9 @@ impl Client {
                 self.drop_route();
             }
             match error {
-                Error::Timeout(_) => patience *= 2,
+                Error::Timeout(_) => patience = self.longer(patience),
                 Error::Unknown(_) => {
-                    patience *= 2;
+                    patience = self.longer(patience);
                     doubt = Some(error.clone());
                 }
                 Error::NoSession(_) => self.session = None,
@@ -155,6 +155,11 @@ impl Client {
         if let Some(route) = self.route.take() {
             self.search_from = (route.node + 1) % self.nodes.len();
         }
+    }
+
+    /// Twice the patience. The deadline comes before all of the time would be waited for.
+    fn longer(&self, patience: Duration) -> Duration {
+        (2 * patience).min(self.timeout)
     }
 
     fn brief(&self) -> Duration {

@@ -257,6 +257,21 @@ fn what_stays_wrong_is_reported_in_time() {
     assert!(before.elapsed() < 10 * SHORT);
 }
 
+/// A cluster may say so for long; the patience with each attempt doubles, but there is an end to that.
+#[test]
+fn seventy_unknown_outcomes_are_no_panic() {
+    let mut asked = 0;
+    let a = FakeNode::start(
+        1,
+        naming(1, move |request| {
+            asked += 1;
+            if asked <= 70 { line("-UNKNOWN outcome unknown: leadership was lost") } else { ok(request) }
+        }),
+    );
+    client(&[&a], Duration::MAX).set(b"x", b"1").unwrap();
+    assert_eq!(a.stamps(), vec![(7, 1); 71], "the same command each time");
+}
+
 #[test]
 fn answers_that_say_no_are_answers() {
     for (reply, error) in [
