@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Most messages that are fetched at once.
 const PART: u64 = 100;
 
-/// Ends the watch that runs, if one does.
+/// Ends the watch that runs, if one does: one of a process at a time.
 static WATCHING: Mutex<Option<Sender<()>>> = Mutex::new(None);
 
 /// Ctrl-C was pressed: ends the watch that runs. False if none does. Whoever catches SIGINT asks here first.

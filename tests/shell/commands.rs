@@ -7,7 +7,10 @@ use raft::shell::{self, Console};
 
 use crate::fake_node::{Act, FakeNode, array, bulk, leader, line};
 
-const TIMEOUT: Duration = Duration::from_millis(500);
+/// Never reached where things work.
+const LONG: Duration = Duration::from_secs(20);
+/// Waited for where they do not.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// What came of a script.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +21,11 @@ pub struct Outcome {
 }
 
 pub fn run(nodes: &[&FakeNode], script: impl AsRef<[u8]>, json: bool, terminal: bool) -> Outcome {
-    let mut client = Client::new(nodes.iter().map(|node| node.address()), TIMEOUT);
+    run_within(LONG, nodes, script, json, terminal)
+}
+
+fn run_within(timeout: Duration, nodes: &[&FakeNode], script: impl AsRef<[u8]>, json: bool, terminal: bool) -> Outcome {
+    let mut client = Client::new(nodes.iter().map(|node| node.address()), timeout);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut console = Console { out: &mut out, err: &mut err, terminal, json };
     let code = shell::run_script(&mut client, script.as_ref(), &mut console).unwrap();
@@ -162,10 +169,12 @@ fn errors_go_to_standard_error_or_into_json() {
             r#"{"ok":false,"error":"usage","definite":true,"message":"no node C: raft.ini has 2 (B)"}"#,
         ),
     ] {
+        // What stays unknown is tried again until the time is up.
+        let timeout = if command == "set lost 1" { SHORT } else { LONG };
         let text = Outcome { code, out: String::new(), err: format!("error: line 1: {message}\n") };
-        assert_eq!(run(&[&node], command, false, false), text, "{command}");
+        assert_eq!(run_within(timeout, &[&node], command, false, false), text, "{command}");
         let json = Outcome { code, out: format!("{json}\n"), err: String::new() };
-        assert_eq!(run(&[&node], command, true, false), json, "{command}");
+        assert_eq!(run_within(timeout, &[&node], command, true, false), json, "{command}");
     }
     let keys_out_of_order = run(&[&node], "list loop", true, false);
     assert!(keys_out_of_order.out.contains(r#""error":"protocol""#), "{keys_out_of_order:?}");
@@ -241,7 +250,7 @@ fn a_log_is_a_table() {
 #[test]
 fn without_a_leader_there_is_an_error() {
     let node = FakeNode::start(1, |_| line("-NOTREADY no leader"));
-    let outcome = run(&[&node], "leader\nset a 1", true, false);
+    let outcome = run_within(SHORT, &[&node], "leader\nset a 1", true, false);
     let expected = format!(
         r#"{{"ok":false,"error":"not_ready","definite":true,"message":"no leader: {} is not ready: no leader"}}"#,
         node.address()
