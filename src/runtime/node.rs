@@ -205,13 +205,16 @@ impl Node {
 
     /// Waits for the node's threads, and says so when it takes long.
     fn join(&mut self, patience: Duration) -> Ended {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
         while !self.threads.is_empty() {
-            match self.finished.recv_deadline(deadline.min(Instant::now() + REPORT_INTERVAL)) {
+            let left = patience.saturating_sub(began.elapsed());
+            match self.finished.recv_timeout(left.min(REPORT_INTERVAL)) {
                 Ok(finished) => self.threads.retain(|thread| *thread != finished),
                 // Until the event handler ends it says itself what it waits for, and the others wait for that.
-                Err(_) if Instant::now() < deadline && self.threads.contains(&EVENT_HANDLER) => {}
-                Err(_) if Instant::now() < deadline => log::info!("stopping: waiting for {}", self.threads.join(", ")),
+                Err(_) if began.elapsed() < patience && self.threads.contains(&EVENT_HANDLER) => {}
+                Err(_) if began.elapsed() < patience => {
+                    log::info!("stopping: waiting for {}", self.threads.join(", "));
+                }
                 Err(_) => {
                     let hanging = self.threads.join(", ");
                     log::warn!("gave up waiting for {hanging}");
