@@ -112,6 +112,14 @@ pub const COMMANDS: &[Spec] = table![
     "info",    -1, NO_KEYS,  ["readonly"],            catalogue::info,      "About the node";
 ];
 
+impl Spec {
+    /// Whether it takes so many arguments, its name included.
+    pub fn takes(&self, given: usize) -> bool {
+        let given = given as i64;
+        given == self.arity || (self.arity < 0 && given >= -self.arity)
+    }
+}
+
 /// The command of this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
@@ -144,12 +152,7 @@ pub fn is_about_data(request: &[Bytes]) -> bool {
 pub fn run_plain(client: &mut Client, request: &[Bytes]) -> Ran {
     let Some((name, arguments)) = request.split_first() else { return Err(syntax_error()) };
     let Some(spec) = find(name) else { return Err(unknown(name, arguments)) };
-    let given = request.len() as i64;
-    if given == spec.arity || (spec.arity < 0 && given >= -spec.arity) {
-        (spec.run)(client, request)
-    } else {
-        Err(wrong_arity(spec.name))
-    }
+    if spec.takes(request.len()) { (spec.run)(client, request) } else { Err(wrong_arity(spec.name)) }
 }
 
 /// Sends a change through the log.
@@ -238,6 +241,6 @@ fn unknown(name: &[u8], arguments: &[Bytes]) -> Frame {
 }
 
 /// The beginning of what a client sent, fit for an error text.
-fn shown(bytes: &[u8]) -> Cow<'_, str> {
+pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::RespOptions;
-use super::command::{Action, Ran, number, ok, reply, syntax_error, unknown_subcommand, upper, wrong_arity};
+use super::command::{Action, Ran, integer, number, ok, reply, syntax_error, unknown_subcommand, upper, wrong_arity};
 use super::frame::{Frame, Protocol};
 use super::info::REDIS_VERSION;
 use super::transaction::Transaction;
@@ -91,7 +91,7 @@ pub fn reset(client: &mut Client, _: &[Bytes]) -> Ran {
 /// `SELECT 0`
 pub fn select(_: &mut Client, request: &[Bytes]) -> Ran {
     let [_, database] = request else { return Err(wrong_arity("select")) };
-    if number(database)? == 0 { ok() } else { Err(Frame::error("ERR DB index is out of range")) }
+    if integer(database)? == 0 { ok() } else { Err(Frame::error("ERR DB index is out of range")) }
 }
 
 /// `AUTH [user] password`. There is no password: the user `default` gets in with any, as in a Redis without one.

@@ -1,12 +1,14 @@
 //! Commands on keys, as Redis has them.
 
+use std::mem::discriminant;
+
 use bytes::Bytes;
 
 use super::answer::Shape;
 use super::command::{self, Ran, integer, number, read, syntax_error, upper};
 use super::connection::Client;
 use super::frame::Frame;
-use super::values::{invalid_expire_time, milliseconds};
+use super::values::{LONGEST_MS, invalid_expire_time};
 use crate::machine::command::{Change, Condition, Lifetime, Query};
 
 /// How many keys `SCAN` looks at when the client does not say.
@@ -21,7 +23,8 @@ pub fn get(_: &mut Client, request: &[Bytes]) -> Ran {
 /// `SET key value [NX | XX | IFEQ old] [GET] [EX seconds | PX milliseconds | KEEPTTL]`
 pub fn set(_: &mut Client, request: &[Bytes]) -> Ran {
     let [_, key, value, options @ ..] = request else { return Err(syntax_error()) };
-    let SetOptions { condition, want_old, lifetime } = set_options(options)?;
+    let SetOptions { condition, want_old, expiry } = set_options(options)?;
+    let lifetime = expiry.map(lifetime).transpose()?;
     let shape = if want_old { Shape::OldValue } else { Shape::Set };
     let (key, value, condition) = (key.clone(), value.clone(), condition.unwrap_or(Condition::Always));
     let change = match lifetime {
@@ -32,13 +35,20 @@ pub fn set(_: &mut Client, request: &[Bytes]) -> Ran {
 }
 
 #[derive(Default)]
-struct SetOptions {
+struct SetOptions<'a> {
     condition: Option<Condition>,
     want_old: bool,
-    lifetime: Option<Lifetime>,
+    expiry: Option<Expiry<'a>>,
 }
 
-fn set_options(mut options: &[Bytes]) -> Result<SetOptions, Frame> {
+/// When the key expires, in the client's words.
+enum Expiry<'a> {
+    Keep,
+    Seconds(&'a [u8]),
+    Milliseconds(&'a [u8]),
+}
+
+fn set_options(mut options: &[Bytes]) -> Result<SetOptions<'_>, Frame> {
     let mut wanted = SetOptions::default();
     while let Some((option, rest)) = options.split_first() {
         options = rest;
@@ -49,12 +59,12 @@ fn set_options(mut options: &[Bytes]) -> Result<SetOptions, Frame> {
         };
         match upper(option).as_str() {
             "GET" => wanted.want_old = true,
-            "NX" => agree(&mut wanted.condition, Condition::Absent)?,
-            "XX" => agree(&mut wanted.condition, Condition::Present)?,
-            "IFEQ" => agree(&mut wanted.condition, Condition::Equals(operand()?.clone()))?,
-            "KEEPTTL" => agree(&mut wanted.lifetime, Lifetime::Kept)?,
-            "EX" => agree(&mut wanted.lifetime, lifetime(milliseconds("set", integer(operand()?)?)?)?)?,
-            "PX" => agree(&mut wanted.lifetime, lifetime(integer(operand()?)?)?)?,
+            "NX" => choose(&mut wanted.condition, Condition::Absent)?,
+            "XX" => choose(&mut wanted.condition, Condition::Present)?,
+            "IFEQ" => choose(&mut wanted.condition, Condition::Equals(operand()?.clone()))?,
+            "KEEPTTL" => choose(&mut wanted.expiry, Expiry::Keep)?,
+            "EX" => choose(&mut wanted.expiry, Expiry::Seconds(operand()?))?,
+            "PX" => choose(&mut wanted.expiry, Expiry::Milliseconds(operand()?))?,
             point @ ("EXAT" | "PXAT") => {
                 let why = "a key expires by the cluster's own time: say how long it lasts, with EX or PX";
                 return Err(Frame::error(format!("ERR not supported: {point}; {why}")));
@@ -65,10 +75,10 @@ fn set_options(mut options: &[Bytes]) -> Result<SetOptions, Frame> {
     Ok(wanted)
 }
 
-/// There may be only one of these options, or the same again.
-fn agree<T: PartialEq>(place: &mut Option<T>, wanted: T) -> Result<(), Frame> {
+/// There may be only one of these options, or the same again: then the last one counts.
+fn choose<T>(place: &mut Option<T>, wanted: T) -> Result<(), Frame> {
     match place {
-        Some(before) if *before != wanted => Err(syntax_error()),
+        Some(before) if discriminant(before) != discriminant(&wanted) => Err(syntax_error()),
         _ => {
             *place = Some(wanted);
             Ok(())
@@ -76,11 +86,14 @@ fn agree<T: PartialEq>(place: &mut Option<T>, wanted: T) -> Result<(), Frame> {
     }
 }
 
-fn lifetime(ms: i64) -> Result<Lifetime, Frame> {
-    match u64::try_from(ms) {
-        Ok(ms @ 1..) => Ok(Lifetime::Milliseconds(ms)),
-        _ => Err(invalid_expire_time("set")),
-    }
+fn lifetime(expiry: Expiry<'_>) -> Result<Lifetime, Frame> {
+    let ms = match expiry {
+        Expiry::Keep => return Ok(Lifetime::Kept),
+        Expiry::Seconds(seconds) => integer(seconds)?.checked_mul(1000),
+        Expiry::Milliseconds(ms) => Some(integer(ms)?),
+    };
+    let ms = ms.filter(|ms| (1..=LONGEST_MS).contains(ms)).and_then(|ms| u64::try_from(ms).ok());
+    ms.map(Lifetime::Milliseconds).ok_or_else(|| invalid_expire_time("set"))
 }
 
 /// `DEL key...`

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{Action, Ran, integer, number, read, syntax_error, write, wrong_arity};
+use super::command::{Action, Ran, integer, read, syntax_error, write, wrong_arity};
 use super::connection::Client;
 use super::frame::Frame;
+use super::values::LONGEST_MS;
 use crate::machine::command::{Change, Query};
 use crate::machine::queue::command::{MAX_RECEIVED, QueueChange};
 
@@ -22,8 +23,9 @@ pub fn lpop(_: &mut Client, request: &[Bytes]) -> Ran {
     let (list, max, shape) = match request {
         [_, list] => (list, 1, Shape::Popped),
         [_, list, count] => {
-            let not_a_count = |_| Frame::error("ERR value is out of range, must be positive");
-            let max = number(count).map_err(not_a_count)?.min(MAX_RECEIVED);
+            let count = integer(count).ok().and_then(|count| u64::try_from(count).ok());
+            let not_a_count = || Frame::error("ERR value is out of range, must be positive");
+            let max = count.ok_or_else(not_a_count)?.min(MAX_RECEIVED);
             (list, max, Shape::PoppedUpTo(max))
         }
         _ => return Err(wrong_arity("lpop")),
@@ -44,7 +46,12 @@ fn patience(seconds: &[u8]) -> Result<Option<Duration>, Frame> {
     if seconds < 0.0 {
         return Err(Frame::error("ERR timeout is negative"));
     }
-    let patience = Duration::try_from_secs_f64(seconds).map_err(|_| not_a_time())?;
+    if !seconds.is_finite() {
+        return Err(not_a_time());
+    }
+    let too_long = || Frame::error("ERR timeout is out of range");
+    let fits = |time: &Duration| i64::try_from(time.as_millis()).is_ok_and(|ms| ms <= LONGEST_MS);
+    let patience = Duration::try_from_secs_f64(seconds).ok().filter(fits).ok_or_else(too_long)?;
     Ok((seconds > 0.0).then(|| patience.max(Duration::from_millis(1))))
 }
 

@@ -181,7 +181,8 @@ fn golden_conversation_about_keys() {
         SET b 4 IFEQ 3     => $-1|
         SET c 1 XX         => $-1|
         SET b 4 NX XX      => -ERR syntax error|
-        SET b 4 IFEQ 1 IFEQ 2 => -ERR syntax error|
+        SET b 4 IFEQ 1 NX  => -ERR syntax error|
+        SET b 5 IFEQ 4 IFEQ 9 => $-1|
         SET b 4 IFEQ       => -ERR syntax error|
         SET b 4 FOO        => -ERR syntax error|
         SET b 4 EXAT 10    => -ERR not supported: EXAT; a key expires by the cluster's own time: say how long it lasts, with EX or PX|
@@ -192,6 +193,13 @@ fn golden_conversation_about_keys() {
         SET b 4 EX 10 PX 5 => -ERR syntax error|
         SET b 4 EX 10 KEEPTTL => -ERR syntax error|
         SET b 4 EX         => -ERR syntax error|
+        SET b 4 EX x FOO   => -ERR syntax error|
+        SET b 4 PX 0 EX 10 => -ERR syntax error|
+        SET b 4 PX 9223372036854775807 => -ERR invalid expire time in 'set' command|
+        SET b 4 EX 9223372036854775 => -ERR invalid expire time in 'set' command|
+        SET b 4 EX x EX 10 => +OK|
+        TTL b              => :10|
+        SET b 4            => +OK|
         SET b              => -ERR wrong number of arguments for 'set' command|
         SET "" ""          => +OK|
         GET ""             => $0||
@@ -223,6 +231,7 @@ fn golden_conversation_about_the_connection() {
         ECHO hi            => $2|hi|
         SELECT 0           => +OK|
         SELECT 1           => -ERR DB index is out of range|
+        SELECT -1          => -ERR DB index is out of range|
         SELECT x           => -ERR value is not an integer or out of range|
         AUTH secret        => -ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?|
         AUTH default any   => +OK|

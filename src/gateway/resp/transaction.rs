@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{self, Action, Ran, find, ok, read, reply};
+use super::command::{self, Action, Ran, find, ok, read, reply, wrong_arity};
 use super::connection::Client;
 use super::data::arguments;
 use super::frame::Frame;
@@ -73,9 +73,11 @@ impl Eq for Moment {}
 /// Runs a command while others are being queued: `None` if it is one that is not queued.
 pub fn queue(client: &mut Client, request: &[Bytes]) -> Option<Ran> {
     client.transaction.queue.as_ref()?;
-    let name = request.first().and_then(|name| find(name)).map_or("", |spec| spec.name);
+    let spec = request.first().and_then(|name| find(name));
+    let name = spec.map_or("", |spec| spec.name);
     if matches!(name, "multi" | "exec" | "discard" | "watch" | "reset" | "quit") {
-        return None;
+        let is_refused = spec.is_some_and(|spec| !spec.takes(request.len()));
+        return is_refused.then(|| client.transaction.refuse(name));
     }
     let queued = step(client, name, request);
     let limit = usize::try_from(client.options().limits.max_request_bytes).unwrap_or(usize::MAX);
@@ -83,10 +85,24 @@ pub fn queue(client: &mut Client, request: &[Bytes]) -> Option<Ran> {
     Some(match queued.and_then(|queued| queue.add(queued, limit)) {
         Ok(()) => reply(Frame::Simple("QUEUED")),
         Err(why) => {
-            *queue = Queue { is_broken: true, ..Queue::default() };
+            *queue = Queue::broken();
             Err(why)
         }
     })
+}
+
+impl Transaction {
+    /// Too few or too many arguments, of a command that is not queued. That breaks the transaction, as with those that are; with
+    /// `EXEC` it ends, too.
+    fn refuse(&mut self, name: &str) -> Ran {
+        if name == "exec" {
+            *self = Self::default();
+            let why = "wrong number of arguments for 'exec' command";
+            return Err(Frame::error(format!("EXECABORT Transaction discarded because of: {why}")));
+        }
+        self.queue = Some(Queue::broken());
+        Err(wrong_arity(name))
+    }
 }
 
 /// A command to be queued.
@@ -138,6 +154,10 @@ fn not_allowed() -> Frame {
 }
 
 impl Queue {
+    fn broken() -> Self {
+        Self { is_broken: true, ..Self::default() }
+    }
+
     fn add(&mut self, queued: Queued, limit: usize) -> Result<(), Frame> {
         if self.is_broken {
             return Ok(());

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::answer::Shape;
-use super::command::{Ran, integer, read, syntax_error, upper, write, wrong_arity};
+use super::command::{Ran, integer, read, shown, syntax_error, upper, write, wrong_arity};
 use super::connection::Client;
 use super::data::arguments;
 use super::frame::Frame;
@@ -115,25 +115,38 @@ pub fn persist(_: &mut Client, request: &[Bytes]) -> Ran {
 /// `EXPIRE key seconds [NX | XX | GT | LT]`
 pub fn expire(_: &mut Client, request: &[Bytes]) -> Ran {
     let [_, key, seconds, options @ ..] = request else { return Err(syntax_error()) };
-    let after_ms = milliseconds("expire", integer(seconds)?)?;
-    let condition = match options {
-        [] => ExpireCondition::Always,
-        [option] => match upper(option).as_str() {
-            "NX" => ExpireCondition::Lasting,
-            "XX" => ExpireCondition::Expiring,
-            "GT" => ExpireCondition::Later,
-            "LT" => ExpireCondition::Earlier,
-            other => return Err(Frame::error(format!("ERR Unsupported option {other}"))),
-        },
-        _ => return Err(Frame::error("ERR not supported: more than one of NX, XX, GT and LT")),
-    };
+    let condition = expire_condition(options)?;
+    let after_ms = integer(seconds)?.checked_mul(1000).filter(|ms| *ms <= LONGEST_MS);
+    let after_ms = after_ms.ok_or_else(|| invalid_expire_time("expire"))?;
     write(Change::Expire { key: key.clone(), after_ms, condition }, Shape::Count)
 }
 
-/// So many seconds, for this command.
-pub fn milliseconds(command: &str, seconds: i64) -> Result<i64, Frame> {
-    seconds.checked_mul(1000).ok_or_else(|| invalid_expire_time(command))
+fn expire_condition(options: &[Bytes]) -> Result<ExpireCondition, Frame> {
+    let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
+    for option in options {
+        match upper(option).as_str() {
+            "NX" => nx = true,
+            "XX" => xx = true,
+            "GT" => gt = true,
+            "LT" => lt = true,
+            _ => return Err(Frame::error(format!("ERR Unsupported option {}", shown(option)))),
+        }
+    }
+    match (nx, xx, gt, lt) {
+        (false, false, false, false) => Ok(ExpireCondition::Always),
+        (true, false, false, false) => Ok(ExpireCondition::Lasting),
+        (false, true, false, false) => Ok(ExpireCondition::Expiring),
+        (false, false, true, false) => Ok(ExpireCondition::Later),
+        (false, false, false, true) => Ok(ExpireCondition::Earlier),
+        (true, ..) => Err(Frame::error("ERR NX and XX, GT or LT options at the same time are not compatible")),
+        (_, _, true, true) => Err(Frame::error("ERR GT and LT options at the same time are not compatible")),
+        _ => Err(Frame::error("ERR not supported: XX together with GT or LT")),
+    }
 }
+
+/// The longest time, in milliseconds, that may be waited or that a key may last. As in Redis it must end before 2^63 ms, counted
+/// from 1970; now is taken to be before the year 2109.
+pub const LONGEST_MS: i64 = i64::MAX - (1 << 42);
 
 /// A key cannot last so long.
 pub fn invalid_expire_time(command: &str) -> Frame {

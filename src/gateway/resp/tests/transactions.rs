@@ -40,6 +40,15 @@ fn golden_conversation_about_transactions() {
         MULTI              => +OK|
         GET                => -ERR wrong number of arguments for 'get' command|
         EXEC               => -EXECABORT Transaction discarded because of previous errors.|
+        MULTI              => +OK|
+        WATCH              => -ERR wrong number of arguments for 'watch' command|
+        SET a 9            => +QUEUED|
+        EXEC               => -EXECABORT Transaction discarded because of previous errors.|
+        MULTI              => +OK|
+        SET a 9            => +QUEUED|
+        EXEC now           => -EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command|
+        EXEC               => -ERR EXEC without MULTI|
+        GET a              => $2|42|
         "#,
     );
     for refused in [

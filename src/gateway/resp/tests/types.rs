@@ -65,13 +65,19 @@ fn golden_conversation_about_expiry() {
         EXPIRE k 10 nx     => :1|
         EXPIRE k 5 GT      => :0|
         EXPIRE k 5 LT      => :1|
-        EXPIRE k 5 NX XX   => -ERR not supported: more than one of NX, XX, GT and LT|
+        EXPIRE k x NX XX   => -ERR NX and XX, GT or LT options at the same time are not compatible|
+        EXPIRE k 5 GT NX   => -ERR NX and XX, GT or LT options at the same time are not compatible|
+        EXPIRE k 5 GT LT   => -ERR GT and LT options at the same time are not compatible|
+        EXPIRE k 5 XX LT   => -ERR not supported: XX together with GT or LT|
+        EXPIRE k x foo XX  => -ERR Unsupported option foo|
+        EXPIRE k 5 LT LT   => :0|
         EXPIRE k 5 FOO     => -ERR Unsupported option FOO|
         EXPIRE k x         => -ERR value is not an integer or out of range|
         EXPIRE k 9223372036854775807 => -ERR invalid expire time in 'expire' command|
         EXPIRE k -9223372036854775808 => -ERR invalid expire time in 'expire' command|
-        EXPIRE k 9223372036854775 => :1|
-        TTL k              => :9223372036854775|
+        EXPIRE k 9223372036854775 => -ERR invalid expire time in 'expire' command|
+        EXPIRE k 9000000000000000 => :1|
+        TTL k              => :9000000000000000|
         EXPIRE k 5         => :1|
         "#,
     );
@@ -103,6 +109,7 @@ fn golden_conversation_about_lists() {
         LPOP q 2           => *2|$1|b|$1|c|
         LPOP q 0           => *0|
         LPOP q -1          => -ERR value is out of range, must be positive|
+        LPOP q 9223372036854775808 => -ERR value is out of range, must be positive|
         LPOP q x           => -ERR value is out of range, must be positive|
         LPOP q 1 2         => -ERR wrong number of arguments for 'lpop' command|
         TYPE q             => +list|

@@ -14,7 +14,8 @@ fn golden_conversation_of_one_who_waits() {
         BLPOP q x          => -ERR timeout is not a float or out of range|
         BLPOP q inf        => -ERR timeout is not a float or out of range|
         BLPOP q nan        => -ERR timeout is not a float or out of range|
-        BLPOP q 1e300      => -ERR timeout is not a float or out of range|
+        BLPOP q 1e300      => -ERR timeout is out of range|
+        BLPOP q 9223372036854775807 => -ERR timeout is out of range|
         BLPOP q -1         => -ERR timeout is negative|
         BLPOP q            => -ERR wrong number of arguments for 'blpop' command|
         SET k v            => +OK|
