@@ -18,6 +18,7 @@ mod maelstrom;
 mod peers;
 mod queue;
 mod redis_commands;
+mod redis_twin;
 mod scenarios;
 mod sessions;
 mod shell;
