@@ -115,7 +115,7 @@ pub fn scan(_: &mut Client, request: &[Bytes]) -> Ran {
     for [name, value] in pairs {
         match upper(name).as_str() {
             "MATCH" => pattern = Some(value.clone()),
-            "COUNT" => count = number(value)?,
+            "COUNT" => count = u64::try_from(integer(value)?).unwrap_or(0),
             _ => return Err(syntax_error()),
         }
     }

@@ -209,6 +209,7 @@ fn golden_conversation_about_keys() {
         KEYS [b-z]         => *1|$1|b|
         SCAN 0 COUNT 100 MATCH a* => *2|$1|0|*1|$1|a|
         SCAN x             => -ERR invalid cursor|
+        SCAN 0 COUNT -1    => -ERR syntax error|
         SCAN 0 COUNT 0     => -ERR syntax error|
         SCAN 0 COUNT       => -ERR syntax error|
         SCAN 0 COUNT x     => -ERR value is not an integer or out of range|
