@@ -236,6 +236,8 @@ pub enum ExpireCondition {
     Later,
     /// Only if it then expires earlier (`LT`).
     Earlier,
+    /// Only if the key expires, and earlier then (`XX LT`).
+    ExpiringEarlier,
 }
 
 /// One step of a transaction.

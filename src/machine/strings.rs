@@ -19,6 +19,7 @@ impl KeyValue {
             ExpireCondition::Expiring => current.is_some(),
             ExpireCondition::Later => current.is_some_and(|current| until > current),
             ExpireCondition::Earlier => current.is_none_or(|current| until < current),
+            ExpireCondition::ExpiringEarlier => current.is_some_and(|current| until < current),
         };
         if holds && after_ms > 0 {
             self.expiries.set(key.clone(), until);

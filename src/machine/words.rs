@@ -168,6 +168,7 @@ impl Display for ExpireCondition {
             ExpireCondition::Expiring => " if it expires",
             ExpireCondition::Later => " if that is later",
             ExpireCondition::Earlier => " if that is earlier",
+            ExpireCondition::ExpiringEarlier => " if it expires, and earlier then",
         })
     }
 }

@@ -1,5 +1,5 @@
 //! A Redis and a cluster are told the same, word for word, and must answer the same, byte for byte. Left out is what
-//! docs/REDIS.md says is different: a list's name belongs to a topic, `XX` with `GT`, what is refused when it is queued.
+//! docs/REDIS.md says is different: a list's name belongs to a topic, what is refused when it is queued.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -238,9 +238,20 @@ impl Author {
             "DEL" => (0..some).for_each(|_| words.push(self.pick(&["t1", "t2", "q1", "q2", "none"]))),
             "EXPIRE" => {
                 words.extend([self.text(), self.seconds()]);
-                let options: [&[&str]; 8] =
-                    [&[], &[], &["NX"], &["XX"], &["gt"], &["LT"], &["GT", "LT"], &["XX", "NX"]];
-                words.extend(options[self.0.below(8) as usize]);
+                let options: [&[&str]; 11] = [
+                    &[],
+                    &[],
+                    &[],
+                    &["NX"],
+                    &["XX"],
+                    &["gt"],
+                    &["LT"],
+                    &["XX", "LT"],
+                    &["GT", "xx"],
+                    &["GT", "LT"],
+                    &["XX", "NX"],
+                ];
+                words.extend(options[self.0.below(options.len() as u64) as usize]);
                 if self.rarely() {
                     words.push("SOON");
                 }

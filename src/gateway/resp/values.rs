@@ -112,7 +112,7 @@ pub fn persist(_: &mut Client, request: &[Bytes]) -> Ran {
     write(Change::Persist { key: key.clone() }, Shape::Count)
 }
 
-/// `EXPIRE key seconds [NX | XX | GT | LT]`
+/// `EXPIRE key seconds [NX | [XX] [GT | LT]]`
 pub fn expire(_: &mut Client, request: &[Bytes]) -> Ran {
     let [_, key, seconds, options @ ..] = request else { return Err(syntax_error()) };
     let condition = expire_condition(options)?;
@@ -136,11 +136,12 @@ fn expire_condition(options: &[Bytes]) -> Result<ExpireCondition, Frame> {
         (false, false, false, false) => Ok(ExpireCondition::Always),
         (true, false, false, false) => Ok(ExpireCondition::Lasting),
         (false, true, false, false) => Ok(ExpireCondition::Expiring),
-        (false, false, true, false) => Ok(ExpireCondition::Later),
+        // What expires later than the key did is set only where the key expires.
+        (false, _, true, false) => Ok(ExpireCondition::Later),
         (false, false, false, true) => Ok(ExpireCondition::Earlier),
+        (false, true, false, true) => Ok(ExpireCondition::ExpiringEarlier),
         (true, ..) => Err(Frame::error("ERR NX and XX, GT or LT options at the same time are not compatible")),
         (_, _, true, true) => Err(Frame::error("ERR GT and LT options at the same time are not compatible")),
-        _ => Err(Frame::error("ERR not supported: XX together with GT or LT")),
     }
 }
 

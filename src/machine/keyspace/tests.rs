@@ -148,7 +148,7 @@ fn only_what_sets_a_key_anew_has_it_last() {
 
 #[test]
 fn expire_obeys_its_condition() {
-    use ExpireCondition::{Always, Earlier, Expiring, Lasting, Later};
+    use ExpireCondition::{Always, Earlier, Expiring, ExpiringEarlier, Lasting, Later};
     let mut bench = Bench::default();
     let yes = Answer::Count(1);
     let no = Answer::Count(0);
@@ -156,12 +156,15 @@ fn expire_obeys_its_condition() {
     bench.run(set("k", "v"));
     assert_eq!(bench.run(expire("k", 100, Expiring)), no);
     assert_eq!(bench.run(expire("k", 100, Later)), no, "to last is to expire last");
+    assert_eq!(bench.run(expire("k", 100, ExpiringEarlier)), no);
     assert_eq!(bench.run(expire("k", 100, Earlier)), yes);
     assert_eq!(bench.run(expire("k", 200, Lasting)), no);
     assert_eq!(bench.run(expire("k", 100, Later)), no);
     assert_eq!(bench.run(expire("k", 100, Earlier)), no);
     assert_eq!(bench.run(expire("k", 200, Later)), yes);
-    assert_eq!(bench.run(expire("k", 300, Expiring)), yes);
+    assert_eq!(bench.run(expire("k", 400, Expiring)), yes);
+    assert_eq!(bench.run(expire("k", 400, ExpiringEarlier)), no);
+    assert_eq!(bench.run(expire("k", 300, ExpiringEarlier)), yes);
     assert_eq!(bench.left("k"), Left::Milliseconds(300));
     assert_eq!(bench.run(Change::Persist { key: "k".into() }), yes);
     assert_eq!(bench.run(Change::Persist { key: "k".into() }), no);

@@ -68,7 +68,8 @@ fn golden_conversation_about_expiry() {
         EXPIRE k x NX XX   => -ERR NX and XX, GT or LT options at the same time are not compatible|
         EXPIRE k 5 GT NX   => -ERR NX and XX, GT or LT options at the same time are not compatible|
         EXPIRE k 5 GT LT   => -ERR GT and LT options at the same time are not compatible|
-        EXPIRE k 5 XX LT   => -ERR not supported: XX together with GT or LT|
+        EXPIRE k 5 XX LT   => :0|
+        EXPIRE k 5 GT XX   => :0|
         EXPIRE k x foo XX  => -ERR Unsupported option foo|
         EXPIRE k 5 LT LT   => :0|
         EXPIRE k 5 FOO     => -ERR Unsupported option FOO|
