@@ -444,6 +444,10 @@ mod tests {
                 Change::Expire { key: "k".into(), after_ms: -1, condition: ExpireCondition::Later },
                 "08000000 0100000000000000 6b ffffffffffffffff 03000000",
             ),
+            (
+                Change::Expire { key: "k".into(), after_ms: 10, condition: ExpireCondition::ExpiringEarlier },
+                "08000000 0100000000000000 6b 0a00000000000000 05000000",
+            ),
             (Change::Persist { key: "k".into() }, "09000000 0100000000000000 6b"),
             (Change::GetDelete { key: "k".into() }, "0a000000 0100000000000000 6b"),
             (
