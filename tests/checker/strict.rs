@@ -128,7 +128,7 @@ fn verdicts_on_transactions_agree_with_brute_force_on_tiny_histories() {
     for workload in TRANSACTIONS {
         let (mut sound, mut broken, mut missed) = (0, 0, 0);
         let mut found: BTreeMap<&str, u64> = BTreeMap::new();
-        for seed in 0..rounds(1_500, 200_000) {
+        for seed in 0..rounds(1_500, 1_000_000) {
             let dice = &mut Dice::new(seed);
             let plan = Plan {
                 operations: 2 + dice.below(5),

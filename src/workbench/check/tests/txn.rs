@@ -60,6 +60,21 @@ fn an_append_that_nobody_sees_any_more_is_found() {
     assert_eq!(lists(&history(json!([1]))), ["G-single-realtime"]);
 }
 
+/// Found by brute force, over many more histories than usual (seed 3403).
+#[test]
+fn an_append_that_nobody_sees_is_found_though_whoever_looked_went_on_appending() {
+    let history = |seen: Value| {
+        [
+            txn(1, 0, 5, json!([["append", 5, 1]])),
+            txn(1, 10, 15, json!([["append", 5, 2], ["r", 5, seen], ["append", 5, 3]])),
+            lost(2, 0, json!([["append", 5, 9], ["append", 6, 9]])),
+            txn(3, 6, 8, json!([["r", 6, [9]]])),
+        ]
+    };
+    assert_eq!(lists(&history(json!([9, 1, 2]))), [""; 0]);
+    assert_eq!(lists(&history(json!([1, 2]))).len(), 1, "9 was there before it looked");
+}
+
 #[test]
 fn a_transaction_sees_what_it_has_done() {
     let own = |seen: Value| [txn(1, 0, 5, json!([["r", 5, null], ["append", 5, 1], ["r", 5, seen]]))];
@@ -72,6 +87,12 @@ fn a_transaction_sees_what_it_has_done() {
         |seen: Value| [txn(1, 0, 9, json!([["w", 5, 1]])), txn(2, 2, 5, json!([["r", 5, null], ["r", 5, seen]]))];
     assert_eq!(registers(&twice(json!(null))), [""; 0]);
     assert_eq!(registers(&twice(json!(1))), ["internal"]);
+    // Found by brute force (seed 4529): a transaction that sees what it has not done yet.
+    let early = |kind: &str, seen: Value| [txn(1, 0, 5, json!([["r", 5, seen], [kind, 5, 1]]))];
+    assert_eq!(lists(&early("append", json!(null))), [""; 0]);
+    assert_eq!(lists(&early("append", json!([1]))), ["internal"]);
+    assert_eq!(registers(&early("w", json!(null))), [""; 0]);
+    assert_eq!(registers(&early("w", json!(1))), ["internal"]);
 }
 
 #[test]

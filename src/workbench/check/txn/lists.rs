@@ -35,12 +35,16 @@ pub fn order(findings: &mut Findings<'_>, transactions: &Transactions<'_>, reads
                 last = *version;
             }
         }
-        // What nobody has read comes after all that was read; and whoever appended to just that comes before the others.
+        // What nobody has read comes after all that was read. First what follows that with nothing between: what the same
+        // transaction appended last, or what was appended by one that has read just that.
         let mut unseen = unseen.get(&key).cloned().unwrap_or_default();
-        if let Some(first) = replacements.get(&last).filter(|first| unseen.contains(first)) {
-            order.add(last, *first, false);
-            unseen.retain(|version| version != first);
-            last = *first;
+        let writer = list.iter().rev().find_map(|version| transactions.live_writer(*version));
+        let rest = writer.and_then(|writer| transactions.all[writer as usize].writes(key).next_back());
+        let first = [rest, replacements.get(&last).copied()].into_iter().flatten().find(|first| unseen.contains(first));
+        if let Some(first) = first {
+            order.add(last, first, false);
+            unseen.retain(|version| *version != first);
+            last = first;
         }
         unseen.iter().for_each(|version| order.add(last, *version, false));
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Kind;
-use super::transactions::{Fate, Step, Transaction, Transactions};
+use super::transactions::{Fate, Step, Transactions};
 use crate::workbench::check::findings::Findings;
 
 /// What a transaction saw of a key before it wrote to it.
@@ -44,7 +44,7 @@ pub fn check<'t>(findings: &mut Findings<'_>, transactions: &'t Transactions<'_>
                 Step::Write { version, .. } => known[place].own.push(*version),
                 Step::Read { seen, .. } => {
                     look_at(findings, transactions, number, seen);
-                    agree(findings, transactions, transaction, &mut known[place], seen);
+                    agree(findings, transactions, number, &mut known[place], seen);
                 }
             }
         }
@@ -59,19 +59,26 @@ pub fn check<'t>(findings: &mut Findings<'_>, transactions: &'t Transactions<'_>
 fn agree<'t>(
     findings: &mut Findings<'_>,
     transactions: &Transactions<'_>,
-    transaction: &Transaction,
+    reader: u32,
     known: &mut Known<'t>,
     seen: &'t [u32],
 ) {
+    let is_own = |version: &u32| transactions.versions[*version as usize].writer == Some(reader);
+    let is_early = seen.iter().any(|version| is_own(version) && !known.own.contains(version));
     let before = match transactions.kind {
         Kind::Lists => seen.strip_suffix(&known.own[..]),
         // Its own write hides what was there before.
         Kind::Registers if known.own.is_empty() => Some(seen),
         Kind::Registers => (seen.last() == known.own.last()).then(|| known.before.unwrap_or_default()),
     };
-    if before.is_none() || known.before.is_some_and(|known| Some(known) != before) {
-        let key = transactions.keys[known.key as usize];
-        findings.anomaly("internal", &[transaction.at], || {
+    let at = transactions.all[reader as usize].at;
+    let key = transactions.keys[known.key as usize];
+    if is_early {
+        findings.anomaly("internal", &[at], || {
+            format!("A transaction's read of key {key} has what the transaction itself wrote only afterwards.")
+        });
+    } else if before.is_none() || known.before.is_some_and(|known| Some(known) != before) {
+        findings.anomaly("internal", &[at], || {
             format!("A transaction's read of key {key} contradicts what it has itself read or written before.")
         });
     } else if transactions.kind == Kind::Lists || known.own.is_empty() {
