@@ -17,6 +17,10 @@ const LISTS: [&str; 3] = ["q1", "q2", "q3"];
 const FIXED_TEXT: &str = "text";
 const FIXED_LIST: &str = "list";
 
+/// Stand for a time that has not been named before: which of two that are the same comes later is a matter of milliseconds.
+const SECONDS: &str = "(seconds)";
+const MILLISECONDS: &str = "(milliseconds)";
+
 /// A Redis of version 7 or later on a socket of its own; it ends with the test.
 struct Redis {
     process: Child,
@@ -197,12 +201,12 @@ impl Author {
     fn seconds(&mut self) -> &'static str {
         const ODD: [&str; 8] =
             ["0", "-1", "x", "", "1.5", "9223372036854775", "9223372036854775807", "10000000000000000"];
-        if self.rarely() { self.pick(&ODD) } else { self.pick(&["1000", "2000", "3000", "100000"]) }
+        if self.rarely() { self.pick(&ODD) } else { SECONDS }
     }
 
     fn milliseconds(&mut self) -> &'static str {
         const ODD: [&str; 6] = ["0", "-1", "x", "", "9223372036854775807", "-9223372036854775808"];
-        if self.rarely() { self.pick(&ODD) } else { self.pick(&["1000000", "2000000", "3000000"]) }
+        if self.rarely() { self.pick(&ODD) } else { MILLISECONDS }
     }
 
     fn command(&mut self) -> Vec<String> {
@@ -285,7 +289,13 @@ impl Author {
                 _ => words.push("more"),
             }
         }
-        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        let some_time = 1_000 + self.0.below(100_000_000);
+        let spoken = |word| match word {
+            SECONDS => some_time.to_string(),
+            MILLISECONDS => (1_000 * some_time).to_string(),
+            word => word.to_owned(),
+        };
+        let mut words: Vec<String> = words.into_iter().map(spoken).collect();
         if self.rarely()
             && let Some(name) = words.first_mut()
         {
