@@ -84,27 +84,28 @@ impl Simulation {
         let (now, timeout) = (self.now, self.scenario.election_timeout());
         let Some(liveness) = &self.liveness else { return Ok(()) };
         let (since, core) = (now.saturating_sub(liveness.began), liveness.core.clone());
+        let longest = self.longest_election_timeout(&core);
         let leader = self.leader_of(&core);
         let is_equal = self.are_equal(&core);
         let states = || core.iter().map(|id| self.state_of(*id)).collect::<Vec<_>>().join("; ");
         let patience = Duration::from_millis(self.scenario.load.patience_ms);
         hold!(
             "I22 liveness: a leader",
-            leader.is_some() || since <= timeout * LEADER || liveness.wrote,
+            leader.is_some() || since <= longest * LEADER || liveness.wrote,
             "no leader {} ms after the last fault: {}",
             since.as_millis(),
             states()
         );
         hold!(
             "I22 liveness: an answer",
-            liveness.wrote || since <= timeout * WRITE + 2 * patience,
+            liveness.wrote || since <= longest * WRITE + 2 * patience,
             "no request was answered within {} ms after the last fault: {}",
             since.as_millis(),
             states()
         );
         hold!(
             "I22 liveness: equal nodes",
-            since <= timeout * EQUAL,
+            since <= longest * EQUAL,
             "the nodes are not equal {} ms after the last fault: {}",
             since.as_millis(),
             states()
@@ -116,6 +117,12 @@ impl Simulation {
         liveness.is_over = liveness.wrote && is_equal && liveness.is_quiet(now, timeout);
         self.schedule.at(now + timeout, Happening::Look);
         Ok(())
+    }
+
+    /// The election timeout, or what nodes that adapt it to a slow network have made of it.
+    fn longest_election_timeout(&self, core: &[NodeId]) -> Duration {
+        let adapted = |id: &NodeId| Some(self.hosts.get(id)?.process.as_ref()?.driver.server().election_timeout());
+        core.iter().filter_map(adapted).max().unwrap_or_default().max(self.scenario.election_timeout())
     }
 
     /// The leader that a majority of the cluster follows.
