@@ -118,7 +118,8 @@ fn mostly(usual: u64, scenario: impl Fn(u64) -> Scenario, look: impl Fn(&Report)
     let sum = each(usual, scenario, |report| {
         let went = look(report);
         assert!(went || looks.get() >= usual, "it went otherwise");
-        (looks.set(looks.get() + 1), misses.set(misses.get() + u64::from(!went)));
+        looks.set(looks.get() + 1);
+        misses.set(misses.get() + u64::from(!went));
     });
     assert!(10 * misses.get() <= looks.get(), "{} of {} went otherwise", misses.get(), looks.get());
     sum
